@@ -1,0 +1,1 @@
+"""What a chip is and where it lies: numpy only, no torch."""
