@@ -1,0 +1,1 @@
+"""Kedro dataset classes: formats only, no scaling, no splits."""

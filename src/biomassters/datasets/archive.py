@@ -1,0 +1,54 @@
+"""The raw archive as a Kedro dataset."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from biomassters.chips.archive import Archive
+from biomassters.errors import BadInputError
+from biomassters.simulation.simulate import SimulatedChips, write_simulated
+
+
+class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
+    """A folder of chips in the layout that DrivenData publishes.
+
+    Loading gives a handle that reads chips on demand. Saving takes simulated chips and
+    writes the same layout; an archive that was not simulated is never overwritten.
+
+    Example:
+        >>> ArchiveDataset(filepath="data/01_raw/simulated").load()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, *, filepath: str, writable: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Point at an archive.
+
+        Args:
+            filepath: The archive's folder.
+            writable: Whether simulated chips may be written there.
+            metadata: For other tools, ignored here.
+        """
+        self._filepath = Path(filepath)
+        self._writable = writable
+        self.metadata = metadata
+
+    def load(self) -> Archive:
+        """Open the archive; raises BadInputError when there is none."""
+        return Archive.open(self._filepath)
+
+    def save(self, data: SimulatedChips) -> None:
+        """Write simulated chips, unless just these are there already."""
+        if not self._writable:
+            raise BadInputError(
+                f"{self._filepath} is the place of a real archive, and simulation won't write "
+                "there; run '--pipelines from_archive', which begins after the simulation."
+            )
+        write_simulated(data, self._filepath)
+
+    def _exists(self) -> bool:
+        return self._filepath.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "writable": self._writable}

@@ -1,0 +1,58 @@
+"""The chip store as a Kedro dataset."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store_writer import ChipSource, write_store
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What goes into a store, and how.
+
+    Attributes:
+        source: Chips to pack, read one at a time.
+        codec: ``"lz4"``, ``"zstd"`` or ``"none"``.
+    """
+
+    source: ChipSource
+    codec: str
+
+
+class ChipStoreDataset(AbstractDataset[Packing, ChipStore]):
+    """Packed chips as Zarr v3, one group per split.
+
+    Loading gives a lazy, picklable handle. Saving packs chip by chip, resumes after an
+    interruption, and leaves a store alone that already holds the same chips.
+
+    Example:
+        >>> ChipStoreDataset(filepath="data/05_model_input/simulated.zarr").load()  # doctest: +SKIP
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Point at a store.
+
+        Args:
+            filepath: The store's folder.
+            metadata: For other tools, ignored here.
+        """
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> ChipStore:
+        """Open the store; raises BadInputError when it is missing or unfinished."""
+        return ChipStore(self._filepath)
+
+    def save(self, data: Packing) -> None:
+        """Pack the chips."""
+        write_store(self._filepath, data.source, codec=data.codec)
+
+    def _exists(self) -> bool:
+        return self._filepath.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,39 @@
+"""A folder as a Kedro dataset, for code that manages its own files."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class FolderDataset(AbstractDataset[Any, Path]):
+    """The path of a folder, so that the catalog stays the only place that knows paths.
+
+    Example:
+        >>> FolderDataset(filepath="data/06_models/simulated/checkpoints").load()  # doctest: +SKIP
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Point at a folder.
+
+        Args:
+            filepath: The folder; made when loaded.
+            metadata: For other tools, ignored here.
+        """
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Make the folder if need be and return its path."""
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        return self._filepath
+
+    def save(self, data: Any) -> NoReturn:
+        """Refused: whoever loads the folder writes into it."""
+        raise DatasetError("A folder is written by the code that uses it, not by the catalog.")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,163 @@
+"""What happens around every run: misspelt parameters are refused, errors are sentences."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.validation.exceptions import ParameterValidationError
+
+from biomassters.errors import BadInputError
+
+log = logging.getLogger(__name__)
+
+_RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
+_KEDRO_PREFIX = re.compile(r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE)
+
+
+def dotted_names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a nested mapping, as ``a``, ``a.b``, ``a.b.c``."""
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from dotted_names(value, f"{prefix}{key}.")
+
+
+def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
+    """Sentences for the parameters that nothing reads.
+
+    Args:
+        given: The parameters of a run, nested.
+        known: Dotted names of every parameter that exists.
+
+    Returns:
+        One sentence for each unknown name, with the closest known one.
+    """
+    sentences = []
+    for name in dotted_names(given):
+        parent = name.rpartition(".")[0]
+        if name in known or (parent and parent not in known):
+            continue
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "conf/base lists every parameter."
+        sentences.append(f"There is no parameter '{name}'; {hint}")
+    return sentences
+
+
+class ParameterNameCheck:
+    """Refuses parameters that nothing reads.
+
+    Kedro takes any name on the command line and drops the ones it doesn't know. Here
+    ``conf/base`` lists every parameter, and environments and ``--params`` only override.
+    """
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Compare the run's parameter names with those of ``conf/base``."""
+        loader = context.config_loader
+        in_files = OmegaConfigLoader(
+            conf_source=str(loader.conf_source), base_env="base", default_run_env="base"
+        )["parameters"]
+        known = set(dotted_names(in_files)) | self._path_parameters(Path(loader.conf_source))
+        sentences = unknown_parameters(loader["parameters"], known)
+        if sentences:
+            raise BadInputError(" ".join(sentences))
+
+    @staticmethod
+    def _path_parameters(conf_source: Path) -> set[str]:
+        """Names that the catalog takes from the command line alone, such as ``raw_root``."""
+        files = conf_source.rglob("*.yml")
+        return {name for file in files for name in _RUNTIME_PARAMETER.findall(file.read_text())}
+
+
+class PlainErrors:
+    """Prints an error that the user can mend as its sentence, without a traceback."""
+
+    @hook_impl
+    def after_context_created(self) -> None:
+        """Take over from Kedro's traceback printer, which is installed by then."""
+        install_plain_errors()
+
+
+def plain_message(error: BaseException) -> str | None:
+    """The sentence to print instead of a traceback, or None when it is no user's error."""
+    if isinstance(error, ParameterValidationError):
+        return "\n".join(
+            _KEDRO_PREFIX.sub(r"Parameter \1.", line) for line in str(error).splitlines()[1:]
+        )
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BadInputError):
+            return str(seen)
+        seen = seen.__cause__
+    return None
+
+
+def install_plain_errors() -> None:
+    """Make ``BadInputError`` print as one sentence; other exceptions as before. Idempotent."""
+    previous = sys.excepthook
+    if getattr(previous, "prints_plain_errors", False):
+        return
+
+    def print_plainly(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        message = plain_message(error)
+        if message is None:
+            previous(kind, error, trace)
+        else:
+            sys.stderr.write(f"\nError: {message}\n")
+
+    print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = print_plainly
+
+
+class ClosingSummary:
+    """Says at the end of a run what came out of it and where it lies."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Log the scores and the paths of what people open first."""
+        made = pipeline.all_outputs()
+        if "metrics" in made:
+            log.info("%s", _score_lines(catalog.load("metrics")))
+        for name, label in _PEOPLE_OPEN.items():
+            if name in made:
+                path = getattr(catalog[name], "_filepath", None)
+                log.info("%s: %s", label, _shown(path))
+
+
+_PEOPLE_OPEN = {
+    "chip_table": "Chip table",
+    "fit_weights": "Weights",
+    "archive_predictions": "Predictions",
+    "submission": "Submission",
+    "report": "Report",
+    "metrics": "Metrics",
+}
+
+
+def _shown(path: Any) -> str:
+    """A path as short as it can be said from here."""
+    absolute = Path(str(path))
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def _score_lines(metrics: Mapping[str, Any]) -> str:
+    """The score beside the baselines, in words."""
+    score = metrics["rmse_per_chip_mean"]
+    parts = [f"Mean per-chip RMSE on held-out chips: {score:.2f} Mg/ha"]
+    for key, name in (("baseline_mean_rmse", "the mean"), ("baseline_ridge_rmse", "ridge")):
+        baseline = metrics[key]
+        parts.append(f"{baseline:.2f} for {name} ({100 * (1 - score / baseline):.0f} % below)")
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Kedro pipelines: thin verbs over the packages below."""

@@ -1,0 +1,23 @@
+"""Options of the data engineering pipeline."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from biomassters.chips.chip_table import InspectionOptions
+from biomassters.chips.folds import FoldOptions
+from biomassters.options import Options
+
+
+class DataEngineeringOptions(Options):
+    """From raw files to training-ready chips."""
+
+    inspection: InspectionOptions = Field(InspectionOptions(), description="Which chips are usable")
+    folds: FoldOptions = Field(FoldOptions(), description="How train chips are partitioned")
+    scaling: Literal["reference", "measured"] = Field(
+        "reference",
+        description="Min-max constants of the bands: the first place's, or this archive's own",
+    )
+    codec: Literal["lz4", "zstd", "none"] = Field(
+        "lz4", description="Compression of the chip store; 'none' reads fastest"
+    )

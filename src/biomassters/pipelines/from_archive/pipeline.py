@@ -1,0 +1,20 @@
+"""Raw archive → store → weights → predictions → submission and report."""
+
+from typing import Any
+
+from kedro.pipeline import Pipeline
+
+from biomassters.pipelines import (
+    data_engineering,
+    inference,
+    reporting,
+    submission,
+    training,
+)
+
+_STAGES = (data_engineering, training, inference, submission, reporting)
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """The five stages joined; the lineage that real data takes."""
+    return sum((stage.create_pipeline() for stage in _STAGES), start=Pipeline([]))

@@ -1,0 +1,28 @@
+"""Weights + chip store → GeoTIFFs."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import predict_held_out, predict_test
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Two nodes: the held-out fold, to be scored, and the test split, to be submitted."""
+    return Pipeline(
+        [
+            Node(
+                predict_held_out,
+                ["chip_store", "folds", "fit_weights", "params:training", "params:inference"],
+                "held_out_predictions",
+                name="predict_held_out",
+            ),
+            Node(
+                predict_test,
+                ["chip_store", "fit_weights", "params:inference"],
+                "test_predictions",
+                name="predict_test",
+            ),
+        ],
+        tags="inference",
+    )
