@@ -20,22 +20,25 @@ ViewName = Literal["identity", "left_right", "up_down", "both"]
 class AugmentationOptions(Options):
     """How a chip is varied from epoch to epoch. The defaults are the reference recipe's."""
 
-    flip: bool = Field(True, description="Mirror left to right every other time.")
-    quarter_turns: bool = Field(True, description="Turn by 0, 90, 180 or 270 degrees.")
+    flip: bool = Field(default=True, description="Mirror left to right every other time.")
+    quarter_turns: bool = Field(default=True, description="Turn by 0, 90, 180 or 270 degrees.")
     rotation_probability: Probability = Field(
-        0.7, description="Share of samples turned by an arbitrary angle as well."
+        default=0.7, description="Share of samples turned by an arbitrary angle as well."
     )
     rotation_range_deg: tuple[float, float] = Field(
-        (-45.0, 45.0), description="Smallest and largest arbitrary angle, degrees."
+        default=(-45.0, 45.0), description="Smallest and largest arbitrary angle, degrees."
     )
     rotation_centre_jitter: float = Field(
-        0.1, ge=0.0, le=0.5, description="Farthest the centre may lie from the middle, in sides."
+        default=0.1,
+        ge=0.0,
+        le=0.5,
+        description="Farthest the centre may lie from the middle, in sides.",
     )
     month_dropout_probability: Probability = Field(
-        0.5, description="Share of samples that lose months."
+        default=0.5, description="Share of samples that lose months."
     )
     month_drop_rate: float = Field(
-        0.3,
+        default=0.3,
         ge=0.0,
         lt=1.0,
         description="Chance of each month of such a sample to be left out; never all.",
@@ -71,44 +74,59 @@ class TrainingOptions(Options):
     """Options that may differ when a run is continued: they don't change the experiment."""
 
     # What is learnt from
-    seed: int = Field(20230126, ge=0, lt=2**32, description="Of weights, order, augmentation.")
+    seed: int = Field(
+        default=20230126, ge=0, lt=2**32, description="Of weights, order, augmentation."
+    )
     held_out_fold: int | None = Field(
-        0, ge=0, description="Fold that validates; null trains on every fold, without validation."
+        default=0,
+        ge=0,
+        description="Fold that validates; null trains on every fold, without validation.",
     )
     crop: int | None = Field(
-        64,
+        default=64,
         description="Side of the random training crop, pixels; null for whole chips. "
         "The reference trains on whole chips of 256.",
     )
     augmentation: AugmentationOptions = Field(
-        AugmentationOptions(), description="How chips are varied."
+        default=AugmentationOptions(), description="How chips are varied."
     )
 
     # How it is learnt
     initial_weights: str | None = Field(
-        None, description="Weights (.safetensors) to start from; null starts from the network's."
+        default=None,
+        description="Weights (.safetensors) to start from; null starts from the network's.",
     )
-    epochs: int = Field(12, ge=1, description="Passes over the training chips. Reference: 900.")
+    epochs: int = Field(
+        default=12, ge=1, description="Passes over the training chips. Reference: 900."
+    )
     batch_size: int = Field(
-        8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
+        default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
     )
     gradient_accumulation: int = Field(
-        1, ge=1, description="Parts that a batch is worked in, one after another, to save memory."
+        default=1,
+        ge=1,
+        description="Parts that a batch is worked in, one after another, to save memory.",
     )
-    drop_last: bool = Field(True, description="Leave out the incomplete last batch of an epoch.")
-    learning_rate: float = Field(1e-3, description="At the start; falls as a cosine per epoch.")
-    final_learning_rate: float = Field(0.0, ge=0.0, description="Where the cosine would end.")
+    drop_last: bool = Field(
+        default=True, description="Leave out the incomplete last batch of an epoch."
+    )
+    learning_rate: float = Field(
+        default=1e-3, description="At the start; falls as a cosine per epoch."
+    )
+    final_learning_rate: float = Field(
+        default=0.0, ge=0.0, description="Where the cosine would end."
+    )
     weight_decay: float = Field(
-        1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."
+        default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."
     )
     gradient_clip_norm: float | None = Field(
-        5.0, gt=0.0, description="Largest norm of the gradient; null does not clip."
+        default=5.0, gt=0.0, description="Largest norm of the gradient; null does not clip."
     )
     loss_limit_mg_per_ha: float = Field(
-        400.0, gt=0.0, description="Label pixels at or above it are left out of the loss."
+        default=400.0, gt=0.0, description="Label pixels at or above it are left out of the loss."
     )
     ema_decay: float | None = Field(
-        None,
+        default=None,
         gt=0.0,
         lt=1.0,
         description="Decay per step of the averaged weights, which are then the ones validated "
@@ -117,40 +135,48 @@ class TrainingOptions(Options):
 
     # How it is validated
     validate_every_epochs: int = Field(
-        1, ge=1, description="Epochs between validations; the last epoch is always validated."
+        default=1,
+        ge=1,
+        description="Epochs between validations; the last epoch is always validated.",
     )
     validation_views: tuple[ViewName, ...] = Field(
-        ("identity",), min_length=1, description="Test-time views averaged in validation."
+        default=("identity",), min_length=1, description="Test-time views averaged in validation."
     )
 
     # On what it runs
     device: str = Field(
-        "auto",
+        default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto takes the first CUDA device, or the CPU.",
     )
     precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="auto takes bf16 on a CUDA device that has it, float32 elsewhere."
+        default="auto",
+        description="auto takes bf16 on a CUDA device that has it, float32 elsewhere.",
     )
-    loader_threads: int = Field(2, ge=1, description="Threads that read chips.")
-    loader_prefetch: int = Field(3, ge=1, description="Batches read ahead.")
+    loader_threads: int = Field(default=2, ge=1, description="Threads that read chips.")
+    loader_prefetch: int = Field(default=3, ge=1, description="Batches read ahead.")
     loader_timeout_s: float = Field(
-        300.0, gt=0.0, description="Seconds without a batch after which the loader is stalled."
+        default=300.0,
+        gt=0.0,
+        description="Seconds without a batch after which the loader is stalled.",
     )
 
     # What survives a crash
     restart: bool = Field(
-        False, description="Start afresh: set an earlier run's checkpoints aside, don't continue."
+        default=False,
+        description="Start afresh: set an earlier run's checkpoints aside, don't continue.",
     )
-    checkpoint_every_epochs: int = Field(1, ge=1, description="Epochs between checkpoints.")
+    checkpoint_every_epochs: int = Field(default=1, ge=1, description="Epochs between checkpoints.")
     checkpoint_every_minutes: float = Field(
-        10.0, gt=0.0, description="Minutes between checkpoints, inside an epoch too."
+        default=10.0, gt=0.0, description="Minutes between checkpoints, inside an epoch too."
     )
     checkpoints_kept: int = Field(
-        2, ge=2, description="Newest checkpoints kept; two, so that a damaged one costs little."
+        default=2,
+        ge=2,
+        description="Newest checkpoints kept; two, so that a damaged one costs little.",
     )
     bad_steps_allowed: int = Field(
-        5,
+        default=5,
         ge=0,
         description="Steps in a row that may be skipped because loss or gradient is not "
         "finite; one more stops the run.",

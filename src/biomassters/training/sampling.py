@@ -59,6 +59,7 @@ class _Draw:
     as they were.
     """
 
+    months: NDArray[np.float64]  # [12]
     order: float
     top: float
     left: float
@@ -69,14 +70,12 @@ class _Draw:
     centre_y: float
     centre_x: float
     drop: float
-    months: NDArray[np.float64]  # [12]
 
 
 def _draw(seed: int, epoch: int, chip_id: str) -> _Draw:
     name = int.from_bytes(hashlib.sha256(chip_id.encode()).digest()[:16], "little")
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, name]))
-    scalars = generator.random(10).tolist()
-    return _Draw(*scalars, generator.random(MONTH_COUNT))
+    return _Draw(generator.random(MONTH_COUNT), *generator.random(10).tolist())
 
 
 def _kept_months(
