@@ -1,0 +1,1 @@
+"""From tensors of images to tensors of biomass. Importing this package alone loads no torch."""

@@ -1,0 +1,44 @@
+"""Options of prediction; checked before anything runs, without torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+ViewName = Literal["identity", "left_right", "up_down", "both"]
+
+
+class InferenceOptions(BaseModel):
+    """How weights become maps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: tuple[ViewName, ...] = Field(
+        default=("identity", "left_right", "up_down", "both"),
+        min_length=1,
+        description="Mirror images that are predicted and averaged; each costs one more pass.",
+    )
+    clip_negative: bool = Field(
+        default=True, description="Set negative biomass, which no forest has, to 0."
+    )
+    batch_size: int = Field(default=4, gt=0, description="Chips predicted together.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Arithmetic of the network: auto takes float32 on a CPU and bfloat16 "
+        "(float16 where the device lacks it) on a GPU.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto (a GPU when there is one), cpu, cuda, cuda:N or mps.",
+    )
+    loader_threads: int = Field(
+        default=2, gt=0, description="Threads that read the chip store ahead of the network."
+    )
+
+    @field_validator("views")
+    @classmethod
+    def _each_view_once(cls, views: tuple[ViewName, ...]) -> tuple[ViewName, ...]:
+        twice = sorted({view for view in views if views.count(view) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is listed twice and would weigh double; list it once.")
+        return views

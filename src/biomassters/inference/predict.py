@@ -1,0 +1,146 @@
+"""Batches of images to maps of biomass: mean over test-time views, clipping."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from biomassters.errors import BadInputError
+from biomassters.inference.device import autocast
+from biomassters.inference.options import InferenceOptions
+from biomassters.inference.views import apply_view
+
+
+class ImageBatch(Protocol):
+    """Chips for the network, only the months that exist.
+
+    Attributes:
+        s1: int16 [M, 4, H, W] in 0.01 dB.
+        s2: uint16 [M, 11, H, W] in counts.
+        chip_of_month: int64 [M], which chip of the batch a month belongs to.
+        chip_ids: Names of the B chips.
+    """
+
+    @property
+    def s1(self) -> Tensor: ...  # noqa: D102
+    @property
+    def s2(self) -> Tensor: ...  # noqa: D102
+    @property
+    def chip_of_month(self) -> Tensor: ...  # noqa: D102
+    @property
+    def chip_ids(self) -> Sequence[str]: ...  # noqa: D102
+    def to(self, device: torch.device) -> Self: ...  # noqa: D102
+
+
+@torch.inference_mode()
+def predict_batch(
+    network: nn.Module,
+    s1: Tensor,
+    s2: Tensor,
+    chip_of_month: Tensor,
+    chip_count: int,
+    views: Sequence[str] = ("identity",),
+    clip_negative: bool = True,
+) -> Tensor:
+    """Biomass of one batch, averaged over views.
+
+    The network is used as it is: call ``eval()`` before, or batch normalization looks at the
+    batch.
+
+    Args:
+        network: ``(s1, s2, chip_of_month, chip_count) -> [B, 1, H, W]`` in Mg/ha.
+        s1: [M, 4, H, W], on the network's device.
+        s2: [M, 11, H, W], on the network's device.
+        chip_of_month: int64 [M].
+        chip_count: B.
+        views: Names of ``views.VIEWS``.
+        clip_negative: Set negative means to 0. The mean comes first, so that views which
+            disagree around 0 are not pushed up.
+
+    Returns:
+        float32 [B, H, W], Mg/ha.
+    """
+    total: Tensor | None = None
+    for view in views:
+        seen = network(apply_view(s1, view), apply_view(s2, view), chip_of_month, chip_count)
+        agb_BHW = apply_view(seen.float().squeeze(1), view)
+        total = agb_BHW if total is None else total + agb_BHW
+    assert total is not None, "at least one view"
+    mean = total / len(views)
+    return mean.clamp_(min=0.0) if clip_negative else mean
+
+
+def predict_batches(
+    network: nn.Module,
+    batches: Iterable[ImageBatch],
+    options: InferenceOptions,
+    device: torch.device,
+    *,
+    total: int | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Maps of many chips, in the order of the batches.
+
+    Args:
+        network: As for :func:`predict_batch`; already on ``device``. Set to evaluation for the
+            duration and put back afterwards.
+        batches: May reuse their buffers: each is done with before the next is asked for.
+        options: Views, clipping and precision.
+        device: Where the network is.
+        total: Chips in all, for the bar.
+        progress: Show a bar on stderr.
+
+    Yields:
+        Chip id and its biomass, float32 [H, W], Mg/ha.
+
+    Raises:
+        BadInputError: A prediction is NaN or infinite.
+    """
+    bar = tqdm(total=total, desc="Predicting", unit="chip", disable=not progress)
+    with _evaluating(network), bar:
+        for batch in batches:
+            agb_BHW = _predict_on(network, batch.to(device), options, device)
+            for chip_id, agb_HW in zip(batch.chip_ids, agb_BHW, strict=True):
+                _check_finite(chip_id, agb_HW)
+                yield chip_id, agb_HW
+                bar.update()
+
+
+def _predict_on(
+    network: nn.Module, batch: ImageBatch, options: InferenceOptions, device: torch.device
+) -> NDArray[np.float32]:
+    # Not around the loop: a context held across a yield would leak into the caller's code.
+    with autocast(device, options.precision):
+        agb_BHW = predict_batch(
+            network,
+            batch.s1,
+            batch.s2,
+            batch.chip_of_month,
+            len(batch.chip_ids),
+            options.views,
+            options.clip_negative,
+        )
+    return agb_BHW.cpu().numpy()
+
+
+def _check_finite(chip_id: str, agb_HW: NDArray[np.float32]) -> None:
+    if not np.isfinite(agb_HW).all():
+        raise BadInputError(
+            f"Chip {chip_id}: the network predicts NaN or infinite biomass; check that its weights "
+            "come from a run that did not diverge, and try precision float32."
+        )
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

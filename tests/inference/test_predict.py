@@ -1,0 +1,134 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from biomassters.errors import BadInputError
+from biomassters.inference.options import InferenceOptions
+from biomassters.inference.predict import predict_batch, predict_batches
+from biomassters.inference.views import VIEWS
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class PackedMonths:
+    s1: Tensor
+    s2: Tensor
+    chip_of_month: Tensor
+    chip_ids: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "PackedMonths":
+        return self
+
+
+class MeanOfMonths(nn.Module):
+    """First S1 band, averaged over a chip's months, times a weight for every pixel."""
+
+    def __init__(self, weight_HW: Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(weight_HW)
+        self.calls: list[tuple[bool, bool]] = []
+
+    def forward(self, s1, s2, chip_of_month, chip_count):
+        self.calls.append((self.training, torch.is_grad_enabled()))
+        total = torch.zeros(chip_count, *s1.shape[-2:])
+        total.index_add_(0, chip_of_month, s1[:, 0].float())
+        months = torch.bincount(chip_of_month, minlength=chip_count)
+        return (total / months[:, None, None] * self.weight)[:, None]
+
+
+def batch_of(ids: tuple[str, ...], months: list[int], size: int = 4, seed: int = 0) -> PackedMonths:
+    generator = torch.Generator().manual_seed(seed)
+    count = len(months)
+    s1 = torch.randint(-2000, 2000, (count, 4, size, size), generator=generator)
+    return PackedMonths(
+        s1.to(torch.int16),
+        torch.zeros(count, 11, size, size, dtype=torch.uint16),
+        torch.tensor(months),
+        ids,
+    )
+
+
+def test_a_network_without_a_preferred_side_gives_the_same_in_every_view():
+    network, batch = MeanOfMonths(torch.ones(4, 4)), batch_of(("a", "b"), [0, 0, 1])
+    arguments = (network, batch.s1, batch.s2, batch.chip_of_month, 2)
+    plain = predict_batch(*arguments, ["identity"], clip_negative=False)
+    assert plain.dtype == torch.float32
+    assert torch.equal(plain[0], batch.s1[:2, 0].float().mean(0))
+    for view in VIEWS:
+        assert torch.equal(predict_batch(*arguments, [view], clip_negative=False), plain)
+    torch.testing.assert_close(predict_batch(*arguments, list(VIEWS), False), plain)
+
+
+def test_views_average_the_weights_of_mirrored_pixels():
+    weight = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    batch = batch_of(("a",), [0], size=2)
+    batch.s1[:] = 100
+    arguments = (MeanOfMonths(weight), batch.s1, batch.s2, batch.chip_of_month, 1)
+    left_right = predict_batch(*arguments, ["identity", "left_right"])
+    assert left_right[0].tolist() == [[150.0, 150.0], [450.0, 450.0]]
+    assert predict_batch(*arguments, list(VIEWS))[0].tolist() == [[300.0] * 2] * 2
+
+
+def test_negative_biomass_is_clipped_after_the_mean_and_only_on_demand():
+    weight = torch.tensor([[-1.0, 2.0], [-1.0, -1.0]])
+    batch = batch_of(("a",), [0], size=2)
+    batch.s1[:] = 10
+    arguments = (MeanOfMonths(weight), batch.s1, batch.s2, batch.chip_of_month, 1)
+    views = ["identity", "left_right"]
+    assert predict_batch(*arguments, views, False)[0].tolist() == [[5.0, 5.0], [-10.0, -10.0]]
+    assert predict_batch(*arguments, views, True)[0].tolist() == [[5.0, 5.0], [0.0, 0.0]]
+
+
+def test_batches_keep_their_order_and_the_network_its_mode(capfd):
+    network = MeanOfMonths(torch.ones(4, 4)).train()
+    batches = [batch_of(("z", "a"), [0, 1, 1], seed=1), batch_of(("m",), [0], seed=2)]
+    options = InferenceOptions(views=("identity", "both"), clip_negative=False)
+    maps = dict(predict_batches(network, iter(batches), options, CPU, total=3))
+    assert list(maps) == ["z", "a", "m"]
+    np.testing.assert_allclose(maps["a"], batches[0].s1[1:, 0].float().mean(0))
+    assert maps["m"].dtype == np.float32
+    assert network.calls == [(False, False)] * 4
+    assert network.training
+    assert "Predicting" in capfd.readouterr().err
+
+
+def test_buffers_may_be_reused_for_the_next_batch(capfd):
+    batch = batch_of(("first",), [0])
+
+    def reusing():
+        batch.s1[:] = 7
+        yield batch
+        batch.s1[:] = 9
+        batch.chip_ids = ("second",)
+        yield batch
+
+    network = MeanOfMonths(torch.ones(4, 4))
+    maps = dict(predict_batches(network, reusing(), InferenceOptions(), CPU, progress=False))
+    assert (maps["first"] == 7).all()
+    assert (maps["second"] == 9).all()
+    assert capfd.readouterr().err == ""
+
+
+def test_bfloat16_ends_in_float32():
+    class Product(nn.Module):
+        def forward(self, s1, s2, chip_of_month, chip_count):
+            return (s1[:, :1].float() @ torch.eye(s1.shape[-1])).to(torch.bfloat16)
+
+    batch = batch_of(("a",), [0])
+    batch.s1[:] = 100
+    options = InferenceOptions(precision="bfloat16")
+    ((_, agb),) = predict_batches(Product(), [batch], options, CPU, progress=False)
+    assert agb.dtype == np.float32
+    assert (agb == 100).all()
+
+
+def test_a_diverged_network_is_refused_by_chip_and_left_in_its_mode():
+    network = MeanOfMonths(torch.full((4, 4), torch.nan)).train()
+    batches = [batch_of(("a", "b"), [0, 1])]
+    with pytest.raises(BadInputError, match="Chip a: the network predicts NaN"):
+        list(predict_batches(network, batches, InferenceOptions(), CPU, progress=False))
+    assert network.training
