@@ -1,0 +1,134 @@
+"""The metadata of an archive: what should exist, under any of the names in use.
+
+Re-hosted copies rename the CSVs (``features_metadata_FzP19JI.csv``,
+``biomassters_features_metadata.csv``) and nest the folders.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from biomassters.chips.archive_files import ArchiveFiles
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.errors import BadInputError
+
+FEATURES_METADATA = "features_metadata"
+LABELS_METADATA = "train_agbm_metadata"
+SPLITS = ("train", "test")
+_FEATURE_COLUMNS = ("filename", "chip_id", "satellite", "split")
+_LABEL_COLUMNS = ("filename", "chip_id")
+_SENSOR_OF_TAG = {sensor.file_tag: sensor.name for sensor in SENSORS}
+_FEATURE_NAME = rf"^([^/\\]+)_({'|'.join(_SENSOR_OF_TAG)})_(\d\d)\.tiff?$"
+_LABEL_NAME = r"^[^/\\]+\.tiff?$"
+
+
+def read_features(files: ArchiveFiles) -> pd.DataFrame:
+    """Images that the metadata list, and where they lie.
+
+    Returns:
+        One row an image, by chip, sensor and month: chip_id, split, sensor (``"s1"`` or
+        ``"s2"``), month (0 is September), filename, path (``""`` where the file is missing).
+
+    Raises:
+        BadInputError: If the metadata are missing or wrong.
+    """
+    path = find_metadata(files, FEATURES_METADATA)
+    listed = _read_csv(path, _FEATURE_COLUMNS)
+    # The month is in the file name; the metadata's column holds English names.
+    parts = listed["filename"].str.extract(_FEATURE_NAME)
+    parts.columns = pd.Index(["chip_id", "satellite", "month"])
+    month = pd.to_numeric(parts["month"])
+    wrong = (
+        month.isna()
+        | (month >= MONTH_COUNT)
+        | (parts["chip_id"] != listed["chip_id"])
+        | (parts["satellite"] != listed["satellite"])
+        | ~listed["split"].isin(SPLITS)
+    )
+    _refuse(path, listed, wrong, "does not fit its chip_id, satellite and split")
+    features = pd.DataFrame(
+        {
+            "chip_id": listed["chip_id"],
+            "split": listed["split"],
+            "sensor": listed["satellite"].map(_SENSOR_OF_TAG),
+            "month": month.astype("int64"),
+            "filename": listed["filename"],
+            "path": files.paths(listed["filename"]),
+        }
+    ).drop_duplicates()
+    twice = features.duplicated(["chip_id", "sensor", "month"])
+    _refuse(path, features, twice, "is a second image of its chip, satellite and month")
+    mixed = features.groupby("chip_id")["split"].transform("nunique") > 1
+    _refuse(path, features, mixed, "belongs to a chip of both splits")
+    return features.sort_values(["chip_id", "sensor", "month"], ignore_index=True)
+
+
+def read_labels(files: ArchiveFiles) -> pd.DataFrame:
+    """Labels that the metadata list, and where they lie.
+
+    Returns:
+        One row a label, by chip: chip_id, filename, path (``""`` where the file is missing).
+
+    Raises:
+        BadInputError: If the metadata are missing or wrong.
+    """
+    path = find_metadata(files, LABELS_METADATA)
+    listed = _read_csv(path, _LABEL_COLUMNS)
+    _refuse(path, listed, ~listed["filename"].str.match(_LABEL_NAME), "is not a TIFF's name")
+    labels = listed[["chip_id", "filename"]].drop_duplicates()
+    _refuse(path, labels, labels.duplicated("chip_id"), "is a second label of its chip")
+    labels = labels.assign(path=files.paths(labels["filename"]))
+    return labels.sort_values("chip_id", ignore_index=True)
+
+
+def find_metadata(files: ArchiveFiles, kind: str) -> Path:
+    """The CSV of a kind: the one nearest to the root, the official name before others.
+
+    Args:
+        files: Files of the archive.
+        kind: ``"features_metadata"`` or ``"train_agbm_metadata"``.
+
+    Raises:
+        BadInputError: If there is none, or more than one to choose from.
+    """
+    pattern = re.compile(rf"(.+[_-])?{kind}.*\.csv")
+    found = [path for path in files.csv_paths if pattern.fullmatch(path.name)]
+    if not found:
+        raise BadInputError(
+            f"{files.root} has no {kind}.csv (or {kind}_*.csv): copy the archive's metadata there."
+        )
+    depth = min(len(path.parts) for path in found)
+    nearest = [path for path in found if len(path.parts) == depth]
+    official = [path for path in nearest if path.name == f"{kind}.csv"]
+    if len(official or nearest) > 1:
+        first, second = sorted(official or nearest)[:2]
+        raise BadInputError(
+            f"{first} and {second} both look like the archive's {kind}: keep one of them."
+        )
+    return (official or nearest)[0]
+
+
+def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        # As text: a chip id such as 0003d2eb or 12345678 is not a number.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        raise BadInputError(f"{path} can't be read as CSV ({message}): fetch it again.") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise BadInputError(
+            f"{path} has no column {' nor '.join(missing)}: fetch the archive's metadata again."
+        )
+    if table.empty:
+        raise BadInputError(f"{path} lists no files: fetch the archive's metadata again.")
+    return table
+
+
+def _refuse(path: Path, table: pd.DataFrame, wrong: pd.Series, why: str) -> None:
+    if wrong.any():
+        name = table["filename"][wrong].iloc[0]
+        count = int(wrong.sum())
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        raise BadInputError(f"{path} lists {name!r}, which {why}{more}: correct the file.")

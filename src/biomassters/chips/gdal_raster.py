@@ -1,0 +1,106 @@
+"""One raster through GDAL: anything that is not plain strips, and where a raster lies."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.chip import Georeference
+from biomassters.chips.damage import DamagedFileError, RasterSpec
+
+# rasterio is imported where it is used: it takes long, and official archives rarely need it.
+
+
+def read_with_gdal(
+    path: Path | str, expected: RasterSpec | None
+) -> tuple[NDArray, Georeference | None]:
+    """Reads a raster [bands, height, width] of any kind and where it lies.
+
+    Raises:
+        DamagedFileError: If it can't be read or isn't as expected.
+    """
+    with _opened(path) as source:
+        if expected is not None:
+            dtype = np.dtype(source.dtypes[0])
+            fault = expected.fault(source.count, dtype, (source.height, source.width))
+            if fault is not None:
+                raise DamagedFileError(path, fault)
+        return source.read(), _georeference(source)
+
+
+def read_size_with_gdal(path: Path | str) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    Raises:
+        DamagedFileError: If the raster can't be read.
+    """
+    with _opened(path) as source:
+        return source.height, source.width
+
+
+def read_georeference(path: Path | str) -> Georeference | None:
+    """Where a raster lies, or None if it doesn't say.
+
+    Raises:
+        DamagedFileError: If it can't be read.
+    """
+    with _opened(path) as source:
+        return _georeference(source)
+
+
+def encode_with_gdal(bands: NDArray, georeference: Georeference | None) -> bytes:
+    """The bytes of an uncompressed GeoTIFF of [bands, height, width], pixel by pixel."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import Affine
+
+    count, height, width = bands.shape
+    place = {}
+    if georeference is not None:
+        place = {"crs": georeference.crs, "transform": Affine(*georeference.transform)}
+    profile = {"driver": "GTiff", "interleave": "pixel", "dtype": bands.dtype.name, **place}
+    with MemoryFile() as memory:
+        with (
+            _without_georeference_warning(),
+            memory.open(count=count, height=height, width=width, **profile) as target,
+        ):
+            target.write(bands)
+        return memory.read()
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with _without_georeference_warning():
+            source = rasterio.open(path)
+        with source:
+            yield source
+    except (RasterioError, OSError) as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        raise DamagedFileError(path, f"can't be read as a TIFF ({message})") from error
+
+
+_warning_filters = threading.Lock()
+
+
+@contextmanager
+def _without_georeference_warning() -> Iterator[None]:
+    """Chips of the official archive lie nowhere: rasterio need not say so for each."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _warning_filters, warnings.catch_warnings():  # the filters belong to all threads
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _georeference(source: Any) -> Georeference | None:
+    if source.crs is None:
+        return None
+    return Georeference(source.crs.to_string(), tuple(source.transform)[:6])

@@ -1,0 +1,170 @@
+"""Read and write one GeoTIFF of the archive.
+
+Uncompressed strips, as the official archive has them, are read as raw bytes; anything else
+goes through GDAL. Both ways release the interpreter lock, and every function may be called
+from many threads.
+"""
+
+import os
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.chip import Georeference
+from biomassters.chips.damage import DamagedFileError, RasterSpec
+from biomassters.chips.gdal_raster import (
+    encode_with_gdal,
+    read_georeference,
+    read_size_with_gdal,
+    read_with_gdal,
+)
+from biomassters.chips.tiff_layout import StripLayout, parse_strip_layout
+
+
+def read_raster(
+    path: Path | str, expected: RasterSpec | None = None
+) -> tuple[NDArray, Georeference | None]:
+    """Reads a raster and where it lies.
+
+    Args:
+        path: A TIFF.
+        expected: What it should be, or None for anything.
+
+    Returns:
+        Its values [bands, height, width], in native byte order, and its georeference.
+
+    Raises:
+        DamagedFileError: If it can't be read or isn't as expected.
+    """
+    data = _read_bytes(path)
+    layout = _layout(path, data)
+    if layout is None:
+        return read_with_gdal(path, expected)
+    if expected is not None:
+        _check(path, layout, expected)
+    values = layout.pixels(data).astype(layout.dtype.newbyteorder("="), order="C")
+    return values, read_georeference(path) if layout.georeferenced else None
+
+
+def read_raster_into(path: Path | str, out: NDArray) -> bool:
+    """Reads a raster into an array whose type and shape state what it should be.
+
+    Args:
+        path: A TIFF.
+        out: [bands, height, width]; undefined after an error.
+
+    Returns:
+        Whether the file may say where it lies (see ``read_georeference``).
+
+    Raises:
+        DamagedFileError: If it can't be read or has another size, type or band count.
+    """
+    expected = RasterSpec(out.shape[0], out.dtype, (out.shape[1], out.shape[2]))
+    data = _read_bytes(path)
+    layout = _layout(path, data)
+    if layout is None:
+        out[:], georeference = read_with_gdal(path, expected)
+        return georeference is not None
+    _check(path, layout, expected)
+    out[:] = layout.pixels(data)
+    return layout.georeferenced
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of a raster in pixels, from its header.
+
+    Raises:
+        DamagedFileError: If it can't be read.
+    """
+    layout = _layout(path, _read_bytes(path))
+    return (layout.height, layout.width) if layout is not None else read_size_with_gdal(path)
+
+
+def write_raster(
+    path: Path | str, array: NDArray, georeference: Georeference | None = None
+) -> None:
+    """Writes a GeoTIFF with the structure of the official files.
+
+    Args:
+        path: The file, replaced whole or not at all.
+        array: [bands, height, width] or [height, width].
+        georeference: Where it lies.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        partial.write_bytes(encode_raster(array, georeference))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def encode_raster(array: NDArray, georeference: Georeference | None = None) -> bytes:
+    """The bytes of a GeoTIFF: uncompressed strips, the bands of one pixel together.
+
+    Args:
+        array: [bands, height, width] or [height, width].
+        georeference: Where it lies.
+    """
+    bands = array[None] if array.ndim == 2 else array
+    dtype = bands.dtype.newbyteorder("<")
+    pixels = np.ascontiguousarray(bands.transpose(1, 2, 0), dtype)
+    return _header(dtype, bands.shape, georeference) + pixels.tobytes()
+
+
+@lru_cache(maxsize=32)
+def _header(dtype: np.dtype, shape: tuple[int, ...], georeference: Georeference | None) -> bytes:
+    """What precedes the pixels: GDAL makes it once, for it takes longer than the pixels."""
+    data = encode_with_gdal(np.zeros(shape, dtype.newbyteorder("=")), georeference)
+    layout = parse_strip_layout(data)
+    assert layout is not None and layout.by_pixel and layout.end == len(data)
+    assert layout.dtype == dtype
+    return data[: layout.offset]
+
+
+_scratch = threading.local()
+
+
+def _read_bytes(path: Path | str) -> memoryview:
+    """A file's bytes, in a buffer that the thread's next call overwrites."""
+    filled = 0
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path.open is slower)
+            size = os.fstat(file.fileno()).st_size
+            if len(getattr(_scratch, "buffer", b"")) < size:
+                _scratch.buffer = bytearray(size)
+            view = memoryview(_scratch.buffer)[:size] if size else memoryview(b"")
+            while filled < size and (count := file.readinto(view[filled:])):
+                filled += count
+    except OSError as error:
+        raise DamagedFileError(path, f"can't be read ({error.strerror})") from error
+    if filled == 0:
+        raise DamagedFileError(path, "is empty")
+    return view[:filled]
+
+
+_known: dict[int, tuple[bytes, StripLayout]] = {}  # file size: header, layout
+
+
+def _layout(path: Path | str, data: memoryview) -> StripLayout | None:
+    """A file's layout. Files of one kind share their header, so it is parsed once."""
+    header, layout = _known.get(len(data), (b"", None))
+    if layout is not None and data[: len(header)] == header:
+        return layout
+    layout = parse_strip_layout(data)
+    if layout is None:
+        return None
+    if layout.end > len(data):
+        raise DamagedFileError(path, f"is truncated ({len(data)} of {layout.end} bytes)")
+    if layout.end == len(data):  # so that no tag lies behind the pixels
+        _known[len(data)] = (bytes(data[: layout.offset]), layout)
+    return layout
+
+
+def _check(path: Path | str, layout: StripLayout, expected: RasterSpec) -> None:
+    fault = expected.fault(layout.bands, layout.dtype, (layout.height, layout.width))
+    if fault is not None:
+        raise DamagedFileError(path, fault)
