@@ -21,7 +21,9 @@ from biomassters.errors import BadInputError
 log = logging.getLogger(__name__)
 
 _RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
-_KEDRO_PREFIX = re.compile(r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE)
+_KEDRO_PREFIX = re.compile(
+    r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE
+)
 
 
 def dotted_names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -13,7 +13,9 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such option; check the spelling"
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{name}: {message}" + (f" (got {error['input']!r})" if error["type"] != "missing" else "")
+    return f"{name}: {message}" + (
+        f" (got {error['input']!r})" if error["type"] != "missing" else ""
+    )
 
 
 class Options(BaseModel):

@@ -1,7 +1,6 @@
 """A folder of predicted maps, one GeoTIFF a chip, finished when its manifest stands."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.archive import read_raster, write_raster
 from biomassters.chips.chip import Georeference
+from biomassters.chips.durable_files import publish_folder
+from biomassters.chips.names import label_name
+from biomassters.chips.raster import read_raster, write_raster
 from biomassters.errors import BadInputError
 
-SUFFIX = "_agbm.tif"
 _MANIFEST = "predictions.json"
 
 
@@ -54,7 +54,7 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
 
     def file(self, chip_id: str) -> Path:
         """Path of one chip's GeoTIFF."""
-        return self.path / f"{chip_id}{SUFFIX}"
+        return self.path / label_name(chip_id)
 
     def __getitem__(self, chip_id: str) -> NDArray[np.float32]:
         if chip_id not in self._members:
@@ -89,19 +89,9 @@ def write_predictions(
     growing.mkdir(parents=True)
     chip_ids = []
     for one in predictions:
-        write_raster(growing / f"{one.chip_id}{SUFFIX}", one.agb_mg_per_ha, one.georeference)
+        write_raster(growing / label_name(one.chip_id), one.agb_mg_per_ha, one.georeference)
         chip_ids.append(one.chip_id)
     manifest = {"weights": weights, "chip_ids": chip_ids}
     (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    replace_folder(growing, path)
+    publish_folder(growing, path)
     return PredictionFolder(path)
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Give a finished folder its name, dropping what stood there only afterwards."""
-    old = place.with_name(f"{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        os.replace(place, old)
-    os.replace(new, place)
-    shutil.rmtree(old, ignore_errors=True)

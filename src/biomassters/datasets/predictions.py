@@ -27,7 +27,8 @@ class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
     """GeoTIFFs named ``{chip_id}_agbm.tif``, complete or not there.
 
     Example:
-        >>> PredictionsDataset(filepath="data/07_model_output/simulated/test").load()  # doctest: +SKIP
+        >>> path = "data/07_model_output/simulated/test"
+        >>> PredictionsDataset(filepath=path).load()  # doctest: +SKIP
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:

@@ -6,9 +6,7 @@ from biomassters.chips.predictions import PredictionFolder
 from biomassters.datasets.submission import Submission
 
 
-def assemble_submission(
-    test_predictions: PredictionFolder, chip_table: pd.DataFrame
-) -> Submission:
+def assemble_submission(test_predictions: PredictionFolder, chip_table: pd.DataFrame) -> Submission:
     """Predicted maps paired with the list of test chips that the metadata asks for."""
     test = chip_table[chip_table["split"] == "test"]
     sizes = test[["height", "width"]].drop_duplicates()
