@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from biomassters.options import Options
 
 ViewName = Literal["identity", "left_right", "up_down", "both"]
 
 
-class InferenceOptions(BaseModel):
+class InferenceOptions(Options):
     """How weights become maps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     views: tuple[ViewName, ...] = Field(
         default=("identity", "left_right", "up_down", "both"),
