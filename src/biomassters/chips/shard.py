@@ -1,0 +1,106 @@
+"""One shard file of a Zarr v3 array: chunks one after another, then their index.
+
+The format is that of the ``sharding_indexed`` codec with its index at the end
+(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): per chunk offset
+and size as little-endian uint64, both 2⁶⁴ − 1 for a chunk that was left out, then the
+index's CRC-32C. zarr-python reads and writes the same files; doing it here saves copies on
+the way in and lets the writer fsync.
+"""
+
+import os
+import struct
+from collections.abc import Sequence
+
+import google_crc32c
+import numpy as np
+
+from biomassters.errors import BadInputError
+
+_LEFT_OUT = 2**64 - 1
+_CRC_BYTES = 4
+
+
+def shard_parts(chunks: Sequence[bytes | memoryview | None]) -> list[bytes | memoryview]:
+    """Lay out a shard.
+
+    Args:
+        chunks: Encoded chunks in order, None for one that is left out.
+
+    Returns:
+        What the file holds, to be written one after another; empty when every chunk is
+        left out, because then Zarr has no file.
+    """
+    parts = [chunk for chunk in chunks if chunk is not None]
+    if not parts:
+        return []
+    index = np.full((len(chunks), 2), _LEFT_OUT, dtype="<u8")
+    offset = 0
+    for number, chunk in enumerate(chunks):
+        if chunk is not None:
+            index[number] = offset, len(chunk)
+            offset += len(chunk)
+    index_bytes = index.tobytes()
+    return [*parts, index_bytes, struct.pack("<I", google_crc32c.value(index_bytes))]
+
+
+class OpenShard:
+    """An open shard and where its chunks lie; closes itself when nobody uses it any more.
+
+    Args:
+        name: Name for messages.
+        descriptor: An open file, owned by this object from now on.
+        chunk_count: Chunks in the index; None for a file that is one chunk without an index.
+    """
+
+    def __init__(self, name: str, descriptor: int, chunk_count: int | None) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        size = os.fstat(descriptor).st_size
+        self._index = ((0, size),) if chunk_count is None else self._read_index(size, chunk_count)
+
+    def __del__(self) -> None:
+        # Threads share shards: only the last reference may close the file.
+        os.close(self._descriptor)
+
+    def chunk_size(self, number: int) -> int | None:
+        """Bytes of an encoded chunk; None when it was left out."""
+        offset, size = self._index[number]
+        return None if offset == _LEFT_OUT else size
+
+    def read_into(self, number: int, out: memoryview, skip: int = 0) -> None:
+        """Read an encoded chunk, or a piece of it.
+
+        Args:
+            number: Which chunk.
+            out: Bytes to fill.
+            skip: Bytes of the chunk to leave out before.
+
+        Raises:
+            BadInputError: The file ends too early.
+        """
+        position = self._index[number][0] + skip
+        while len(out):
+            count = os.preadv(self._descriptor, [out], position)
+            if count == 0:
+                raise self.damage("it ends too early")
+            out = out[count:]
+            position += count
+
+    def damage(self, reason: str) -> BadInputError:
+        """The exception that says what is wrong with this file."""
+        return BadInputError(
+            f"{self.name} is damaged ({reason}): delete the chip store and pack it again."
+        )
+
+    def _read_index(self, size: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
+        length = chunk_count * 16
+        start = size - length - _CRC_BYTES
+        if start < 0:
+            raise self.damage("it has no index")
+        stored = os.pread(self._descriptor, length + _CRC_BYTES, start)
+        if struct.pack("<I", google_crc32c.value(stored[:length])) != stored[length:]:
+            raise self.damage("its index has a wrong checksum")
+        index = np.frombuffer(stored, "<u8", chunk_count * 2).reshape(chunk_count, 2).tolist()
+        if any(offset != _LEFT_OUT and offset + count > start for offset, count in index):
+            raise self.damage("its index points past the data")
+        return tuple((offset, count) for offset, count in index)

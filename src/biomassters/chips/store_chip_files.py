@@ -1,0 +1,65 @@
+"""The files of one packed chip, one per array."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.chip import Chip
+from biomassters.chips.durable_files import sync_folder, write_durably
+from biomassters.chips.packing import checksum, pack_months
+from biomassters.chips.shard import shard_parts
+from biomassters.chips.store_layout import (
+    AGB_ARRAY,
+    ARRAYS,
+    S1_ARRAY,
+    S2_ARRAY,
+    StoreArray,
+    encode,
+)
+
+
+def make_array_folders(split_folder: Path) -> None:
+    """Make the folders that a split's files go into."""
+    for array in ARRAYS:
+        (split_folder / array.name).mkdir(parents=True, exist_ok=True)
+
+
+def write_chip(split_folder: Path, index: int, chip: Chip, codec: str) -> int:
+    """Write a chip's files; when this returns they are on the disk.
+
+    Args:
+        split_folder: The split's group.
+        index: The chip's place in the arrays.
+        chip: The chip.
+        codec: The store's codec.
+
+    Returns:
+        Checksum of the packed values.
+    """
+    s1, s2 = pack_months(chip)
+    label = chip.agb_mg_per_ha
+    if label is not None:
+        label = np.ascontiguousarray(label, AGB_ARRAY.dtype)
+    for array, images in ((S1_ARRAY, s1), (S2_ARRAY, s2)):
+        _write(split_folder, array, index, shard_parts(_encoded(images, codec)))
+    _write(split_folder, AGB_ARRAY, index, [] if label is None else [encode(label, codec)])
+    return checksum([*s1, *s2], label)
+
+
+def _encoded(images: Sequence[NDArray | None], codec: str) -> list[bytes | memoryview | None]:
+    return [None if image is None else encode(image, codec) for image in images]
+
+
+def _write(
+    split_folder: Path, array: StoreArray, index: int, parts: Sequence[bytes | memoryview]
+) -> None:
+    """Write a file, or see to it that there is none when all of it is fill."""
+    folder = split_folder / array.name
+    path = folder / array.file_name(index)
+    if parts:
+        write_durably(path, parts)
+    else:
+        path.unlink(missing_ok=True)
+    sync_folder(folder)

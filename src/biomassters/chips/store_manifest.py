@@ -1,0 +1,159 @@
+"""What a chip store says about itself: one record per chip, collected in its manifest."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.chip import Chip, Georeference
+from biomassters.chips.store_layout import FORMAT_VERSION
+from biomassters.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class ChipRecord:
+    """One packed chip.
+
+    Attributes:
+        split: Split that it belongs to.
+        index: Its place in the split's arrays.
+        chip_id: Its name.
+        signature: Signature of the source files that it was packed from.
+        crc: CRC-32C of its packed values.
+        height: Pixels.
+        width: Pixels.
+        present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
+        labelled: Whether it has a label.
+        georeference: Where it lies, or None.
+    """
+
+    split: str
+    index: int
+    chip_id: str
+    signature: str
+    crc: int
+    height: int
+    width: int
+    present: str
+    labelled: bool
+    georeference: Georeference | None
+
+    @classmethod
+    def of(cls, chip: Chip, split: str, index: int, signature: str, crc: int) -> "ChipRecord":
+        """Describe a chip that has just been packed."""
+        weights = 1 << np.arange(len(SENSORS))
+        present = "".join(str(code) for code in chip.present @ weights)
+        return cls(
+            split,
+            index,
+            chip.chip_id,
+            signature,
+            crc,
+            *chip.shape,
+            present=present,
+            labelled=chip.agb_mg_per_ha is not None,
+            georeference=chip.georeference,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ChipRecord":
+        """Undo ``to_dict``."""
+        where = values["georeference"]
+        if where is not None:
+            where = Georeference(where["crs"], tuple(where["transform"]))
+        return cls(**{**values, "georeference": where})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record, ready for JSON."""
+        return asdict(self)
+
+    def present_mask(self) -> NDArray[np.bool_]:
+        """Bool [12, 2]: images that exist, by month and sensor."""
+        codes = np.array([int(code) for code in self.present])[:, None]
+        assert len(codes) == MONTH_COUNT
+        return (codes >> np.arange(len(SENSORS)) & 1).astype(bool)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A complete store.
+
+    Attributes:
+        codec: How its chunks are encoded.
+        records: All chips, by split and index.
+    """
+
+    codec: str
+    records: tuple[ChipRecord, ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order of packing."""
+        return tuple(dict.fromkeys(record.split for record in self.records))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and checksums of all chips; independent of order and codec."""
+        lines = sorted(f"{record.chip_id} {record.crc}\n" for record in self.records)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def of_split(self, split: str) -> list[ChipRecord]:
+        """Records of a split, by index."""
+        return [record for record in self.records if record.split == split]
+
+    def sources(self) -> dict[str, dict[str, str]]:
+        """Per split the signature of each chip's source, in order."""
+        return source_table((r.split, r.chip_id, r.signature) for r in self.records)
+
+    def to_json(self) -> str:
+        """The manifest as text, one chip a line."""
+        head = {
+            "format": "biomassters chip store",
+            "version": FORMAT_VERSION,
+            "codec": self.codec,
+            "fingerprint": self.fingerprint,
+        }
+        chips = ",\n".join(json.dumps(record.to_dict()) for record in self.records)
+        return json.dumps(head)[:-1] + ',\n"chips": [\n' + chips + "\n]}\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, place: str) -> "Manifest":
+        """Undo ``to_json``.
+
+        Args:
+            text: The manifest's text.
+            place: The store's path, for messages.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            BadInputError: The text is none of ours, or of a version that this release doesn't know.
+        """
+        try:
+            values = json.loads(text)
+            version = values["version"]
+            if version == FORMAT_VERSION:
+                records = tuple(ChipRecord.from_dict(chip) for chip in values["chips"])
+                return cls(values["codec"], records)
+        except (ValueError, KeyError, TypeError):
+            raise BadInputError(
+                f"The chip store {place} has a damaged manifest: delete it and pack it again."
+            ) from None
+        raise BadInputError(
+            f"The chip store {place} has format version {version!r}, but this release reads "
+            f"version {FORMAT_VERSION}: pack it again, or install the release that wrote it."
+        )
+
+
+def source_table(entries: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    """Collect (split, chip_id, signature) as ``{split: {chip_id: signature}}``, in order."""
+    table: dict[str, dict[str, str]] = {}
+    for split, chip_id, signature in entries:
+        table.setdefault(split, {})[chip_id] = signature
+    return table

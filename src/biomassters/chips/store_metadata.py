@@ -1,0 +1,89 @@
+"""The Zarr metadata and small arrays of a store whose chips are all written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCname, BloscCodec
+
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, S1, S2, SENSORS
+from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS, StoreArray
+from biomassters.chips.store_manifest import ChipRecord, Manifest
+
+
+def write_metadata(folder: Path, manifest: Manifest) -> None:
+    """Turn a folder of shard files into a Zarr v3 hierarchy.
+
+    Args:
+        folder: The store; its shard files lie in ``<split>/<array>/``.
+        manifest: All chips.
+    """
+    root = zarr.open_group(folder, mode="a", zarr_format=3)
+    root.attrs.update({"Conventions": "CF-1.11", "title": "BioMassters chip store"})
+    for split in manifest.splits:
+        group = root.require_group(split)
+        group.attrs.update({"Conventions": "CF-1.11", "coordinates": "chip_id month_name"})
+        records = manifest.of_split(split)
+        for array in ARRAYS:
+            array_folder = folder / split / array.name
+            # Left by a run that was killed here; create_array would empty the folder.
+            (array_folder / "zarr.json").unlink(missing_ok=True)
+            if array is AGB_ARRAY and not any(record.labelled for record in records):
+                array_folder.rmdir()
+            else:
+                _declare(group, array, records, manifest.codec)
+        _write_coordinates(group, records)
+
+
+def _declare(group: zarr.Group, array: StoreArray, records: list[ChipRecord], codec: str) -> None:
+    """Write the metadata of one array of pixels; its files exist already."""
+    size = records[0].height, records[0].width
+    chunk, shard = array.chunk_shape(*size), array.shard_shape(*size)
+    group.create_array(
+        array.name,
+        shape=array.shape(len(records), *size),
+        dtype=array.dtype,
+        chunks=chunk,
+        shards=shard if shard != chunk else None,
+        compressors=None if codec == "none" else _blosc(array, codec),
+        fill_value=array.fill,
+        attributes=array.attributes,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=array.dimensions,
+    )
+
+
+def _blosc(array: StoreArray, codec: str) -> BloscCodec:
+    return BloscCodec(cname=BloscCname(codec), shuffle="bitshuffle", typesize=array.dtype.itemsize)
+
+
+def _write_coordinates(group: zarr.Group, records: list[ChipRecord]) -> None:
+    months = np.arange(MONTH_COUNT, dtype=np.int8)
+    present = np.stack([record.present_mask() for record in records])
+    _small(group, "chip_id", ("chip",), _text(r.chip_id for r in records), "Name of the chip")
+    _small(group, "month", ("month",), months, "Month, 0 (September) to 11 (August)")
+    _small(group, "month_name", ("month",), _text(MONTH_NAMES), "Name of the month")
+    _small(group, "s1_band", ("s1_band",), _text(S1.bands), "Polarization and orbit")
+    _small(group, "s2_band", ("s2_band",), _text(S2.bands), "Band")
+    _small(group, "sensor", ("sensor",), _text(s.name for s in SENSORS), "Satellite")
+    _small(group, "present", ("chip", "month", "sensor"), present, "Whether the month has an image")
+
+
+def _text(values: Any) -> NDArray:
+    # The only text type with a Zarr v3 specification, hence without a warning.
+    return np.array(list(values), dtype=np.dtypes.StringDType())
+
+
+def _small(
+    group: zarr.Group, name: str, dimensions: tuple[str, ...], values: NDArray, long_name: str
+) -> None:
+    group.create_array(
+        name,
+        data=values,
+        chunks=values.shape,
+        dimension_names=dimensions,
+        attributes={"long_name": long_name},
+        overwrite=True,
+    )
