@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from biomassters.inference.options import ViewName
 from biomassters.options import Options
 
 NETWORK_STRIDE = 32
 """The encoder's deepest features have this stride: sides must be multiples of it."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-ViewName = Literal["identity", "left_right", "up_down", "both"]
 
 
 class AugmentationOptions(Options):
@@ -92,10 +92,6 @@ class TrainingOptions(Options):
     )
 
     # How it is learnt
-    initial_weights: str | None = Field(
-        default=None,
-        description="Weights (.safetensors) to start from; null starts from the network's.",
-    )
     epochs: int = Field(
         default=12, ge=1, description="Passes over the training chips. Reference: 900."
     )
@@ -149,9 +145,9 @@ class TrainingOptions(Options):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto takes the first CUDA device, or the CPU.",
     )
-    precision: Literal["auto", "float32", "bf16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="auto takes bf16 on a CUDA device that has it, float32 elsewhere.",
+        description="auto takes bfloat16 on a CUDA device that has it, float32 elsewhere.",
     )
     loader_threads: int = Field(default=2, ge=1, description="Threads that read chips.")
     loader_prefetch: int = Field(default=3, ge=1, description="Batches read ahead.")
