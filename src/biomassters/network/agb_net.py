@@ -1,0 +1,156 @@
+"""The network: a year of images of a chip → its aboveground biomass.
+
+The method of the BioMassters challenge's first place (MIT licence): an encoder that all months
+share, attention over the months at every level, a U-Net decoder with scSE gates. Months are
+packed: what does not exist is not encoded.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from biomassters.chips.bands import BAND_NAMES, S1, S2
+from biomassters.errors import BadInputError
+from biomassters.network.backbones import STRIDES
+from biomassters.network.band_scaler import BandScaler
+from biomassters.network.decoder import Decoder
+from biomassters.network.encoder import Encoder
+from biomassters.network.temporal_attention import TemporalAttention
+
+if TYPE_CHECKING:
+    from biomassters.chips.scaling import BandScaling
+
+
+class Architecture(Protocol):
+    """What decides the weights: see ``NetworkOptions``."""
+
+    @property
+    def backbone(self) -> str: ...  # noqa: D102
+    @property
+    def pretrained(self) -> bool: ...  # noqa: D102
+    @property
+    def decoder_channels(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def scse(self) -> bool: ...  # noqa: D102
+
+
+class AgbNet(nn.Module):
+    """Aboveground biomass from packed months.
+
+    Parameters carry the names of the reference's weights (``encoder.model``, ``attn``,
+    ``decoder.blocks``, ``segmentation_head``); ours adds the scaling constants (``scaler``).
+
+    Args:
+        options: The architecture.
+        scaling: Minimum and maximum of each band.
+
+    Raises:
+        BadInputError: timm does not know the backbone, or it has no five feature levels.
+    """
+
+    def __init__(self, options: Architecture, scaling: "BandScaling") -> None:
+        super().__init__()
+        self.options = options
+        self.scaling = scaling
+        self.scaler = BandScaler(scaling)
+        self.encoder = Encoder(options.backbone, len(BAND_NAMES), pretrained=options.pretrained)
+        channels = self.encoder.channels
+        self.attn = nn.ModuleList(TemporalAttention(width) for width in channels)
+        self.decoder = Decoder(channels, options.decoder_channels, scse=options.scse)
+        self.segmentation_head = nn.Conv2d(options.decoder_channels[-1], 1, 3, padding=1)
+        nn.init.xavier_uniform_(self.segmentation_head.weight)
+        nn.init.zeros_(self.segmentation_head.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int | None = None
+    ) -> Tensor:
+        """Predict from stored integers, or from dB and counts.
+
+        Args:
+            s1: [M, 4, H, W], int16 in 0.01 dB (−32768: no data) or dB (−9999 or NaN: no data).
+            s2: [M, 11, H, W], counts; a month of zeros has no image.
+            chip_of_month: int64 [M], ascending: the chip, 0 … B − 1, of each month.
+            chip_count: B; read from ``chip_of_month``, which waits for the device, without it.
+
+        Returns:
+            float32 [B, 1, H, W], Mg/ha.
+
+        Raises:
+            BadInputError: An image size or band count that the network cannot take.
+        """
+        check_images(s1, s2)
+        return self.forward_scaled(self.scale(s1, s2), chip_of_month, chip_count)
+
+    def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """The packed months as the encoder sees them: float32 [M, 15, H, W], 0 without data."""
+        scaled: Tensor = self.scaler(s1, s2, channels_last=True)
+        return scaled
+
+    def forward_scaled(
+        self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
+    ) -> Tensor:
+        """Predict from already scaled months [M, 15, H, W]; otherwise as ``forward``."""
+        check_size(*x_MCHW.shape[-2:])
+        if chip_count is None:
+            chip_count = int(chip_of_month[-1]) + 1
+
+        # ---- Encode every month on its own ------------------------------------------------
+        features = self.encoder(x_MCHW)
+
+        # ---- Pool each chip's months, level by level --------------------------------------
+        pooled = [
+            attend(level, chip_of_month, chip_count)
+            for attend, level in zip(self.attn, features, strict=True)
+        ]
+
+        # ---- Decode to a map ---------------------------------------------------------------
+        return self._head(self.decoder(pooled))
+
+    def weights_never_called(self) -> list[str]:
+        """Names of weights that no image ever meets: the gate before the last block's join.
+
+        The reference's files hold them, so ours do; nothing trains them.
+        """
+        last = f"decoder.blocks.{len(self.decoder.blocks) - 1}.attention1."
+        return [name for name in self.state_dict() if name.startswith(last)]
+
+    def _head(self, x_BCHW: Tensor) -> Tensor:
+        # In float32 whatever came before: a bfloat16 map would have steps of 0.5 Mg/ha and more.
+        with torch.autocast(x_BCHW.device.type, enabled=False):
+            agb: Tensor = self.segmentation_head(x_BCHW.float())
+        return agb
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse images that cannot be halved five times.
+
+    Raises:
+        BadInputError: Height or width is not a positive multiple of 32.
+    """
+    stride = STRIDES[-1]
+    if height % stride or width % stride or min(height, width) < stride:
+        fit = tuple(max(1, -(-size // stride)) * stride for size in (height, width))
+        raise BadInputError(
+            f"Expected image height and width divisible by {stride}, got {height} x {width}: "
+            f"pad the images to {fit[0]} x {fit[1]}, or crop them."
+        )
+
+
+def check_images(s1: Tensor, s2: Tensor) -> None:
+    """Refuse packed images whose bands or sizes do not fit together.
+
+    Raises:
+        BadInputError: The shapes are not [M, 4, H, W] and [M, 11, H, W].
+    """
+    for sensor, images in ((S1, s1), (S2, s2)):
+        if images.ndim != 4 or images.shape[1] != len(sensor.bands):
+            raise BadInputError(
+                f"Expected {sensor.name} images [months, {len(sensor.bands)}, height, width], "
+                f"got {list(images.shape)}."
+            )
+    if s1.shape[0] != s2.shape[0] or s1.shape[2:] != s2.shape[2:]:
+        raise BadInputError(
+            f"Expected s1 and s2 images of the same months and size, got {list(s1.shape)} and "
+            f"{list(s2.shape)}."
+        )

@@ -1,0 +1,88 @@
+"""Names of timm backbones: spellings of 2023, misspellings, and what the network can take."""
+
+import difflib
+import warnings
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_deprecated_models
+from torch import nn
+
+from biomassters.errors import BadInputError
+
+STRIDES = (2, 4, 8, 16, 32)
+
+
+def resolve_backbone(name: str) -> str:
+    """The name that today's timm uses for a backbone.
+
+    Args:
+        name: A timm model name, with or without the tag of its weights; names that timm has
+            replaced, such as ``tf_efficientnetv2_l_in21k``, are understood.
+
+    Returns:
+        The current name, such as ``tf_efficientnetv2_l.in21k``.
+
+    Raises:
+        BadInputError: timm has no such model.
+    """
+    current = get_deprecated_models().get(name) or name
+    architecture, _, tag = current.partition(".")
+    if not timm.is_model(architecture):
+        raise BadInputError(f"timm knows no backbone {name!r}{_suggestion(architecture)}.")
+    if tag and current not in timm.list_pretrained(f"{architecture}.*"):
+        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
+        raise BadInputError(f"timm has no weights {name!r}: of {architecture} it has {tags}.")
+    return current
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    return f": did you mean {', '.join(close)}?".rstrip("?") if close else ""
+
+
+def create_features(name: str, in_channels: int, *, pretrained: bool = False) -> nn.Module:
+    """Build the feature extractor of a resolved backbone.
+
+    Args:
+        name: As ``resolve_backbone`` returns it.
+        in_channels: Input bands.
+        pretrained: Load timm's weights (network access).
+
+    Returns:
+        A timm module that maps [N, C, H, W] to five tensors at strides 2, 4, 8, 16, 32.
+
+    Raises:
+        BadInputError: The backbone has no five such levels.
+    """
+    with torch.device("meta"):
+        strides = _strides(_create(name, in_channels, pretrained=False))
+    if not set(STRIDES) <= set(strides):
+        raise BadInputError(
+            f"Backbone {name!r} has features at strides {strides}, not at each of "
+            f"{list(STRIDES)}: choose one such as tf_efficientnetv2_b0 or resnet34."
+        )
+    levels = tuple(strides.index(stride) for stride in STRIDES)
+    return _create(name, in_channels, pretrained=pretrained, out_indices=levels)
+
+
+def _create(name: str, in_channels: int, *, pretrained: bool, **options: Any) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return timm.create_model(
+                name, features_only=True, in_chans=in_channels, pretrained=pretrained, **options
+            )
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            if pretrained:
+                raise
+            raise BadInputError(
+                f"Backbone {name!r} cannot hand out its feature levels: choose one such as "
+                "tf_efficientnetv2_b0 or resnet34."
+            ) from error
+
+
+def _strides(features: nn.Module) -> list[int]:
+    info: Any = features.feature_info
+    return list(info.reduction())
