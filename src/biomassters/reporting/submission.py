@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from biomassters.chips.names import label_name
 from biomassters.chips.raster import encode_raster, read_raster
 from biomassters.errors import BadInputError
 from biomassters.reporting.submission_formats import (
@@ -21,7 +22,7 @@ from biomassters.reporting.submission_formats import (
     read_archive,
 )
 
-MAP_SUFFIX = "_agbm.tif"
+MAP_SUFFIX = label_name("")
 Map = NDArray[np.float32] | Callable[[], NDArray[np.float32]]
 
 
@@ -178,7 +179,7 @@ def _add_all(
             continue
         content = encode_raster(agb_HW)
         values.update(agb_HW)
-        name = f"{chip_id}{MAP_SUFFIX}"
+        name = label_name(chip_id)
         add(name, content)
         checksums[name] = zlib.crc32(content)
     if faults:

@@ -1,0 +1,30 @@
+"""Options of scoring and the report."""
+
+from pydantic import Field
+
+from biomassters.options import Options
+
+
+class ReportingOptions(Options):
+    """What is compared and shown."""
+
+    seed: int = Field(
+        default=20230126, ge=0, lt=2**32, description="Of the baselines' sample of pixels."
+    )
+    ridge_chips: int = Field(
+        default=1000,
+        gt=0,
+        description="Training chips at most that the ridge regression is fitted on, at random.",
+    )
+    ridge_pixels_per_chip: int = Field(
+        default=256, gt=0, description="Pixels at random from each of these chips."
+    )
+    ridge_alpha: float = Field(
+        default=1.0, ge=0.0, description="Strength of the ridge penalty on standardised features."
+    )
+    picture_chips: int = Field(
+        default=4, gt=0, le=24, description="Chips shown as maps, from the best to the worst."
+    )
+    listed_chips: int = Field(
+        default=10, ge=0, description="Worst chips that the report lists by name."
+    )

@@ -1,0 +1,70 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from biomassters.chips.bands import S1_NODATA_DB
+from biomassters.errors import BadInputError
+from biomassters.reporting.baselines import score_baselines
+from biomassters.reporting.options import ReportingOptions
+
+OPTIONS = ReportingOptions(ridge_pixels_per_chip=64)
+
+
+def score(chips, train, held_out, options=OPTIONS):
+    return score_baselines(chips, train, held_out, options, progress=False)
+
+
+def test_mean_baseline_is_the_error_of_the_training_mean(forest):
+    baselines = score(forest, ["c0", "c2"], ["c1", "c5"])
+    labels = {chip.chip_id: chip.agb_mg_per_ha.astype(float) for chip in forest.chips}
+    mean = (labels["c0"].mean() + labels["c2"].mean()) / 2
+    expected = np.mean([np.sqrt(np.square(labels[c] - mean).mean()) for c in ("c1", "c5")])
+    metrics = baselines.metrics()
+    assert metrics["training_mean_agb"] == pytest.approx(mean, rel=1e-6)
+    assert metrics["baseline_mean_rmse"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["ridge_pixels"] == 128
+
+
+def test_ridge_learns_what_shows_in_the_bands_and_is_never_negative(forest):
+    metrics = score(forest, ["c0", "c1", "c3", "c5"], ["c2", "c4"]).metrics()
+    assert metrics["baseline_ridge_rmse"] < 0.7 * metrics["baseline_mean_rmse"]
+
+
+def test_ridge_sees_no_image_of_held_out_chips_while_it_fits(in_memory, forest):
+    chips = in_memory(forest.chips)
+    score(chips, ["c1", "c2", "c3"], ["c0"], OPTIONS.model_copy(update={"ridge_chips": 2}))
+    *fitted, scored = chips.images_read
+    assert scored == "c0"
+    assert len(fitted) == 2
+    assert set(fitted) < {"c1", "c2", "c3"}
+
+
+def test_same_seed_same_sample(forest):
+    first, second = (score(forest, ["c0", "c1"], ["c2"]).metrics() for _ in range(2))
+    assert first == second
+    other = OPTIONS.model_copy(update={"seed": 1})
+    assert score(forest, ["c0", "c1"], ["c2"], other).metrics() != first
+
+
+def test_bands_without_any_data_do_not_stop_it(in_memory, forest):
+    blind = [
+        dataclasses.replace(chip, s1_db=np.full_like(chip.s1_db, S1_NODATA_DB))
+        for chip in forest.chips
+    ]
+    metrics = score(in_memory(blind), ["c0", "c3"], ["c1"]).metrics()
+    assert np.isfinite(metrics["baseline_ridge_rmse"])
+
+
+def test_more_pixels_wanted_than_there_are(forest):
+    everything = OPTIONS.model_copy(update={"ridge_pixels_per_chip": 10**6})
+    size = forest.height * forest.width
+    assert score(forest, ["c0"], ["c1"], everything).metrics()["ridge_pixels"] == size
+
+
+def test_overlapping_lists_and_missing_labels_are_refused(in_memory, forest, make_chip):
+    with pytest.raises(BadInputError, match=r"Chip c1 is both .* \(1 such"):
+        score(forest, ["c0", "c1"], ["c1"])
+    chips = in_memory([*forest.chips, make_chip("test", 50.0, split="test")])
+    with pytest.raises(BadInputError, match="Chip test has no label"):
+        score(chips, ["c0"], ["test"])
