@@ -120,8 +120,8 @@ def _header(dtype: np.dtype, shape: tuple[int, ...], georeference: Georeference 
     """What precedes the pixels: GDAL makes it once, for it takes longer than the pixels."""
     data = encode_with_gdal(np.zeros(shape, dtype.newbyteorder("=")), georeference)
     layout = parse_strip_layout(data)
-    assert layout is not None and layout.by_pixel and layout.end == len(data)
-    assert layout.dtype == dtype
+    assert layout is not None
+    assert (layout.by_pixel, layout.dtype, layout.end) == (True, dtype, len(data))
     return data[: layout.offset]
 
 

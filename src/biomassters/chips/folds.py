@@ -1,0 +1,80 @@
+"""Folds: a partition of the labelled chips for cross-validation."""
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+logger = logging.getLogger(__name__)
+
+
+class FoldOptions(BaseModel):
+    """How the labelled chips are partitioned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(5, ge=2, description="Number of folds; the reference has 10")
+    method: Literal["reference", "stratified"] = Field(
+        "reference",
+        description="reference: scikit-learn's shuffled KFold over the sorted chip names; "
+        "stratified: every fold has the same range of mean biomass",
+    )
+    seed: int = Field(314159, ge=0, lt=2**32, description="Seed; the reference has 314159")
+
+
+def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
+    """Assigns every usable training chip to a fold.
+
+    With fewer chips than folds each chip is a fold of its own.
+
+    Args:
+        table: The chip table; usable chips of its training split have labels.
+        options: How to partition.
+
+    Returns:
+        Columns chip_id (sorted) and fold (from 0).
+    """
+    labelled = table[table["usable"] & (table["split"] == "train")].sort_values("chip_id")
+    count = options.count
+    if len(labelled) < count:
+        logger.warning(
+            "Fewer usable labelled chips (%d) than folds (%d): each is a fold of its own.",
+            len(labelled),
+            count,
+        )
+        count = len(labelled)
+    if count == len(labelled):
+        fold = np.arange(count)
+    else:
+        agb_mg_per_ha = labelled["agb_mean_mg_per_ha"].to_numpy()
+        fold = _PARTITIONS[options.method](agb_mg_per_ha, count, options.seed)
+    return pd.DataFrame({"chip_id": labelled["chip_id"].to_numpy(), "fold": fold})
+
+
+def _reference(agb_mg_per_ha: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
+    """The first place's folds: ``KFold(count, shuffle=True, random_state=seed)``."""
+    from sklearn.model_selection import KFold  # takes a second to import
+
+    fold = np.empty(len(agb_mg_per_ha), np.int64)
+    splitter = KFold(count, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(agb_mg_per_ha)):
+        fold[held_out] = number
+    return fold
+
+
+def _stratified(agb_mg_per_ha: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
+    """Of every ``count`` chips next to each other in biomass, one goes to each fold."""
+    random = np.random.default_rng(np.random.SeedSequence([seed, count]))
+    strata = -(-len(agb_mg_per_ha) // count)
+    folds_by_rank = np.concatenate([random.permutation(count) for _ in range(strata)])
+    fold = np.empty(len(agb_mg_per_ha), np.int64)
+    fold[np.argsort(agb_mg_per_ha, kind="stable")] = folds_by_rank[: len(fold)]
+    return fold
+
+
+_Partition = Callable[[NDArray[np.float64], int, int], NDArray[np.int64]]
+_PARTITIONS: dict[str, _Partition] = {"reference": _reference, "stratified": _stratified}

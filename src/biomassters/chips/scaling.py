@@ -1,0 +1,90 @@
+"""Constants of the min-max scaling, by band name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from biomassters.chips.bands import BAND_NAMES, BANDS
+from biomassters.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class BandScaling:
+    """What each band's values are scaled by: (x − minimum) / (maximum − minimum), not clipped.
+
+    Attributes:
+        minimum: Value that becomes 0, by band name, in the band's unit.
+        maximum: Value that becomes 1.
+
+    Raises:
+        ValueError: If a band is missing or unknown, or its range is empty.
+    """
+
+    minimum: dict[str, float]
+    maximum: dict[str, float]
+
+    def __post_init__(self) -> None:
+        for name, values in (("minimum", self.minimum), ("maximum", self.maximum)):
+            wrong = set(values) ^ set(BAND_NAMES)
+            if wrong:
+                raise ValueError(f"Scaling {name} lacks or doesn't know {sorted(wrong)}.")
+        for band in BAND_NAMES:
+            if not self.minimum[band] < self.maximum[band] < np.inf:
+                raise ValueError(
+                    f"Scaling of {band} from {self.minimum[band]} to {self.maximum[band]} is empty."
+                )
+
+    @classmethod
+    def reference(cls) -> "BandScaling":
+        """The constants of the challenge's first place."""
+        return cls(
+            {band.name: band.reference_min for band in BANDS},
+            {band.name: band.reference_max for band in BANDS},
+        )
+
+    @classmethod
+    def measured(cls, statistics: pd.DataFrame) -> "BandScaling":
+        """The extremes of the training chips.
+
+        Sentinel-1 is scaled by its least and greatest value. Sentinel-2 keeps 0 as minimum, so
+        that a pixel never seen scales to 0 as an absent image does, and CLP keeps 255, its
+        value for none.
+
+        Args:
+            statistics: Band statistics, as ``BandStatistics.to_frame`` makes them.
+
+        Raises:
+            BadInputError: If a band has no pixels or a single value.
+        """
+        minimum, maximum = cls.reference().minimum, cls.reference().maximum
+        least, greatest = (statistics[name].to_dict() for name in ("min", "max"))
+        for band in BANDS:
+            if band.name == "CLP":
+                continue
+            if band.sensor == "s1":
+                minimum[band.name] = float(least[band.name])
+            maximum[band.name] = float(greatest[band.name])
+            if not minimum[band.name] < maximum[band.name]:
+                raise BadInputError(
+                    f"Band {band.name} has too few different values in the usable training chips "
+                    "to be scaled by its own statistics: choose the reference scaling."
+                )
+        return cls(minimum, maximum)
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """As JSON takes it."""
+        return {"minimum": dict(self.minimum), "maximum": dict(self.maximum)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, float]]) -> "BandScaling":
+        """From what ``to_dict`` gave."""
+        return cls(dict(values["minimum"]), dict(values["maximum"]))
+
+    def offset_and_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Minimum and (maximum − minimum), each float32 [15] in the order of ``BANDS``."""
+        minimum = np.array([self.minimum[band] for band in BAND_NAMES])
+        maximum = np.array([self.maximum[band] for band in BAND_NAMES])
+        return minimum.astype(np.float32), (maximum - minimum).astype(np.float32)
