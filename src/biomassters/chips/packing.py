@@ -19,14 +19,15 @@ def pack_backscatter(backscatter_db: NDArray[np.float32]) -> NDArray[np.int16]:
         backscatter_db: float32 [...], dB; −9999 where there is no data.
 
     Returns:
-        int16 [...], 0.01 dB, at most 0.005 dB off; −32768 where there is no data (a value
-        that is not finite has none either). Values beyond ±327.67 dB are clipped.
+        int16 [...], C-contiguous, 0.01 dB, at most 0.005 dB off; −32768 where there is no
+        data (a value that is not finite has none either). Values beyond ±327.67 dB are
+        clipped.
     """
     steps = np.rint(backscatter_db * _STEPS_PER_DB)
     nodata = (backscatter_db == np.float32(S1_NODATA_DB)) | ~np.isfinite(steps)
     np.clip(steps, -_INT16_MAX, _INT16_MAX, out=steps)
     steps[nodata] = S1_STORE_FILL
-    return steps.astype(np.int16)
+    return steps.astype(np.int16, order="C")
 
 
 def unpack_backscatter(steps: NDArray[np.int16]) -> NDArray[np.float32]:
