@@ -6,7 +6,8 @@ import pandas as pd
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import inspect_archive, summarise_table
+from biomassters.chips.chip_summary import summarise_table
+from biomassters.chips.chip_table import inspect_archive
 from biomassters.chips.folds import make_folds
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import Packing

@@ -1,0 +1,108 @@
+"""Maps of chips: the loader and the network put together, for a store or a raw archive."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from biomassters.chips.chip import Chip
+from biomassters.chips.packing import pack_backscatter
+from biomassters.chips.predictions import Prediction
+from biomassters.chips.store_reader import StoreSplit
+from biomassters.errors import BadInputError
+from biomassters.inference.device import choose_device
+from biomassters.inference.options import InferenceOptions
+from biomassters.inference.predict import predict_batches
+from biomassters.network.agb_net import AgbNet, check_size
+from biomassters.training.batch import Batch
+from biomassters.training.loader import ThreadedLoader
+from biomassters.training.sampling import batches_of, plain_sample
+
+
+def predict_split(
+    network: AgbNet, split: StoreSplit, indices: Sequence[int], options: InferenceOptions
+) -> Iterator[Prediction]:
+    """Map chips of a store, whole and with every month they have.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        split: The chips' split.
+        indices: Which of its chips, each once.
+        options: Views, batch size, precision, device.
+
+    Yields:
+        One map a chip, in the order of ``indices``.
+
+    Raises:
+        BadInputError: The network cannot take the chips' size, or predicts no number.
+    """
+    check_size(split.height, split.width)
+    device = choose_device(options.device)
+    month_masks = split.present.any(axis=2)
+    samples = [
+        plain_sample(index, np.flatnonzero(month_masks[index]).tolist()) for index in indices
+    ]
+    loader = ThreadedLoader(
+        split,
+        batches_of(samples, options.batch_size, drop_last=False),
+        crop=None,
+        threads=options.loader_threads,
+        pin_memory=device.type == "cuda",
+    )
+    place = {split.chip_ids[index]: split.georeference(index) for index in indices}
+    maps = predict_batches(network.to(device), loader, options, device, total=len(samples))
+    return (Prediction(chip_id, agb, place[chip_id]) for chip_id, agb in maps)
+
+
+def predict_chips(
+    network: AgbNet,
+    chip_ids: Sequence[str],
+    read_chip: Callable[[str], Chip],
+    options: InferenceOptions,
+) -> Iterator[Prediction]:
+    """Map chips that lie in no store, read one at a time.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        chip_ids: The chips.
+        read_chip: Reads one of them.
+        options: Views, precision, device; chips go one by one, whatever the batch size.
+
+    Yields:
+        One map a chip, where the chip lies.
+
+    Raises:
+        BadInputError: A chip has no image, a size that the network cannot take, or a file that
+            cannot be read.
+    """
+    device = choose_device(options.device)
+    read: dict[str, Chip] = {}
+
+    def batches() -> Iterable[Batch]:
+        for chip_id in chip_ids:
+            read.clear()
+            read[chip_id] = read_chip(chip_id)
+            yield batch_of_chip(read[chip_id])
+
+    maps = predict_batches(network.to(device), batches(), options, device, total=len(chip_ids))
+    return (Prediction(chip_id, agb, read[chip_id].georeference) for chip_id, agb in maps)
+
+
+def batch_of_chip(chip: Chip) -> Batch:
+    """One chip as the network takes it, with every month that it has.
+
+    Raises:
+        BadInputError: The chip has no image at all.
+    """
+    months = np.flatnonzero(chip.month_mask)
+    if not len(months):
+        raise BadInputError(f"Chip {chip.chip_id} has no image of any month; leave it out.")
+    check_size(*chip.shape)
+    return Batch(
+        s1=torch.from_numpy(pack_backscatter(chip.s1_db[months])),
+        s2=torch.from_numpy(chip.s2[months]),
+        chip_of_month=torch.zeros(len(months), dtype=torch.int64),
+        agb=torch.full((1, *chip.shape), torch.nan),
+        samples=(plain_sample(0, months.tolist()),),
+        chip_ids=(chip.chip_id,),
+    )
