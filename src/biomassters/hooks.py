@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
+import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
@@ -55,6 +55,21 @@ def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
     return sentences
 
 
+def known_parameters(conf_source: Path) -> set[str]:
+    """Dotted names of every parameter that exists.
+
+    Those are the ones in the parameter files of ``conf/base``, and those that a catalog takes
+    from the command line alone, such as ``raw_root``. The files are read as plain YAML: a
+    second config loader would take over the first one's global resolvers.
+    """
+    known: set[str] = set()
+    for file in (conf_source / "base").rglob("parameters*.yml"):
+        known |= set(dotted_names(yaml.safe_load(file.read_text()) or {}))
+    for file in conf_source.rglob("*.yml"):
+        known |= set(_RUNTIME_PARAMETER.findall(file.read_text()))
+    return known
+
+
 class ParameterNameCheck:
     """Refuses parameters that nothing reads.
 
@@ -66,19 +81,10 @@ class ParameterNameCheck:
     def after_context_created(self, context: KedroContext) -> None:
         """Compare the run's parameter names with those of ``conf/base``."""
         loader = context.config_loader
-        in_files = OmegaConfigLoader(
-            conf_source=str(loader.conf_source), base_env="base", default_run_env="base"
-        )["parameters"]
-        known = set(dotted_names(in_files)) | self._path_parameters(Path(loader.conf_source))
+        known = known_parameters(Path(loader.conf_source))
         sentences = unknown_parameters(loader["parameters"], known)
         if sentences:
             raise BadInputError(" ".join(sentences))
-
-    @staticmethod
-    def _path_parameters(conf_source: Path) -> set[str]:
-        """Names that the catalog takes from the command line alone, such as ``raw_root``."""
-        files = conf_source.rglob("*.yml")
-        return {name for file in files for name in _RUNTIME_PARAMETER.findall(file.read_text())}
 
 
 class PlainErrors:

@@ -1,13 +1,20 @@
 """Kedro's project settings."""
 
-import os
+import logging
 import warnings
 
 from biomassters.hooks import ClosingSummary, ParameterNameCheck, PlainErrors
 
-# Albumentations-style update checks and hub progress bars have no place in a run's output.
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-warnings.filterwarnings("ignore", message=r".*antlr4.*")
+# Kedro 1.7 calls OmegaConf by an old name, which nobody who runs this can change.
+warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "Using synchronous mode" not in record.msg
+
+
+# Advice at every start that doesn't fit: these nodes stream, and --async wouldn't help them.
+logging.getLogger("kedro.runner.sequential_runner").addFilter(_is_news)
 
 HOOKS = (ParameterNameCheck(), PlainErrors(), ClosingSummary())
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need it
+    from torch import Tensor
+
     from biomassters.network.agb_net import AgbNet
 
 
@@ -21,11 +23,13 @@ class NetworkWeights:
         description: What else the JSON beside the weights says: data fingerprint, held-out
             fold, recipe.
         name: For messages and manifests.
+        state: The state dict to save, when it isn't the network's current one.
     """
 
     network: AgbNet
     description: dict[str, Any] = field(default_factory=dict)
     name: str = "weights"
+    state: dict[str, Tensor] | None = None
 
 
 class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
@@ -57,6 +61,8 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
         """Write weights and description."""
         from biomassters.network.weights import save_network
 
+        if data.state is not None:
+            data.network.load_state_dict(data.state)
         save_network(data.network, self._filepath, data.description)
 
     def _exists(self) -> bool:

@@ -21,7 +21,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "params:training",
                     "checkpoints",
                 ],
-                ["fit_weights", "training_history"],
+                ["fit_weights", "last_weights", "training_history"],
                 name="fit",
             )
         ],
