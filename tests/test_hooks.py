@@ -1,0 +1,89 @@
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kedro.validation.exceptions import ParameterValidationError
+
+from biomassters.errors import BadInputError
+from biomassters.hooks import dotted_names, known_parameters, plain_message, unknown_parameters
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def test_dotted_names_of_a_nested_mapping():
+    assert list(dotted_names({"a": {"b": {"c": 1}}, "d": None})) == ["a", "a.b", "a.b.c", "d"]
+
+
+def test_known_parameters_are_those_of_base_and_those_of_the_catalog():
+    known = known_parameters(CONF)
+    assert {"training", "training.epochs", "training.augmentation.flip", "raw_root"} <= known
+
+
+def test_a_misspelt_parameter_is_named_with_its_neighbour():
+    sentences = unknown_parameters({"training": {"epoch": 3}}, known_parameters(CONF))
+    assert sentences == [
+        "There is no parameter 'training.epoch'; did you mean 'training.epochs'?"
+    ]
+
+
+def test_an_unknown_branch_is_named_once():
+    sentences = unknown_parameters({"nonsense": {"x": {"y": 1}}}, {"training"})
+    assert len(sentences) == 1
+    assert "'nonsense'" in sentences[0]
+
+
+@given(st.sets(st.text("abc", min_size=1), min_size=1))
+def test_known_names_are_never_refused(names):
+    assert unknown_parameters(dict.fromkeys(names, 1), set(names)) == []
+
+
+def test_bad_input_is_a_sentence_also_when_wrapped():
+    try:
+        try:
+            raise BadInputError("The file x is empty; copy it again.")
+        except BadInputError as error:
+            raise RuntimeError("saving failed") from error
+    except RuntimeError as wrapped:
+        assert plain_message(wrapped) == "The file x is empty; copy it again."
+
+
+def test_other_errors_keep_their_traceback():
+    assert plain_message(ValueError("a bug")) is None
+
+
+def test_kedros_prefix_is_cut_from_parameter_errors():
+    error = ParameterValidationError(
+        "Parameter validation failed:\n- Parameter 'training': Failed to instantiate "
+        "TrainingOptions for parameter 'training': epochs: must be positive (got 0)"
+    )
+    assert plain_message(error) == "Parameter training.epochs: must be positive (got 0)"
+
+
+def test_plain_errors_reach_stderr_without_traceback(capsys, monkeypatch):
+    import sys
+
+    from biomassters.hooks import install_plain_errors
+
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    install_plain_errors()
+    install_plain_errors()
+    error = BadInputError("No such folder; set raw_root.")
+    sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == "\nError: No such folder; set raw_root.\n"
+
+
+def test_the_advice_about_async_is_dropped(caplog):
+    import biomassters.settings  # noqa: F401
+
+    logger = logging.getLogger("kedro.runner.sequential_runner")
+    with caplog.at_level(logging.INFO):
+        logger.info("Using synchronous mode for loading and saving data.")
+        logger.info("Completed node")
+    assert [record.msg for record in caplog.records] == ["Completed node"]
+
+
+@pytest.mark.parametrize("name", ["base", "biomassters", "test"])
+def test_every_environment_names_its_data_set(name):
+    assert "dataset:" in (CONF / name / "globals.yml").read_text()
