@@ -138,6 +138,9 @@ class TrainingOptions(Options):
     validation_views: tuple[ViewName, ...] = Field(
         default=("identity",), min_length=1, description="Test-time views averaged in validation."
     )
+    validation_batch_size: int = Field(
+        default=4, ge=1, description="Whole chips validated together."
+    )
 
     # On what it runs
     device: str = Field(

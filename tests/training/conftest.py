@@ -1,0 +1,70 @@
+"""A tiny chip store whose images say something about the biomass."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biomassters.chips.chip import Chip
+from biomassters.chips.scaling import BandScaling
+from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store_writer import write_store
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import NetworkOptions
+from biomassters.training.new_network import new_network
+from biomassters.training.options import TrainingOptions
+
+
+class FewChips:
+    """Twelve labelled chips of one size: the more biomass, the brighter."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def splits(self) -> dict[str, list[str]]:
+        return {"train": [f"chip{number:02d}" for number in range(12)], "test": ["unlabelled"]}
+
+    def signature(self, chip_id: str) -> str:
+        return f"{chip_id} of {self.side}"
+
+    def read_chip(self, chip_id: str) -> Chip:
+        number = sum(chip_id.encode())
+        generator = np.random.default_rng(number)
+        side = self.side
+        rows, columns = np.mgrid[:side, :side] / side
+        wave = np.sin(6 * (rows + generator.random())) * np.cos(5 * (columns + generator.random()))
+        agb = np.float32(70 + 60 * wave)
+        agb[0, 0] = 900.0  # an outlier that the loss leaves out
+        s1 = np.float32(-20 + agb.clip(max=200) / 20 + generator.normal(size=(12, 4, side, side)))
+        s2 = np.uint16(3000 - 10 * agb.clip(max=200) + 50 * generator.random((12, 11, side, side)))
+        present = np.ones((12, 2), dtype=bool)
+        present[generator.choice(12, 3, replace=False), 1] = False
+        present[11] = number % 2 == 0
+        s1[~present[:, 0]], s2[~present[:, 1]] = -9999.0, 0
+        label = None if chip_id == "unlabelled" else agb
+        return Chip(chip_id, "test" if label is None else "train", s1, s2, present, label)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ChipStore:
+    path: Path = tmp_path_factory.mktemp("store") / "chips.zarr"
+    return write_store(path, FewChips(64), codec="none", progress=False)
+
+
+def small_network(seed: int = 1) -> AgbNet:
+    options = NetworkOptions(
+        backbone="mobilenetv3_small_050", pretrained=False, decoder_channels=(16, 16, 8, 8, 8)
+    )
+    return new_network(options, BandScaling.reference(), seed)
+
+
+def small_options(**changes) -> TrainingOptions:
+    given = {
+        "epochs": 2,
+        "batch_size": 4,
+        "crop": 32,
+        "loader_threads": 2,
+        "device": "cpu",
+        "learning_rate": 3e-3,
+    }
+    return TrainingOptions(**{**given, **changes})
