@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
 
+AGB_UNIT = "Mg/ha"
 # Labels of 400 Mg/ha and more are rare outliers of the source; the first place's loss leaves
 # them out, the challenge's score does not.
 LABEL_LIMIT_MG_PER_HA = 400.0

@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import CLP_NONE, S1_NODATA_DB
+from biomassters.chips.bands import BANDS, CLP_NONE, S1, S1_NODATA_DB
 from biomassters.chips.chip import Chip
+
+_BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
 
 
 def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
@@ -20,20 +22,49 @@ def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArr
     Returns:
         float32 [15, P] in the order of ``bands.BANDS``; NaN where no month holds data.
     """
-    s1, s2 = (images.reshape(*images.shape[:2], -1) for images in (chip.s1_db, chip.s2))
+    s1 = chip.s1_db.reshape(*chip.s1_db.shape[:2], -1)
+    s2 = chip.s2.reshape(*chip.s2.shape[:2], -1)
     if pixels is not None:
         s1, s2 = s1[..., pixels], s2[..., pixels]
-    s1_TCP = np.where(s1 == S1_NODATA_DB, np.nan, s1).astype(np.float32)
-    s2_TCP = s2.astype(np.float32)
-    s2_TCP[:, -1][s2[:, -1] == CLP_NONE] = np.nan
-    s2_TCP.transpose(0, 2, 1)[~s2[:, :-1].any(axis=1)] = np.nan
-    return np.concatenate([_median(s1_TCP), _median(s2_TCP)])
+    count = s1.shape[-1]
+    medians_CP = np.empty((len(BANDS), count), np.float32)
+    for start in range(0, count, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        medians_CP[: len(S1.bands), block] = _median(_s1_values(s1[..., block]))
+        medians_CP[len(S1.bands) :, block] = _median(_s2_values(s2[..., block]))
+    return medians_CP
+
+
+def _s1_values(s1_TCP: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(s1_TCP == S1_NODATA_DB, np.float32(np.nan), s1_TCP)
+
+
+def _s2_values(s2_TCP: NDArray[np.uint16]) -> NDArray[np.float32]:
+    values = s2_TCP.astype(np.float32)
+    values[:, -1][s2_TCP[:, -1] == CLP_NONE] = np.nan
+    unseen_TP = ~s2_TCP[:, :-1].any(axis=1)
+    values[np.broadcast_to(unseen_TP[:, None], values.shape)] = np.nan
+    return values
 
 
 def _median(x_TCP: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the first axis, NaN left out: as np.nanmedian, which is many times slower."""
-    ordered = np.sort(x_TCP, axis=0)  # NaN last
-    count = (~np.isnan(x_TCP)).sum(axis=0)[None]
-    lower = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=0)
-    upper = np.take_along_axis(ordered, np.minimum(count // 2, len(x_TCP) - 1), axis=0)
-    return ((lower + upper) / 2)[0]
+    """Over the first axis, NaN left out: what ``np.nanmedian`` gives, much faster."""
+    holds_data = ~np.isnan(x_TCP)
+    count: NDArray[np.int64] = np.sum(holds_data, axis=0)
+    ordered = np.where(holds_data, x_TCP, np.float32(np.inf))
+    _sort_first_axis(ordered)
+    lower, upper = (
+        np.take_along_axis(ordered, np.clip(rank, 0, len(x_TCP) - 1)[None], axis=0)[0]
+        for rank in ((count - 1) // 2, count // 2)
+    )
+    return np.where(count > 0, (lower + upper) / 2, np.float32(np.nan))
+
+
+def _sort_first_axis(x: NDArray[np.float32]) -> None:
+    """In place, by comparing whole neighbouring slices: a year is short enough for that."""
+    larger = np.empty_like(x[0])
+    for end in range(len(x) - 1, 0, -1):
+        for i in range(end):
+            np.maximum(x[i], x[i + 1], out=larger)
+            np.minimum(x[i], x[i + 1], out=x[i])
+            x[i + 1] = larger

@@ -1,0 +1,91 @@
+"""The network's score beside the baselines', in figures and in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from biomassters.metrics import AGB_UNIT, ScoreAccumulator
+from biomassters.reporting.baselines import Baselines
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """One method's challenge score.
+
+    Attributes:
+        name: The method, for people.
+        rmse: Mean RMSE per chip, Mg/ha.
+        is_network: Whether it is the network's.
+    """
+
+    name: str
+    rmse: float
+    is_network: bool
+
+
+_METHODS = (
+    ("rmse_per_chip_mean", "Network"),
+    ("baseline_ridge_rmse", "Ridge regression on yearly medians"),
+    ("baseline_mean_rmse", "Mean of the training labels"),
+)
+
+
+def all_metrics(scores: ScoreAccumulator, baselines: Baselines) -> dict[str, Any]:
+    """Everything that was measured, ready for JSON.
+
+    Args:
+        scores: The network's.
+        baselines: Scored on the same chips.
+
+    Returns:
+        The network's summary, the baselines' scores, and ``gain_over_mean`` and
+        ``gain_over_ridge``: the share of the baseline's error that the network takes away.
+    """
+    metrics = scores.summary() | baselines.metrics()
+    network = metrics["rmse_per_chip_mean"]
+    for name in ("mean", "ridge"):
+        baseline = metrics[f"baseline_{name}_rmse"]
+        defined = network is not None and baseline
+        metrics[f"gain_over_{name}"] = 1.0 - network / baseline if defined else None
+    return metrics
+
+
+def compared_scores(metrics: Mapping[str, Any]) -> list[ComparedScore]:
+    """The scores that ``metrics`` holds, the network's first."""
+    return [
+        ComparedScore(name, metrics[key], key == "rmse_per_chip_mean")
+        for key, name in _METHODS
+        if metrics.get(key) is not None
+    ]
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """What the score means, in words.
+
+    Args:
+        metrics: As :func:`all_metrics` gives them.
+    """
+    score = metrics.get("rmse_per_chip_mean")
+    if score is None:
+        return "Nothing was scored: no held-out chip has both a label and a prediction."
+    chips = metrics["chips"]
+    sentence = (
+        f"On {chips:,} held-out {'chip' if chips == 1 else 'chips'} that the network never "
+        f"trained on, a pixel's predicted biomass is typically {score:.1f} {AGB_UNIT} off "
+        "(root mean square error of a chip, averaged over chips)"
+    )
+    gains = [
+        f"{_gain_in_words(metrics[key])} {what}"
+        for key, what in (
+            ("gain_over_mean", "answering the training mean everywhere"),
+            ("gain_over_ridge", "a ridge regression on each pixel's yearly medians"),
+        )
+        if metrics.get(key) is not None
+    ]
+    return sentence + (f": {' and '.join(gains)}." if gains else ".")
+
+
+def _gain_in_words(gain: float) -> str:
+    if abs(gain) < 0.005:
+        return "no better than"
+    return f"{abs(gain):.0%} {'less' if gain > 0 else 'more'} than"

@@ -1,0 +1,36 @@
+"""What the scores of a report do not show: said in every report."""
+
+_SIMULATED = (
+    "The forest is simulated. That the network beats the baselines shows that the software "
+    "learns; it says nothing about any real forest."
+)
+_REAL = (
+    (
+        "BioMassters chips carry no location, so chips were held out at random and may lie beside "
+        "chips that were trained on. In a region never seen, errors may be larger."
+    ),
+    (
+        "The labels are taken as the truth. They are estimates with errors of their own, which no "
+        "score here contains."
+    ),
+)
+_ALWAYS = (
+    (
+        "An RMSE is an average. At a single pixel the error may be several times as large, and it "
+        "differs between classes of biomass (see the table)."
+    ),
+    (
+        "Totals over an area were not verified: errors of neighbouring pixels are alike, so they "
+        "do not cancel as independent ones would."
+    ),
+    "Other years, other sensors and other forests than those of the data were not tested.",
+)
+
+
+def standing_limits(simulated: bool) -> tuple[str, ...]:
+    """One sentence or two a limit.
+
+    Args:
+        simulated: Whether the data come from this project's simulation.
+    """
+    return ((_SIMULATED,) if simulated else _REAL) + _ALWAYS
