@@ -4,13 +4,30 @@ import ctypes
 import errno
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from biomassters.errors import BadInputError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+
+def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file and wait until its data is on the disk.
+
+    Args:
+        path: The file.
+        parts: Its content, piece by piece.
+    """
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
+            view = memoryview(part)
+            while len(view):
+                view = view[file.write(view) :]
+        os.fsync(file.fileno())
 
 
 def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
@@ -21,22 +38,24 @@ def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         parts: Its content, piece by piece.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb", buffering=0) as file:
-        for part in parts:
-            view = memoryview(part)
-            while len(view):
-                view = view[file.write(view) :]
-        os.fsync(file.fileno())
+    write_synced(temporary, parts)
     temporary.replace(path)
+    sync(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+def sync(path: Path) -> None:
+    """Wait until a file's data, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """``sync`` many at once, which a file system brings to the disk in one go."""
+    with ThreadPoolExecutor(16) as pool:
+        deque(pool.map(sync, paths), maxlen=0)
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
@@ -77,7 +96,7 @@ def publish_folder(new: Path, place: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         place.rename(old)
         new.rename(place)
-    sync_folder(place.parent)
+    sync(place.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -23,7 +23,8 @@ def pack_backscatter(backscatter_db: NDArray[np.float32]) -> NDArray[np.int16]:
         data (a value that is not finite has none either). Values beyond ±327.67 dB are
         clipped.
     """
-    steps = np.rint(backscatter_db * _STEPS_PER_DB)
+    with np.errstate(over="ignore"):
+        steps = np.rint(backscatter_db * _STEPS_PER_DB)
     nodata = (backscatter_db == np.float32(S1_NODATA_DB)) | ~np.isfinite(steps)
     np.clip(steps, -_INT16_MAX, _INT16_MAX, out=steps)
     steps[nodata] = S1_STORE_FILL

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.chip import Chip
-from biomassters.chips.durable_files import sync_folder, write_durably
+from biomassters.chips.durable_files import write_synced
 from biomassters.chips.packing import checksum, pack_months
 from biomassters.chips.shard import shard_parts
 from biomassters.chips.store_layout import (
@@ -18,6 +18,7 @@ from biomassters.chips.store_layout import (
     StoreArray,
     encode,
 )
+from biomassters.chips.store_manifest import ChipRecord
 
 
 def make_array_folders(split_folder: Path) -> None:
@@ -27,7 +28,7 @@ def make_array_folders(split_folder: Path) -> None:
 
 
 def write_chip(split_folder: Path, index: int, chip: Chip, codec: str) -> int:
-    """Write a chip's files; when this returns they are on the disk.
+    """Write a chip's files; when this returns their data is on the disk.
 
     Args:
         split_folder: The split's group.
@@ -48,6 +49,21 @@ def write_chip(split_folder: Path, index: int, chip: Chip, codec: str) -> int:
     return checksum([*s1, *s2], label)
 
 
+def has_files(split_folder: Path, record: ChipRecord) -> bool:
+    """Whether a finished chip's files are there.
+
+    Their data was waited for, their names were not, as that would double the waiting: after
+    a power cut, some file systems have the one without the other.
+    """
+    s1, s2 = record.present_mask().any(axis=0)
+    needed = zip((S1_ARRAY, S2_ARRAY, AGB_ARRAY), (s1, s2, record.labelled), strict=True)
+    return all(
+        (split_folder / array.name / array.file_name(record.index)).exists()
+        for array, exists in needed
+        if exists
+    )
+
+
 def _encoded(images: Sequence[NDArray | None], codec: str) -> list[bytes | memoryview | None]:
     return [None if image is None else encode(image, codec) for image in images]
 
@@ -56,10 +72,8 @@ def _write(
     split_folder: Path, array: StoreArray, index: int, parts: Sequence[bytes | memoryview]
 ) -> None:
     """Write a file, or see to it that there is none when all of it is fill."""
-    folder = split_folder / array.name
-    path = folder / array.file_name(index)
+    path = split_folder / array.name / array.file_name(index)
     if parts:
-        write_durably(path, parts)
+        write_synced(path, parts)
     else:
         path.unlink(missing_ok=True)
-    sync_folder(folder)

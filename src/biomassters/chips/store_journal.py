@@ -68,21 +68,21 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def has(self, split: str, index: int, signature: str) -> bool:
-        """Whether a chip is done; a record of another source is forgotten."""
+    def valid_record(self, split: str, index: int, signature: str) -> ChipRecord | None:
+        """A finished chip's record; one of another source is forgotten."""
         record = self.records.get((split, index))
         if record is not None and record.signature != signature:
             del self.records[split, index]
-            return False
-        return record is not None
+            return None
+        return record
 
-    def append(self, record: ChipRecord) -> None:
-        """Declare a chip done; its files must be on the disk already."""
-        self.records[record.split, record.index] = record
-        self._write(record.to_dict())
+    def append(self, *records: ChipRecord) -> None:
+        """Declare chips done; their files must be on the disk already."""
+        self.records.update({(record.split, record.index): record for record in records})
+        self._write(*(record.to_dict() for record in records))
 
-    def _write(self, values: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(values).encode() + b"\n")
+    def _write(self, *lines: Mapping[str, object]) -> None:
+        self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         os.fsync(self._file.fileno())
 
     def _lock(self) -> None:

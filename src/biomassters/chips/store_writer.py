@@ -1,55 +1,21 @@
-"""Chips packed into a Zarr v3 chip store, one at a time, so that a kill costs one chip."""
+"""Chips packed into a Zarr v3 chip store, chip by chip, so that a kill costs only a few."""
 
 import errno
 import logging
 from pathlib import Path
-from typing import Protocol
 
-from tqdm import tqdm
-
-from biomassters.chips.bands import MONTH_COUNT
-from biomassters.chips.chip import Chip
-from biomassters.chips.durable_files import (
-    publish_folder,
-    require_space,
-    sync_folder,
-    write_durably,
-)
-from biomassters.chips.store_chip_files import make_array_folders, write_chip
+from biomassters.chips.durable_files import publish_folder, sync_all, write_durably
 from biomassters.chips.store_journal import Journal, plan_of, remove_journal
-from biomassters.chips.store_layout import (
-    AGB_ARRAY,
-    CODECS,
-    MANIFEST_NAME,
-    S1_ARRAY,
-    S2_ARRAY,
-    partial_path,
-)
-from biomassters.chips.store_manifest import ChipRecord, Manifest, source_table
+from biomassters.chips.store_layout import CODECS, MANIFEST_NAME, partial_path
+from biomassters.chips.store_manifest import Manifest, source_table
 from biomassters.chips.store_metadata import write_metadata
+from biomassters.chips.store_packing import ChipSource, pack_missing
 from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 
-# Lower than the ratios measured on real chips, so that the check of the disk errs safely.
-_ASSUMED_RATIO = {"lz4": 2.0, "zstd": 2.0, "none": 1.0}
+__all__ = ["ChipSource", "write_store"]
 
 _logger = logging.getLogger(__name__)
-
-
-class ChipSource(Protocol):
-    """Where the chips of a store come from."""
-
-    def splits(self) -> dict[str, list[str]]:
-        """Chip ids per split, in the order of packing."""
-        ...
-
-    def read_chip(self, chip_id: str) -> Chip:
-        """Read one chip."""
-        ...
-
-    def signature(self, chip_id: str) -> str:
-        """A text that changes when the chip's source changes."""
-        ...
 
 
 def write_store(
@@ -88,7 +54,7 @@ def write_store(
     folder = partial_path(path)
     try:
         with Journal(folder, plan_of(codec, splits)) as journal:
-            _pack_missing(folder, journal, source, signatures, codec, progress)
+            pack_missing(folder, journal, source, signatures, codec, progress)
             places = [(split, i) for split in splits for i in range(len(splits[split]))]
             records = tuple(journal.records[place] for place in places)
             _finish(folder, path, Manifest(codec, records))
@@ -132,58 +98,12 @@ def _is_current(path: Path, codec: str, signatures: dict[str, dict[str, str]]) -
     ]
 
 
-def _pack_missing(
-    folder: Path,
-    journal: Journal,
-    source: ChipSource,
-    signatures: dict[str, dict[str, str]],
-    codec: str,
-    progress: bool,
-) -> None:
-    """Pack the chips that the journal doesn't know, or knows from another source."""
-    todo = []
-    for split, table in signatures.items():
-        make_array_folders(folder / split)
-        for index, (chip_id, signature) in enumerate(table.items()):
-            if not journal.has(split, index, signature):
-                todo.append((split, index, chip_id, signature))
-    if journal.records:
-        _logger.info("%s: continued, %d chips left to pack.", folder, len(todo))
-    for number, task in enumerate(tqdm(todo, "Packing chips", unit="chip", disable=not progress)):
-        split, index, chip_id, signature = task
-        chip = source.read_chip(chip_id)
-        _check_size(chip, journal)
-        if number == 0:
-            _check_space(folder, chip, len(todo), codec)
-        crc = write_chip(folder / split, index, chip, codec)
-        journal.append(ChipRecord.of(chip, split, index, signature, crc))
-
-
-def _check_size(chip: Chip, journal: Journal) -> None:
-    first = next(iter(journal.records.values()), None)
-    if first is not None and chip.shape != (first.height, first.width):
-        raise BadInputError(
-            f"Chip {chip.chip_id} has {chip.shape[0]} x {chip.shape[1]} pixels, but chip "
-            f"{first.chip_id} has {first.height} x {first.width}: all chips of an archive must "
-            "have one size."
-        )
-
-
-def _check_space(folder: Path, chip: Chip, count: int, codec: str) -> None:
-    pixels = chip.shape[0] * chip.shape[1]
-    values = MONTH_COUNT * (len(S1_ARRAY.bands) + len(S2_ARRAY.bands))
-    chip_bytes = pixels * (values * S1_ARRAY.dtype.itemsize + AGB_ARRAY.dtype.itemsize)
-    needed = int(count * chip_bytes / _ASSUMED_RATIO[codec])
-    require_space(folder, needed, f"Packing {count} chips with codec {codec}")
-
-
 def _finish(folder: Path, path: Path, manifest: Manifest) -> None:
     """Complete the store: Zarr's metadata, then the manifest, then its name."""
     write_metadata(folder, manifest)
-    for inner in (folder / MANIFEST_NAME).parent.rglob("*"):
-        if inner.is_dir():
-            sync_folder(inner)
+    # The chips' own files were waited for when they were written.
+    rest = [entry for entry in folder.rglob("*") if not entry.name.startswith("c.")]
+    sync_all([folder, *rest])
     write_durably(folder / MANIFEST_NAME, [manifest.to_json().encode()])
-    sync_folder(folder)
     publish_folder(folder, path)
     remove_journal(path)
