@@ -50,7 +50,8 @@ class ArchiveFiles:
 
     def paths(self, filenames: pd.Series) -> pd.Series:
         """Path of each file, ``""`` for a missing one."""
-        return filenames.map(self.tif_paths).fillna("").astype(str)
+        found = [self.tif_paths.get(name, "") for name in filenames]
+        return pd.Series(found, filenames.index, dtype=str)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from biomassters.chips.bands import MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.cksum import posix_cksum
+from biomassters.chips.durable_files import publish_folder
 from biomassters.chips.names import image_name, label_name
 from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
@@ -58,7 +59,7 @@ def write_archive(
         labels += chip_labels
     _write_csv(partial / "features_metadata.csv", features, _FEATURE_COLUMNS)
     _write_csv(partial / "train_agbm_metadata.csv", labels, _LABEL_COLUMNS)
-    _take_place(partial, root)
+    publish_folder(partial, root)
 
 
 def write_chip(root: Path, chip: Chip) -> tuple[list[Row], list[Row]]:
@@ -109,12 +110,3 @@ def _refuse_foreign(root: Path) -> None:
             f"{root} holds files that were not generated here: choose another folder for the "
             "generated archive, or move them away."
         )
-
-
-def _take_place(partial: Path, root: Path) -> None:
-    old = root.with_name(f".{root.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if root.exists():
-        root.rename(old)
-    partial.rename(root)
-    shutil.rmtree(old, ignore_errors=True)

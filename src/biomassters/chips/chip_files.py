@@ -53,7 +53,7 @@ def read_chip_files(
         DamagedFileError: At the first damaged file, without ``on_damage``.
     """
     s1_db = np.empty((MONTH_COUNT, len(S1.bands), *shape), S1.archive_dtype)
-    s2 = np.empty((MONTH_COUNT, len(S2.bands), *shape), S2.archive_dtype)
+    s2 = np.zeros((MONTH_COUNT, len(S2.bands), *shape), S2.archive_dtype)
     present = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
     located = None
     for (sensor, month), path in files.images.items():
@@ -63,10 +63,10 @@ def read_chip_files(
                 located = path
         except DamagedFileError as error:
             _report(error, on_damage)
+            image[:] = 0  # it may be half read
         else:
             present[month, _SENSOR_NAMES.index(sensor)] = True
     s1_db[~present[:, 0]] = S1_NODATA_DB
-    s2[~present[:, 1]] = 0
     label, label_located = _read_label(files.label, shape, on_damage)
     georeference = _first_georeference(located, label_located)
     return Chip(files.chip_id, files.split, s1_db, s2, present, label, georeference)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from biomassters.chips.archive import Archive
 from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1_NODATA_DB
 from biomassters.chips.chip import Chip
-from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.damage import DamagedFileError, describe
 
 _CLOUDY_PERCENT = 50
 COLUMNS = (
@@ -81,9 +81,8 @@ def _judge(
     unlabelled = chip.split == "train" and chip.agb_mg_per_ha is None
     usable = not unlabelled and months >= options.minimum_months
     if damage:
-        more = f", and {len(damage) - 1} more of its files are damaged" if len(damage) > 1 else ""
         usable &= options.on_damaged == "leave_out_image"
-        return f"{damage[0].path.name} {damage[0].reason}{more}.", usable
+        return f"{describe(damage[0].path.name, damage)}.", usable
     if unlabelled:
         return "It is a training chip without a label.", usable
     if not usable:

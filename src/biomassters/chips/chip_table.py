@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.chip_report import COLUMNS, InspectionOptions, inspect_chip
-from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.damage import DamagedFileError, describe
 from biomassters.chips.statistics import BandStatistics
 from biomassters.errors import BadInputError
 
@@ -101,10 +101,8 @@ def _threads() -> int:
 
 
 def _stop(damage: list[DamagedFileError]) -> None:
-    first = damage[0]
-    more = f", and {len(damage) - 1} more files are damaged" if len(damage) > 1 else ""
     raise BadInputError(
-        f"{first.path} {first.reason}{more}: fetch what is damaged again, or set on_damaged to "
+        f"{describe(damage[0].path, damage)}: fetch what is damaged again, or set on_damaged to "
         "leave_out_chip or leave_out_image."
     )
 

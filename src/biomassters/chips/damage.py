@@ -1,5 +1,6 @@
 """What makes a file of the archive damaged; no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,32 @@ class RasterSpec:
     dtype: np.dtype
     shape: tuple[int, int] | None = None
 
-    def fault(self, bands: int, dtype: np.dtype, shape: tuple[int, int]) -> str | None:
+    def fault(self, bands: int, dtype: str, shape: tuple[int, int]) -> str | None:
         """What is wrong with a raster of these properties, or None."""
         if bands != self.bands:
             return f"has {_counted(bands, 'band')} instead of {self.bands}"
-        if dtype.newbyteorder("=") != self.dtype:
-            return f"holds {dtype.name} instead of {self.dtype.name} values"
+        if dtype != self.dtype.name:
+            return f"holds {dtype} instead of {self.dtype.name} values"
         if self.shape is not None and shape != self.shape:
             found, expected = ("{} x {}".format(*size) for size in (shape, self.shape))
             return f"has {found} pixels, the archive's other files {expected}"
         return None
+
+
+def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
+    """One clause on the first of some damaged files and the number of others.
+
+    Args:
+        subject: How the first file is called.
+        damage: At least one.
+    """
+    clause = f"{subject} {damage[0].reason}"
+    others = len(damage) - 1
+    if others == 0:
+        return clause
+    return (
+        f"{clause}, and {_counted(others, 'other file')} {'is' if others == 1 else 'are'} damaged"
+    )
 
 
 def image_fault(image: NDArray) -> str | None:
@@ -78,7 +95,7 @@ def _non_finite_fault(values: NDArray[np.floating]) -> str | None:
     # NaN and infinities survive into the extremes, which are quicker to find than a mask.
     if np.isfinite(values.min()) and np.isfinite(values.max()):
         return None
-    return f"has {_counted(int((~np.isfinite(values)).sum()), 'value')} that are NaN or infinite"
+    return f"has {_counted(int((~np.isfinite(values)).sum()), 'NaN or infinite value')}"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.chip import Georeference
@@ -26,8 +25,8 @@ def read_with_gdal(
     """
     with _opened(path) as source:
         if expected is not None:
-            dtype = np.dtype(source.dtypes[0])
-            fault = expected.fault(source.count, dtype, (source.height, source.width))
+            size = (source.height, source.width)
+            fault = expected.fault(source.count, source.dtypes[0], size)
             if fault is not None:
                 raise DamagedFileError(path, fault)
         return source.read(), _georeference(source)
@@ -78,10 +77,12 @@ def _opened(path: Path | str) -> Iterator[Any]:
     from rasterio.errors import RasterioError
 
     try:
-        with _without_georeference_warning():
-            source = rasterio.open(path)
-        with source:
-            yield source
+        # Without this option GDAL lists the whole folder, 100,000 names, for each file.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            with _without_georeference_warning():
+                source = rasterio.open(path)
+            with source:
+                yield source
     except (RasterioError, OSError) as error:
         message = " ".join(str(error).split()).rstrip(".")
         raise DamagedFileError(path, f"can't be read as a TIFF ({message})") from error

@@ -118,7 +118,8 @@ def encode_raster(array: NDArray, georeference: Georeference | None = None) -> b
 @lru_cache(maxsize=32)
 def _header(dtype: np.dtype, shape: tuple[int, ...], georeference: Georeference | None) -> bytes:
     """What precedes the pixels: GDAL makes it once, for it takes longer than the pixels."""
-    data = encode_with_gdal(np.zeros(shape, dtype.newbyteorder("=")), georeference)
+    # Ones: strips of zeros GDAL writes last, and fills up the very last one.
+    data = encode_with_gdal(np.ones(shape, dtype.newbyteorder("=")), georeference)
     layout = parse_strip_layout(data)
     assert layout is not None
     assert (layout.by_pixel, layout.dtype, layout.end) == (True, dtype, len(data))
@@ -165,6 +166,6 @@ def _layout(path: Path | str, data: memoryview) -> StripLayout | None:
 
 
 def _check(path: Path | str, layout: StripLayout, expected: RasterSpec) -> None:
-    fault = expected.fault(layout.bands, layout.dtype, (layout.height, layout.width))
+    fault = expected.fault(layout.bands, layout.dtype.name, (layout.height, layout.width))
     if fault is not None:
         raise DamagedFileError(path, fault)

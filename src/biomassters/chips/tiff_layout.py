@@ -49,12 +49,15 @@ class StripLayout:
     @property
     def end(self) -> int:
         """Bytes up to the end of the last pixel."""
-        return self.offset + self.height * self.width * self.bands * self.dtype.itemsize
+        return self.offset + self._count * self.dtype.itemsize
+
+    @property
+    def _count(self) -> int:
+        return self.height * self.width * self.bands
 
     def pixels(self, data: Buffer) -> NDArray:
         """View of a whole file's pixels: [bands, height, width]."""
-        count = self.height * self.width * self.bands
-        values = np.frombuffer(data, self.dtype, count, self.offset)
+        values = np.frombuffer(data, self.dtype, self._count, self.offset)
         if self.by_pixel:
             return values.reshape(self.height, self.width, self.bands).transpose(2, 0, 1)
         return values.reshape(self.bands, self.height, self.width)
@@ -90,7 +93,7 @@ def _read_tags(data: Buffer, order: str) -> tuple[dict[int, tuple[int, ...]], bo
         tag, field_type, length = struct.unpack_from(order + "HHI", data, entry)
         georeferenced |= tag in _GEOTIFF_TAGS
         code = _FIELD_CODES.get(field_type)
-        if tag not in _USED or code is None:
+        if tag not in _USED or code is None or length == 0:
             continue
         form = f"{order}{length}{code}"
         place = entry + 8
@@ -103,26 +106,25 @@ def _read_tags(data: Buffer, order: str) -> tuple[dict[int, tuple[int, ...]], bo
 def _layout(
     tags: dict[int, tuple[int, ...]], order: str, georeferenced: bool
 ) -> StripLayout | None:
-    bands = tags.get(_BANDS, (1,))[0]
-    bits = set(tags[_BITS])
-    kinds = set(tags.get(_SAMPLE_FORMAT, (1,)))
+    dtype = _dtype(tags, order)
     plain = tags.get(_COMPRESSION, (1,)) == (1,) and tags.get(_FILL_ORDER, (1,)) == (1,)
-    if not plain or len(bits) != 1 or len(kinds) != 1:
+    if dtype is None or not plain:
+        return None
+    height, width, bands = tags[_HEIGHT][0], tags[_WIDTH][0], tags.get(_BANDS, (1,))[0]
+    offsets, lengths = (np.array(tags[tag], np.int64) for tag in (_STRIP_OFFSETS, _STRIP_BYTES))
+    if len(offsets) != len(lengths) or (offsets[1:] != (offsets + lengths)[:-1]).any():
+        return None
+    by_pixel = tags.get(_PLANAR, (1,))[0] == 1
+    layout = StripLayout(height, width, bands, dtype, by_pixel, int(offsets[0]), georeferenced)
+    return layout if layout.offset + int(lengths.sum()) == layout.end else None
+
+
+def _dtype(tags: dict[int, tuple[int, ...]], order: str) -> np.dtype | None:
+    """Type of the values, None where bands differ or numpy has no such type."""
+    bits, kinds = set(tags[_BITS]), set(tags.get(_SAMPLE_FORMAT, (1,)))
+    if len(bits) != 1 or len(kinds) != 1:
         return None
     try:
-        dtype = np.dtype(f"{order}{_SAMPLE_KINDS[kinds.pop()]}{bits.pop() // 8}")
+        return np.dtype(f"{order}{_SAMPLE_KINDS[kinds.pop()]}{bits.pop() / 8:g}")
     except (KeyError, TypeError):
         return None
-    offsets = np.array(tags[_STRIP_OFFSETS], np.int64)
-    lengths = np.array(tags[_STRIP_BYTES], np.int64)
-    by_pixel = tags.get(_PLANAR, (1,))[0] == 1
-    layout = StripLayout(
-        tags[_HEIGHT][0], tags[_WIDTH][0], bands, dtype, by_pixel, int(offsets[0]), georeferenced
-    )
-    whole = layout.offset + int(lengths.sum()) == layout.end
-    return layout if whole and _follow_each_other(offsets, lengths) else None
-
-
-def _follow_each_other(offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> bool:
-    same_count = len(offsets) == len(lengths)
-    return same_count and bool((offsets[1:] == offsets[:-1] + lengths[:-1]).all())

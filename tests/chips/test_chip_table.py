@@ -1,0 +1,101 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biomassters.chips.archive import Archive
+from biomassters.chips.chip import Chip
+from biomassters.chips.chip_report import COLUMNS
+from biomassters.chips.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.statistics import BandStatistics
+from biomassters.errors import BadInputError
+
+FEATURES = "train_features"
+OPTIONS = InspectionOptions()
+
+
+def inspected(root: Path, **options: object) -> tuple[pd.DataFrame, BandStatistics]:
+    return inspect_archive(Archive.open(root), InspectionOptions(**options), progress=False)
+
+
+def test_table(archive_root: Path) -> None:
+    table, _ = inspected(archive_root)
+    assert tuple(table) == COLUMNS
+    assert table["chip_id"].tolist() == ["0000000a", "0000000b", "0000000c"]
+    assert table["split"].tolist() == ["train", "train", "test"]
+    assert table["usable"].all()
+
+
+def test_statistics_of_usable_training_chips(archive_root: Path, chips: list[Chip]) -> None:
+    (archive_root / FEATURES / "0000000b_S1_00.tif").write_bytes(b"")
+    table, statistics = inspected(archive_root)
+    assert table["usable"].tolist() == [True, False, True]
+    expected = BandStatistics()
+    expected.update(chips[0])
+    np.testing.assert_array_equal(statistics.counts, expected.counts)
+
+
+def test_the_number_of_threads_does_not_matter(archive_root: Path) -> None:
+    archive = Archive.open(archive_root)
+    first, first_statistics = inspect_archive(archive, OPTIONS, progress=False, threads=1)
+    table, statistics = inspect_archive(archive, OPTIONS, progress=False, threads=5)
+    pd.testing.assert_frame_equal(table, first)
+    np.testing.assert_array_equal(statistics.counts, first_statistics.counts)
+
+
+@pytest.mark.parametrize(
+    "name", ["features_metadata_FzP19JI.csv", "biomassters_features_metadata.csv"]
+)
+def test_the_name_of_the_metadata_does_not_matter(archive_root: Path, name: str) -> None:
+    before, _ = inspected(archive_root)
+    (archive_root / "features_metadata.csv").rename(archive_root / name)
+    pd.testing.assert_frame_equal(inspected(archive_root)[0], before)
+
+
+def test_through_parquet(archive_root: Path, tmp_path: Path) -> None:
+    (archive_root / FEATURES / "0000000b_S1_00.tif").unlink()
+    table, _ = inspected(archive_root)
+    table.to_parquet(tmp_path / "table.parquet")
+    found = pd.read_parquet(tmp_path / "table.parquet")
+    for column in table:
+        for value, expected in zip(found[column], table[column], strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+def test_stop(archive_root: Path) -> None:
+    for name in ("0000000b_S1_00.tif", "0000000a_S2_11.tif"):
+        (archive_root / FEATURES / name).write_bytes(b"")
+    with pytest.raises(BadInputError) as caught:
+        inspected(archive_root, on_damaged="stop")
+    path = archive_root / FEATURES / "0000000a_S2_11.tif"
+    assert str(caught.value) == (
+        f"{path} is empty, and 1 other file is damaged: fetch what is damaged again, or set "
+        "on_damaged to leave_out_chip or leave_out_image."
+    )
+
+
+def test_stop_without_damage(archive_root: Path) -> None:
+    assert inspected(archive_root, on_damaged="stop")[0]["usable"].all()
+
+
+def test_no_usable_chip(archive_root: Path) -> None:
+    shutil.rmtree(archive_root / "test_features")
+    shutil.rmtree(archive_root / "train_agbm")
+    with pytest.raises(BadInputError, match=r"has no usable chip among its 3 \(0000000a: It is a"):
+        inspected(archive_root)
+
+
+def test_only_test_chips(archive_root: Path) -> None:
+    shutil.rmtree(archive_root / "train_agbm")
+    table, statistics = inspected(archive_root)
+    assert table["usable"].tolist() == [False, False, True]
+    assert not statistics.counts.any()
+
+
+def test_progress(archive_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect_archive(Archive.open(archive_root), OPTIONS)
+    output = capsys.readouterr()
+    assert "inspect chips" in output.err
+    assert output.out == ""
