@@ -62,6 +62,9 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
         image, _ = read_raster(self.file(chip_id))
         return image[0]
 
+    def __contains__(self, chip_id: object) -> bool:
+        return chip_id in self._members  # Mapping's own way would read the map
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._chip_ids)
 

@@ -1,31 +1,16 @@
 """The raw archive as a Kedro dataset."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kedro.io import AbstractDataset
 
 from biomassters.chips.archive import Archive
-from biomassters.chips.archive_writer import write_archive
-from biomassters.chips.chip import Chip
 from biomassters.errors import BadInputError
+from biomassters.simulation.simulate import SimulatedChips, write_simulated
 
 
-class ChipSeries(Protocol):
-    """Chips to be written, made one at a time.
-
-    Attributes:
-        fingerprint: Equal for equal chips.
-    """
-
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Chip]: ...
-
-
-class ArchiveDataset(AbstractDataset[ChipSeries, Archive]):
+class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
     """A folder of chips in the layout that DrivenData publishes.
 
     Loading gives a handle that reads chips on demand. Saving takes simulated chips and
@@ -53,14 +38,14 @@ class ArchiveDataset(AbstractDataset[ChipSeries, Archive]):
         """Open the archive; raises BadInputError when there is none."""
         return Archive.open(self._filepath)
 
-    def save(self, data: ChipSeries) -> None:
+    def save(self, data: SimulatedChips) -> None:
         """Write simulated chips, unless just these are there already."""
         if not self._writable:
             raise BadInputError(
                 f"{self._filepath} is the place of a real archive, and simulation won't write "
                 "there; run '--pipelines from_archive', which begins after the simulation."
             )
-        write_archive(self._filepath, data, total=len(data))
+        write_simulated(data, self._filepath)
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

@@ -8,6 +8,10 @@ from biomassters.options import Options
 class ReportingOptions(Options):
     """What is compared and shown."""
 
+    dataset: str = Field(default="simulated", description="Name of the data, in the title.")
+    simulated: bool = Field(
+        default=True, description="Whether the data come from this project's simulation."
+    )
     seed: int = Field(
         default=20230126, ge=0, lt=2**32, description="Of the baselines' sample of pixels."
     )

@@ -1,16 +1,17 @@
 """Verbs of the data engineering pipeline."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_summary import summarise_table
 from biomassters.chips.chip_table import inspect_archive
 from biomassters.chips.folds import make_folds
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import Packing
+from biomassters.reporting.data_summary import summarise_data
 
 from .options import DataEngineeringOptions
 
@@ -25,7 +26,7 @@ def inspect_chips(
 
 def summarise_chips(chip_table: pd.DataFrame) -> dict[str, Any]:
     """The chip table condensed to counts and to the list of what is missing or damaged."""
-    return summarise_table(chip_table)
+    return asdict(summarise_data(chip_table))
 
 
 def choose_scaling(

@@ -1,0 +1,127 @@
+"""Verbs of the reporting pipeline."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from plotly.graph_objects import Figure as Chart
+
+from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.store_reader import ChipStore
+from biomassters.inference.options import InferenceOptions
+from biomassters.network.options import NetworkOptions
+from biomassters.reporting.baselines import Baselines, score_baselines
+from biomassters.reporting.comparison import all_metrics
+from biomassters.reporting.options import ReportingOptions
+from biomassters.reporting.pictures import ChipPicture
+from biomassters.reporting.pictures import choose_pictures as pictures_of
+from biomassters.reporting.scoring import Scores, score_predictions
+from biomassters.training.options import TrainingOptions
+
+
+def score_held_out(
+    predictions: PredictionFolder, chip_store: ChipStore
+) -> tuple[Scores, pd.DataFrame, pd.DataFrame]:
+    """Held-out maps compared with their labels: all scores, a row per chip, a row per class."""
+    scores = score_predictions(chip_store.split("train"), predictions, list(predictions))
+    return scores, scores.accumulator.per_chip(), scores.accumulator.by_class()
+
+
+def fit_baselines(
+    predictions: PredictionFolder,
+    chip_store: ChipStore,
+    folds: pd.DataFrame,
+    reporting: ReportingOptions,
+) -> Baselines:
+    """Two simple methods fitted on the other folds and scored on the same held-out chips."""
+    train_ids = [chip_id for chip_id in folds["chip_id"] if chip_id not in predictions]
+    return score_baselines(chip_store.split("train"), train_ids, list(predictions), reporting)
+
+
+def collect_metrics(scores: Scores, baselines: Baselines) -> dict[str, Any]:
+    """The network's scores and the baselines' in one mapping."""
+    return all_metrics(scores.accumulator, baselines)
+
+
+def choose_pictures(
+    predictions: PredictionFolder,
+    chip_store: ChipStore,
+    scores_per_chip: pd.DataFrame,
+    reporting: ReportingOptions,
+) -> list[ChipPicture]:
+    """Chips from the best to the worst, with what is drawn of each."""
+    split = chip_store.split("train")
+    return pictures_of(split, predictions, scores_per_chip, reporting.picture_chips)
+
+
+def draw_example_maps(pictures: list[ChipPicture]) -> Figure:
+    """Image, target, prediction and residual of each chosen chip."""
+    from biomassters.reporting.maps import example_maps
+
+    return example_maps(pictures)
+
+
+def draw_density(scores: Scores) -> Figure:
+    """Predicted against target biomass, every pixel counted."""
+    from biomassters.reporting.plots import density_plot
+
+    return density_plot(scores.density)
+
+
+def draw_learning_curve(training_history: pd.DataFrame) -> Chart:
+    """Losses and scores over the epochs."""
+    from biomassters.reporting.charts import learning_curve
+
+    return learning_curve(training_history)
+
+
+def draw_scores(metrics: dict[str, Any]) -> Chart:
+    """The network's score beside the baselines'."""
+    from biomassters.reporting.charts import score_chart
+
+    return score_chart(metrics)
+
+
+def write_report(
+    scores: Scores,
+    scores_per_chip: pd.DataFrame,
+    scores_by_class: pd.DataFrame,
+    metrics: dict[str, Any],
+    pictures: list[ChipPicture],
+    training_history: pd.DataFrame,
+    chip_table: pd.DataFrame,
+    reporting: ReportingOptions,
+    recipe: dict[str, Any],
+) -> str:
+    """Everything that was found, on one page that needs no other file."""
+    from biomassters.reporting.report import ReportContent, render_report
+
+    content = ReportContent(
+        dataset=reporting.dataset,
+        simulated=reporting.simulated,
+        metrics=metrics,
+        per_chip=scores_per_chip,
+        by_class=scores_by_class,
+        density=scores.density,
+        pictures=pictures,
+        history=training_history,
+        chip_table=chip_table,
+        recipe=recipe,
+        options=reporting,
+    )
+    return render_report(content)
+
+
+def gather_recipe(
+    network: NetworkOptions,
+    training: TrainingOptions,
+    inference: InferenceOptions,
+    chip_store: ChipStore,
+) -> dict[str, Any]:
+    """The options and the data that the result depends on, as the report lists them."""
+    return {
+        "data fingerprint": chip_store.fingerprint,
+        "network": network.model_dump(),
+        "training": training.model_dump(),
+        "inference": inference.model_dump(),
+    }

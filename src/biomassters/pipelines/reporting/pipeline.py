@@ -1,0 +1,79 @@
+"""Held-out predictions → scores, pictures, report."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import (
+    choose_pictures,
+    collect_metrics,
+    draw_density,
+    draw_example_maps,
+    draw_learning_curve,
+    draw_scores,
+    fit_baselines,
+    gather_recipe,
+    score_held_out,
+    write_report,
+)
+
+_OPTIONS = "params:reporting"
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Scores first, then what is drawn and written of them."""
+    return Pipeline(
+        [
+            Node(
+                score_held_out,
+                ["held_out_predictions", "chip_store"],
+                ["scores", "scores_per_chip", "scores_by_class"],
+                name="score_held_out",
+            ),
+            Node(
+                fit_baselines,
+                ["held_out_predictions", "chip_store", "folds", _OPTIONS],
+                "baselines",
+                name="fit_baselines",
+            ),
+            Node(collect_metrics, ["scores", "baselines"], "metrics", name="collect_metrics"),
+            Node(
+                choose_pictures,
+                ["held_out_predictions", "chip_store", "scores_per_chip", _OPTIONS],
+                "pictures",
+                name="choose_pictures",
+            ),
+            Node(draw_example_maps, "pictures", "example_maps", name="draw_example_maps"),
+            Node(draw_density, "scores", "density_plot", name="draw_density"),
+            Node(
+                draw_learning_curve,
+                "training_history",
+                "learning_curve",
+                name="draw_learning_curve",
+            ),
+            Node(draw_scores, "metrics", "score_chart", name="draw_scores"),
+            Node(
+                gather_recipe,
+                ["params:network", "params:training", "params:inference", "chip_store"],
+                "recipe",
+                name="gather_recipe",
+            ),
+            Node(
+                write_report,
+                [
+                    "scores",
+                    "scores_per_chip",
+                    "scores_by_class",
+                    "metrics",
+                    "pictures",
+                    "training_history",
+                    "chip_table",
+                    _OPTIONS,
+                    "recipe",
+                ],
+                "report",
+                name="write_report",
+            ),
+        ],
+        tags="reporting",
+    )
