@@ -158,6 +158,9 @@ def test_signature(archive_root: Path) -> None:
     os.utime(path, (1, 1))
     assert archive.signature("0000000a") != before
     assert archive.signature("0000000b") == Archive.open(archive_root).signature("0000000b")
+    path.unlink()
+    with pytest.raises(DamagedFileError, match=r"0000000a_S1_03.tif can't be read"):
+        archive.signature("0000000a")
 
 
 def test_pickled(archive_root: Path) -> None:

@@ -54,6 +54,21 @@ def test_the_name_of_the_metadata_does_not_matter(archive_root: Path, name: str)
     pd.testing.assert_frame_equal(inspected(archive_root)[0], before)
 
 
+def test_real_chips_under_another_name(sample_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "nested").mkdir()
+    for folder in ("train_features", "train_agbm"):
+        (tmp_path / "nested" / folder).symlink_to(sample_root / folder)
+    names = {"features_metadata.csv": "features_metadata_FzP19JI.csv"}
+    names["train_agbm_metadata.csv"] = "biomassters_train_agbm_metadata.csv"
+    for official, name in names.items():
+        shutil.copy(sample_root / official, tmp_path / name)
+    table, statistics = inspected(tmp_path)
+    expected, expected_statistics = inspected(sample_root)
+    assert table["usable"].tolist() == [True, False]
+    pd.testing.assert_frame_equal(table, expected)
+    np.testing.assert_array_equal(statistics.counts, expected_statistics.counts)
+
+
 def test_through_parquet(archive_root: Path, tmp_path: Path) -> None:
     (archive_root / FEATURES / "0000000b_S1_00.tif").unlink()
     table, _ = inspected(archive_root)

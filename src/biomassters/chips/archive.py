@@ -127,14 +127,16 @@ class Archive:
         return read_chip_files(self._chip(chip_id, skip), self.shape, on_damage)
 
     def signature(self, chip_id: str, skip: Collection[str] = ()) -> str:
-        """A text that changes when a file of the chip changes, by name, size and time."""
+        """A text that changes when a file of the chip changes, by name, size and time.
+
+        Raises:
+            DamagedFileError: If a file has vanished since the archive was opened.
+        """
         chip = self._chip(chip_id, skip)
         digest = hashlib.blake2b(f"{chip_id} {chip.split} {self.shape}".encode(), digest_size=16)
         for path in (*chip.images.values(), chip.label):
             if path is not None:
-                status = os.stat(path)  # noqa: PTH116 (24 a chip: Path.stat is slower)
-                name = os.path.basename(path)  # noqa: PTH119
-                digest.update(f"\n{name} {status.st_size} {status.st_mtime_ns}".encode())
+                digest.update(_file_state(path).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -188,3 +190,11 @@ class Archive:
     def __getstate__(self) -> dict[str, Any]:
         kept = ("root", "features", "labels", "shape")  # the rest is quickly made again
         return {name: value for name, value in self.__dict__.items() if name in kept}
+
+
+def _file_state(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (24 a chip: Path.stat is slower)
+    except OSError as error:
+        raise DamagedFileError(path, f"can't be read ({error.strerror})") from error
+    return f"\n{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}"  # noqa: PTH119
