@@ -32,7 +32,7 @@ class ReadingThreads:
         self._tasks: deque[tuple[BatchBuffer, ReadTask]] = deque()
         self._left: dict[int, int] = {}
         self._running: dict[int, tuple[ReadTask, float]] = {}
-        self._failure: BaseException | None = None
+        self._failures: dict[int, Exception] = {}
         self._leaving = False
         self._threads = [
             threading.Thread(target=self._work, name=f"chip reader {number}", daemon=True)
@@ -60,10 +60,10 @@ class ReadingThreads:
             RuntimeError: Anything else that went wrong in a thread; names the chip.
         """
         with self._changed:
-            while self._left[number]:
-                if self._failure is not None:
-                    raise self._failure
+            while self._left[number] and number not in self._failures:
                 self._changed.wait(self._until_stalled())
+            if number in self._failures:
+                raise self._failures[number]
             del self._left[number]
 
     def leave(self) -> bool:
@@ -110,10 +110,9 @@ class ReadingThreads:
             buffer, task = work
             try:
                 buffer.fill(self._split, task)
-            except BaseException as error:
+            except Exception as error:
                 self._fail(task, error)
-            finally:
-                self._done(me, task)
+            self._done(me, task)
 
     def _next(self, me: int) -> tuple[BatchBuffer, ReadTask] | None:
         with self._changed:
@@ -132,10 +131,10 @@ class ReadingThreads:
             if not self._left[task.number]:
                 self._changed.notify_all()
 
-    def _fail(self, task: ReadTask, error: BaseException) -> None:
+    def _fail(self, task: ReadTask, error: Exception) -> None:
         message = f"Reading {self._name(task)} failed: {error}"
         failure = (BadInputError if isinstance(error, BadInputError) else RuntimeError)(message)
         failure.__cause__ = error
         with self._changed:
-            self._failure = self._failure or failure
+            self._failures.setdefault(task.number, failure)
             self._changed.notify_all()
