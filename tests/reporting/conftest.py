@@ -4,10 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from biomassters.chips.bands import S1_NODATA_DB
 from biomassters.chips.chip import Chip
+from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store_writer import write_store
+from biomassters.reporting.pictures import ChipPicture, choose_pictures
+from biomassters.reporting.scoring import Scores, score_predictions
 
 SIZE = (32, 48)
 
@@ -72,3 +77,72 @@ def in_memory() -> type[ChipsInMemory]:
 def forest() -> ChipsInMemory:
     """Six labelled chips c0 … c5 of rising biomass."""
     return ChipsInMemory([grow_chip(f"c{i}", 20.0 + 25 * i) for i in range(6)])
+
+
+class _Source:
+    """The forest, as a chip store takes it in."""
+
+    def __init__(self, forest: ChipsInMemory) -> None:
+        self._chips = {chip.chip_id: chip for chip in forest.chips}
+
+    def splits(self) -> dict[str, list[str]]:
+        return {"train": list(self._chips)}
+
+    def read_chip(self, chip_id: str) -> Chip:
+        return self._chips[chip_id]
+
+    def signature(self, chip_id: str) -> str:
+        return chip_id
+
+
+@pytest.fixture(scope="session")
+def store_split(forest, tmp_path_factory) -> StoreSplit:
+    """The same forest in a chip store."""
+    place = tmp_path_factory.mktemp("store") / "chips.zarr"
+    return write_store(place, _Source(forest), progress=False).split("train")
+
+
+@pytest.fixture(scope="session")
+def maps(forest) -> dict[str, np.ndarray]:
+    """Predictions that pull towards the mean."""
+    return {chip.chip_id: 0.7 * chip.agb_mg_per_ha + 20 for chip in forest.chips}
+
+
+@pytest.fixture(scope="session")
+def scores(forest, maps) -> Scores:
+    return score_predictions(forest, maps, ["c1", "c3", "c5"], progress=False)
+
+
+@pytest.fixture(scope="session")
+def pictures(forest, maps, scores) -> list[ChipPicture]:
+    return choose_pictures(forest, maps, scores.accumulator.per_chip(), 2)
+
+
+@pytest.fixture
+def history() -> pd.DataFrame:
+    """Three epochs, validated from the second on."""
+    return pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "learning_rate": [1e-3, 5e-4, 1e-4],
+            "train_loss": [60.0, 45.0, 40.0],
+            "validation_rmse_per_chip_mean": [np.nan, 50.0, 44.0],
+            "validation_rmse_masked_per_chip_mean": [np.nan, 48.0, 42.0],
+            "validation_seconds": [0.0, 1.0, 1.0],
+        }
+    )
+
+
+@pytest.fixture
+def chip_table() -> pd.DataFrame:
+    """Two good training chips, a damaged one, and a test chip that lacks a file."""
+    rows = [
+        ("c0", "train", [0, 9, 10], 40.0, [], [], "", True),
+        ("c1", "train", [9], 60.0, [], [], "", True),
+        ("c2", "train", [], np.nan, [], ["c2_S2_07.tif"], "c2_S2_07.tif is truncated.", False),
+        ("t0", "test", [8, 9], np.nan, ["t0_S1_03.tif", "t0_S1_04.tif"], [], "", True),
+    ]
+    names = ("chip_id", "split", "s2_months", "agb_mean_mg_per_ha")
+    faults = ("missing_files", "damaged_files", "problem", "usable")
+    table = pd.DataFrame(rows, columns=[*names, *faults])
+    return table.assign(height=32, width=48, s1_months=[list(range(12))] * 4)

@@ -47,6 +47,11 @@ def test_same_seed_same_sample(forest):
     assert score(forest, ["c0", "c1"], ["c2"], other).metrics() != first
 
 
+def test_a_chip_store_gives_the_same_but_for_its_rounding(forest, store_split):
+    expected = score(forest, ["c0", "c3"], ["c1"]).metrics()
+    assert score(store_split, ["c0", "c3"], ["c1"]).metrics() == pytest.approx(expected, rel=1e-3)
+
+
 def test_bands_without_any_data_do_not_stop_it(in_memory, forest):
     blind = [
         dataclasses.replace(chip, s1_db=np.full_like(chip.s1_db, S1_NODATA_DB))

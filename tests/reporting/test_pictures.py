@@ -12,17 +12,13 @@ def scored(forest, rmse: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"chip_id": forest.chip_ids[: len(rmse)], "rmse": rmse})
 
 
-@pytest.fixture
-def maps(forest) -> dict[str, np.ndarray]:
-    return {chip.chip_id: chip.agb_mg_per_ha + 2 for chip in forest.chips}
-
-
 def test_from_best_to_worst(forest, maps):
     table = scored(forest, [3.0, 1.0, 5.0, 4.0, 2.0])
     pictures = choose_pictures(forest, maps, table, 3)
     assert [p.chip_id for p in pictures] == ["c1", "c0", "c2"]
     assert [p.place for p in pictures] == ["best of 5", "median", "worst of 5"]
-    np.testing.assert_allclose(pictures[0].residual, 2, rtol=1e-4)
+    shown = pictures[0]
+    np.testing.assert_allclose(shown.residual, 20 - 0.3 * shown.target, rtol=1e-4, atol=1e-4)
     assert pictures[0].rgb_month == "July"
 
 

@@ -15,6 +15,11 @@ def test_scores_of_a_constant_error(forest):
     assert scores.density.counts.sum() == 2 * forest.height * forest.width
 
 
+def test_a_chip_store_gives_the_same_scores(forest, maps, scores, store_split):
+    again = score_predictions(store_split, maps, ["c1", "c3", "c5"], progress=False)
+    assert again.accumulator.summary() == scores.accumulator.summary()
+
+
 def test_missing_predictions_are_named_and_counted(forest):
     maps = {"c0": forest.chips[0].agb_mg_per_ha}
     with pytest.raises(BadInputError, match=r"no map of chip c1 \(2 of 3"):

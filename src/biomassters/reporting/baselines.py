@@ -6,10 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from biomassters.chips.chip import Chip
@@ -82,12 +78,7 @@ def score_baselines(
     train, held_out = positions(chips, train_ids), positions(chips, held_out_ids)
     training_mean = _mean_label(chips, train)
     features_PC, target_P = _sample(chips, train, options, progress)
-    model = make_pipeline(
-        # A band without data in any sampled pixel stays, as a constant.
-        SimpleImputer(strategy="mean", keep_empty_features=True),
-        StandardScaler(),
-        Ridge(alpha=options.ridge_alpha),
-    ).fit(features_PC, target_P)
+    model = _ridge(options.ridge_alpha).fit(features_PC, target_P)
     baselines = Baselines(training_mean, ScoreAccumulator(), ScoreAccumulator(), len(target_P))
     for index in tqdm(held_out, desc="Scoring baselines", unit="chip", disable=not progress):
         chip = chips.read_chip(index)
@@ -120,7 +111,23 @@ def _sample(
     return np.concatenate(features), np.concatenate(targets)
 
 
-def _regress(model: Pipeline, chip: Chip) -> NDArray[np.float32]:
+def _ridge(alpha: float) -> Any:
+    """A scikit-learn pipeline, not yet fitted."""
+    # Imported where it is used: scikit-learn would slow every start of the command line.
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(
+        # A band without data in any sampled pixel stays, as a constant.
+        SimpleImputer(strategy="mean", keep_empty_features=True),
+        StandardScaler(),
+        Ridge(alpha=alpha),
+    )
+
+
+def _regress(model: Any, chip: Chip) -> NDArray[np.float32]:
     predicted = model.predict(yearly_medians(chip).T).reshape(chip.shape)
     return np.maximum(predicted, 0.0)
 

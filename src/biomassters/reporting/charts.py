@@ -14,7 +14,7 @@ from biomassters.reporting.history import curves_of
 
 
 def learning_curve(history: pd.DataFrame) -> go.Figure:
-    """Losses and RMSEs over the epochs; training dashed, held-out chips solid."""
+    """Losses and RMSEs over the epochs."""
     figure = go.Figure(
         [
             go.Scatter(
@@ -24,7 +24,7 @@ def learning_curve(history: pd.DataFrame) -> go.Figure:
                 mode="lines+markers",
                 line={
                     "color": NETWORK if curve.held_out else BASELINE,
-                    "dash": "solid" if curve.held_out else "dash",
+                    "dash": curve.dash,
                 },
             )
             for curve in curves_of(history)

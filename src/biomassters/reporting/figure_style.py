@@ -66,7 +66,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: ([^'\"]*)'[^\"]*?(?=[;\"])", r"font: \1system-ui, sans-serif", svg)
+    svg = re.sub(r"'DejaVu Sans'(, ('[^']*'|sans-serif))*", "system-ui, sans-serif", svg)
     # Generated ids repeat in every figure.
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _VARIABLES.items():

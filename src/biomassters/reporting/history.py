@@ -6,7 +6,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_KINDS = ("loss", "rmse")
+
+@dataclass(frozen=True)
+class _Series:
+    column: str
+    name: str
+    held_out: bool
+    dash: str
+
+
+_SERIES = (
+    _Series("train_loss", "training loss", False, "dash"),
+    _Series("validation_rmse_per_chip_mean", "held-out RMSE", True, "solid"),
+    _Series("validation_rmse_masked_per_chip_mean", "held-out RMSE, target < 400", True, "dot"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,37 +28,43 @@ class Curve:
 
     Attributes:
         name: For people.
+        held_out: Whether it was measured on held-out chips.
+        dash: ``"solid"``, ``"dash"`` or ``"dot"``.
         epochs: float64 [E], counted from 1.
         values: float64 [E], Mg/ha.
-        held_out: Whether it was measured on held-out chips.
     """
 
     name: str
+    held_out: bool
+    dash: str
     epochs: NDArray[np.float64]
     values: NDArray[np.float64]
-    held_out: bool
 
 
 def curves_of(history: pd.DataFrame) -> list[Curve]:
     """Losses and RMSEs of a training history.
 
     Args:
-        history: One row an epoch; columns whose names hold ``loss`` or ``rmse`` are curves in
-            Mg/ha, NaN in epochs without a measurement. The column ``epoch`` counts from 1.
+        history: One row an epoch: ``epoch``, counted from 1, ``train_loss``,
+            ``validation_rmse_per_chip_mean`` and ``validation_rmse_masked_per_chip_mean`` in
+            Mg/ha, NaN where they were not measured. Other columns are left alone.
 
     Returns:
-        Training first; none for an empty history.
+        The training loss first; only what was measured at least once.
     """
-    epochs = history["epoch"] if "epoch" in history else pd.Series(range(1, len(history) + 1))
     curves = []
-    for column in history.columns:
-        if not any(kind in column for kind in _KINDS):
+    for series in _SERIES:
+        if series.column not in history:
             continue
-        values = pd.to_numeric(history[column], errors="coerce").to_numpy(float)
-        measured = np.isfinite(values)
-        if measured.any():
-            name = column.replace("_", " ").replace("rmse", "RMSE").capitalize()
-            name = name.replace("rmse", "RMSE")
-            held_out = not column.startswith("train")
-            curves.append(Curve(name, epochs.to_numpy(float)[measured], values[measured], held_out))
-    return sorted(curves, key=lambda curve: curve.held_out)
+        measured = history[history[series.column].notna()]
+        if len(measured):
+            curves.append(
+                Curve(
+                    series.name,
+                    series.held_out,
+                    series.dash,
+                    measured["epoch"].to_numpy(np.float64),
+                    measured[series.column].to_numpy(np.float64),
+                )
+            )
+    return curves

@@ -25,12 +25,18 @@ _ALWAYS = (
     ),
     "Other years, other sensors and other forests than those of the data were not tested.",
 )
+_CHOSEN_ON_HELD_OUT = (
+    "The weights are those of the epoch that did best on these same held-out chips, which "
+    "flatters the score a little."
+)
 
 
-def standing_limits(simulated: bool) -> tuple[str, ...]:
-    """One sentence or two a limit.
+def standing_limits(simulated: bool, chosen_on_held_out: bool) -> tuple[str, ...]:
+    """One or two sentences a limit.
 
     Args:
         simulated: Whether the data come from this project's simulation.
+        chosen_on_held_out: Whether the held-out chips also decided which weights were kept.
     """
-    return ((_SIMULATED,) if simulated else _REAL) + _ALWAYS
+    chosen = (_CHOSEN_ON_HELD_OUT,) if chosen_on_held_out else ()
+    return ((_SIMULATED,) if simulated else _REAL) + chosen + _ALWAYS

@@ -20,6 +20,7 @@ from biomassters.reporting.figure_style import (
 )
 from biomassters.reporting.history import curves_of
 
+_LINE_STYLES = {"solid": "-", "dash": "--", "dot": ":"}
 _SHOWN_SHARE = 0.9995  # of the pixels, along each axis
 _FEWEST_FOR_A_MEAN = 0.0002  # of the pixels, in one bin of the target
 
@@ -93,14 +94,15 @@ def class_plot(by_class: pd.DataFrame) -> Figure:
 
 
 def learning_plot(history: pd.DataFrame) -> Figure:
-    """Losses and RMSEs over the epochs; training dashed, held-out chips solid."""
+    """Losses and RMSEs over the epochs."""
     figure = new_figure(4.6, 3.2)
     axes = figure.add_subplot()
     for curve in curves_of(history):
         axes.plot(
             curve.epochs,
             curve.values,
-            "o-" if curve.held_out else "o--",
+            marker="o",
+            linestyle=_LINE_STYLES[curve.dash],
             color=NETWORK if curve.held_out else BASELINE,
             markersize=3 if len(curve.epochs) < 50 else 0,
             linewidth=1.5,

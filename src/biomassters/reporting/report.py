@@ -36,6 +36,7 @@ class ReportContent:
         history: The training history, one row an epoch; may be empty.
         chip_table: As ``chips.chip_table.inspect_archive`` gives it.
         recipe: Options and facts that the result depends on, nested as one likes.
+        chosen_on_held_out: Whether the held-out chips also decided which weights were kept.
         further_limits: What else was not verified in this run.
         options: How much is listed.
     """
@@ -50,6 +51,7 @@ class ReportContent:
     history: pd.DataFrame
     chip_table: pd.DataFrame
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    chosen_on_held_out: bool = True
     further_limits: Sequence[str] = ()
     options: ReportingOptions = field(default_factory=ReportingOptions)
 
@@ -87,7 +89,10 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         chips=_drawn_chips(content, progress),
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
-        limits=[*standing_limits(content.simulated), *content.further_limits],
+        limits=[
+            *standing_limits(content.simulated, content.chosen_on_held_out),
+            *content.further_limits,
+        ],
     )
 
 

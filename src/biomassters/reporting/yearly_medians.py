@@ -42,7 +42,7 @@ def _s1_values(s1_TCP: NDArray[np.float32]) -> NDArray[np.float32]:
 def _s2_values(s2_TCP: NDArray[np.uint16]) -> NDArray[np.float32]:
     values = s2_TCP.astype(np.float32)
     values[:, -1][s2_TCP[:, -1] == CLP_NONE] = np.nan
-    unseen_TP = ~s2_TCP[:, :-1].any(axis=1)
+    unseen_TP = ~np.asarray(s2_TCP[:, :-1].any(axis=1))
     values[np.broadcast_to(unseen_TP[:, None], values.shape)] = np.nan
     return values
 
@@ -50,7 +50,7 @@ def _s2_values(s2_TCP: NDArray[np.uint16]) -> NDArray[np.float32]:
 def _median(x_TCP: NDArray[np.float32]) -> NDArray[np.float32]:
     """Over the first axis, NaN left out: what ``np.nanmedian`` gives, much faster."""
     holds_data = ~np.isnan(x_TCP)
-    count: NDArray[np.int64] = np.sum(holds_data, axis=0)
+    count = holds_data.sum(axis=0)
     ordered = np.where(holds_data, x_TCP, np.float32(np.inf))
     _sort_first_axis(ordered)
     lower, upper = (

@@ -1,0 +1,43 @@
+import json
+
+import pandas as pd
+
+from biomassters.metrics import DensityHistogram
+from biomassters.reporting.charts import density_chart, learning_curve, score_chart
+
+
+def test_learning_curve_has_a_line_a_quantity(history):
+    chart = learning_curve(history)
+    assert [line.name for line in chart.data] == [
+        "training loss",
+        "held-out RMSE",
+        "held-out RMSE, target < 400",
+    ]
+    assert list(chart.data[1].x) == [2, 3]
+    assert not learning_curve(pd.DataFrame()).data
+
+
+def test_scores_are_named_best_method_first():
+    metrics = {
+        "rmse_per_chip_mean": 30.0,
+        "baseline_mean_rmse": 60.0,
+        "baseline_ridge_rmse": 45.0,
+    }
+    (bars,) = score_chart(metrics).data
+    assert list(bars.x) == [30.0, 45.0, 60.0]
+    assert bars.y[0] == "Network"
+
+
+def test_charts_are_plain_json_without_nan(history, scores):
+    for chart in (learning_curve(history), density_chart(scores.density)):
+        content = json.loads(chart.to_json(), parse_constant=lambda name: 1 / 0)
+        assert content["layout"]["title"]["text"]
+
+
+def test_density_keeps_the_axes_apart():
+    density = DensityHistogram(top_mg_per_ha=100.0, bins=10)
+    density.counts[8, 1] = 100  # target 85, prediction 15
+    heat = density_chart(density).data[0]
+    assert heat.x[8] == 85.0
+    assert heat.z[1][8] == 2.0  # log10 of 100 %
+    assert heat.z[8][1] is None

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from biomassters.metrics import ScoreAccumulator
+from biomassters.reporting.baselines import score_baselines
+from biomassters.reporting.comparison import all_metrics, compared_scores, verdict
+from biomassters.reporting.options import ReportingOptions
+
+
+@pytest.fixture
+def metrics(forest, scores) -> dict:
+    options = ReportingOptions(ridge_pixels_per_chip=64)
+    held_out, train = ["c1", "c3", "c5"], ["c0", "c2", "c4"]
+    baselines = score_baselines(forest, train, held_out, options, progress=False)
+    return all_metrics(scores.accumulator, baselines)
+
+
+def test_metrics_hold_the_three_scores_and_are_json_ready(metrics):
+    json.dumps(metrics, allow_nan=False)
+    network, ridge, mean = (score.rmse for score in compared_scores(metrics))
+    assert network == metrics["rmse_per_chip_mean"]
+    assert ridge == metrics["baseline_ridge_rmse"]
+    assert mean == metrics["baseline_mean_rmse"]
+    assert metrics["gain_over_mean"] == pytest.approx(1 - network / mean)
+    assert metrics["gain_over_ridge"] == pytest.approx(1 - network / ridge)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (0.313, "31% less than answering"),
+        (-0.5, "50% more than answering"),
+        (0.001, "no better than answering"),
+        (-0.001, "no better than answering"),
+    ],
+)
+def test_verdict_says_which_way_it_goes(gain, words):
+    metrics = {"rmse_per_chip_mean": 40.0, "chips": 1200, "gain_over_mean": gain}
+    sentence = verdict(metrics)
+    assert words in sentence
+    assert "On 1,200 held-out chips" in sentence
+    assert "40.0 Mg/ha" in sentence
+
+
+def test_verdict_of_one_chip_and_of_none():
+    assert "On 1 held-out chip that" in verdict({"rmse_per_chip_mean": 4.0, "chips": 1})
+    assert "Nothing was scored" in verdict(ScoreAccumulator().summary())
+    assert compared_scores(ScoreAccumulator().summary()) == []

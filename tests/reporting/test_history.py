@@ -1,0 +1,24 @@
+import pandas as pd
+
+from biomassters.reporting.history import curves_of
+
+
+def test_only_what_was_measured_in_the_epochs_it_was(history):
+    loss, score, masked = curves_of(history)
+    assert loss.epochs.tolist() == [1, 2, 3]
+    assert not loss.held_out
+    assert score.epochs.tolist() == [2, 3]
+    assert score.values.tolist() == [50, 44]
+    assert score.held_out
+    assert masked.held_out
+    assert len({curve.dash for curve in (loss, score, masked)}) == 3
+
+
+def test_training_without_validation_or_without_an_epoch(history):
+    unvalidated = history.assign(
+        validation_rmse_per_chip_mean=float("nan"),
+        validation_rmse_masked_per_chip_mean=float("nan"),
+    )
+    assert [curve.name for curve in curves_of(unvalidated)] == ["training loss"]
+    assert curves_of(pd.DataFrame()) == []
+    assert curves_of(history.iloc[:0]) == []

@@ -1,0 +1,157 @@
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biomassters.metrics import DensityHistogram, ScoreAccumulator
+from biomassters.reporting.report import ReportContent, flatten, render_report
+
+_VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """References, ids and whether every element is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name.split(":")[-1] in ("src", "href", "srcset", "action", "data", "poster"):
+                self.references.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+
+@pytest.fixture
+def content(scores, pictures, history, chip_table) -> ReportContent:
+    accumulator = scores.accumulator
+    baselines = {
+        "baseline_mean_rmse": 60.0,
+        "baseline_ridge_rmse": 45.0,
+        "gain_over_mean": 0.5,
+        "gain_over_ridge": -0.1,
+        "training_mean_agb": 61.5,
+        "ridge_pixels": 12800,
+    }
+    return ReportContent(
+        dataset="simulated",
+        simulated=True,
+        metrics=accumulator.summary() | baselines,
+        per_chip=accumulator.per_chip(),
+        by_class=accumulator.by_class(),
+        density=scores.density,
+        pictures=pictures,
+        history=history,
+        chip_table=chip_table,
+        recipe={"training": {"epochs": 3, "crop": None}, "views": ["identity", "both"]},
+        further_limits=["Nothing else."],
+    )
+
+
+def test_page_needs_nothing_but_itself(content):
+    html = render_report(content, progress=False)
+    page = Page(html)
+    assert page.references
+    for reference in page.references:
+        assert reference.startswith(("#", "data:image/png;base64,")), reference[:80]
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert set(re.findall(r"url\(['\"]?(.)", html)) <= {"#"}
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_page_says_what_was_measured(content):
+    html = render_report(content, progress=False)
+    score = f"{content.metrics['rmse_per_chip_mean']:.1f}"
+    for text in (
+        score,
+        "50% less than answering the training mean",
+        "10% more than a ridge regression",
+        "&gt;200",
+        "c5: worst of 3",
+        "t0_S1_03.tif, t0_S1_04.tif",
+        "c2_S2_07.tif is truncated.",
+        "training.epochs",
+        "identity, both",
+        "Nothing else.",
+        "12,800 training pixels",
+    ):
+        assert text in html, text
+    assert not re.search(r"\bnan\b", html.lower())
+
+
+def test_page_follows_the_theme_the_phone_and_the_printer(content):
+    html = render_report(content, progress=False)
+    for rule in ("prefers-color-scheme: dark", "@media print", "max-width: 44rem", "width=device"):
+        assert rule in html
+
+
+def test_same_content_same_page(content):
+    assert render_report(content, progress=False) == render_report(content, progress=False)
+
+
+def test_a_constant_target_is_said_in_words(content):
+    constant = ScoreAccumulator()
+    constant.update("c1", np.ones((4, 4)), np.zeros((4, 4)))
+    said = dataclasses.replace(
+        content,
+        metrics=content.metrics | constant.summary(),
+        per_chip=constant.per_chip(),
+        by_class=constant.by_class(),
+    )
+    html = render_report(said, progress=False)
+    assert "R² is undefined: every target pixel has the same value" in html
+    assert "constant target" in html
+    assert "no such pixels" in html
+
+
+def test_nothing_scored_and_nothing_learnt_still_give_a_page(content):
+    empty = ScoreAccumulator()
+    bare = dataclasses.replace(
+        content,
+        metrics=empty.summary(),
+        per_chip=empty.per_chip(),
+        by_class=empty.by_class(),
+        density=DensityHistogram(),
+        pictures=[],
+        history=pd.DataFrame(),
+        recipe={},
+    )
+    html = render_report(bare, progress=False)
+    Page(html)
+    assert "Nothing was scored" in html
+    assert "how it learnt" not in html
+
+
+def test_names_from_outside_are_escaped(content):
+    html = render_report(
+        dataclasses.replace(content, dataset="<script>alert(1)</script>"), progress=False
+    )
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_nested_options_become_dotted_names():
+    nested = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": {}, "f": None}
+    assert list(flatten(nested)) == [("a.b", "1"), ("a.c.d", "2, 3"), ("e", "{}"), ("f", "None")]
