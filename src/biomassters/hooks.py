@@ -167,5 +167,6 @@ def _score_lines(metrics: Mapping[str, Any]) -> str:
     parts = [f"Mean per-chip RMSE on held-out chips: {score:.2f} Mg/ha"]
     for key, name in (("baseline_mean_rmse", "the mean"), ("baseline_ridge_rmse", "ridge")):
         baseline = metrics[key]
-        parts.append(f"{baseline:.2f} for {name} ({100 * (1 - score / baseline):.0f} % below)")
+        side = "below" if score <= baseline else "above"
+        parts.append(f"{baseline:.2f} for {name} ({abs(1 - score / baseline):.0%} {side} it)")
     return "; ".join(parts)
