@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from biomassters.metrics import AGB_UNIT, DensityHistogram
 from biomassters.reporting.comparison import compared_scores
-from biomassters.reporting.figure_style import BASELINE, NETWORK
+from biomassters.reporting.figure_style import BASELINE, INK, NETWORK
 from biomassters.reporting.history import curves_of
 
 
@@ -61,7 +61,8 @@ def density_chart(density: DensityHistogram) -> go.Figure:
         colorbar={"title": "log10 of % of pixels"},
     )
     ends = [0.0, density.top_mg_per_ha]
-    line = go.Scatter(x=ends, y=ends, name="prediction = target", line={"dash": "dash"})
+    dashes = {"dash": "dash", "color": INK}
+    line = go.Scatter(x=ends, y=ends, name="prediction = target", mode="lines", line=dashes)
     return _laid_out(
         go.Figure([heat, line]),
         "Predicted against target",
