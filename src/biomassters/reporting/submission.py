@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from biomassters.chips.names import label_name
-from biomassters.chips.raster import encode_raster, read_raster
+from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
+from biomassters.reporting.map_folder import MapFolder
 from biomassters.reporting.submission_formats import (
     AddMember,
     archive_suffix,
@@ -22,7 +23,6 @@ from biomassters.reporting.submission_formats import (
     read_archive,
 )
 
-MAP_SUFFIX = label_name("")
 Map = NDArray[np.float32] | Callable[[], NDArray[np.float32]]
 
 
@@ -49,31 +49,6 @@ class SubmissionSummary:
     mean: float
     maximum: float
     negative_pixels: int
-
-
-class _MapFiles(Mapping[str, NDArray[np.float32]]):
-    """``{chip_id}_agbm.tif`` anywhere below a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._files: dict[str, Path] = {}
-        for file in sorted(folder.rglob(f"*{MAP_SUFFIX}")):
-            chip_id = file.name.removesuffix(MAP_SUFFIX)
-            if chip_id in self._files:
-                raise BadInputError(
-                    f"{folder} holds chip {chip_id} twice: {self._files[chip_id]} and {file}; "
-                    "remove one."
-                )
-            self._files[chip_id] = file
-
-    def __getitem__(self, chip_id: str) -> NDArray[np.float32]:
-        image, _ = read_raster(self._files[chip_id])
-        return image[0] if len(image) == 1 else image
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
 
 class _Range:
@@ -121,7 +96,7 @@ def write_submission(
     """
     place = Path(path)
     suffix = archive_suffix(place)
-    maps = predictions if isinstance(predictions, Mapping) else _MapFiles(Path(predictions))
+    maps = predictions if isinstance(predictions, Mapping) else MapFolder(Path(predictions))
     _check_chips(maps, test_chip_ids)
     place.parent.mkdir(parents=True, exist_ok=True)
     growing = place.with_name(f".{place.name}.partial")
