@@ -1,0 +1,1 @@
+"""Bring the raw archive: which files are wanted, where they come from, and that each is right."""

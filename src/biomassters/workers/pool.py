@@ -1,0 +1,72 @@
+"""What a pool of workers does, and the one that every process has: threads."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_MOST_THREADS = 8
+
+
+class Workers(Protocol):
+    """A pool that calls a task with every item."""
+
+    def each(
+        self, task: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """Call a task with every item, several at a time.
+
+        Args:
+            task: Picklable, safe to call from several threads, and safe to repeat: an item
+                whose worker died is given to another one.
+            items: What it is called with.
+
+        Yields:
+            Number of the item and what the task returned, in the order of completion.
+
+        Raises:
+            Exception: The first one that a task raised.
+        """
+        ...
+
+
+class Threads:
+    """Threads of this process.
+
+    Args:
+        count: How many; None takes one a processor, at most 8.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or min(processors(), _MOST_THREADS)
+
+    def each(
+        self, task: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """See ``Workers.each``; only a few items are in flight, so results never pile up."""
+        waiting: dict[Future[Result], int] = {}
+        pool = ThreadPoolExecutor(self.count, thread_name_prefix="chip worker")
+        try:
+            for number, item in enumerate(items):
+                waiting[pool.submit(task, item)] = number
+                if len(waiting) > self.count:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _finished(waiting: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in sorted(done, key=waiting.__getitem__):
+        yield waiting.pop(future), future.result()

@@ -1,0 +1,51 @@
+"""How a task comes to Dask's workers: once a worker, also to one that joins later."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from biomassters.errors import BadInputError
+
+PACKAGE = "biomassters"
+
+
+class TaskPlugin(WorkerPlugin):
+    """A task that waits on a worker for its items.
+
+    A task may hold the listing of a whole archive, too much to send with every chip. Data that
+    ``Client.scatter`` sends dies with the workers that hold it; a plugin the scheduler gives
+    to every new worker as well.
+
+    Args:
+        name: Its name on the worker.
+        task: The task.
+    """
+
+    def __init__(self, name: str, task: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.task = task
+        self._version = version(PACKAGE)
+
+    def setup(self, worker: Worker) -> None:
+        """Refuse a worker of another release, which might write something else."""
+        require_version(worker.address, version(PACKAGE), self._version)
+
+
+def run_task(name: str, item: Any) -> Any:
+    """Call the task of a name with an item; runs on a worker."""
+    return get_worker().plugins[name].task(item)  # type: ignore[attr-defined]
+
+
+def require_version(address: str, found: str, own: str) -> None:
+    """Check a worker's version of the package.
+
+    Raises:
+        BadInputError: It isn't this one.
+    """
+    if found != own:
+        raise BadInputError(
+            f"The Dask worker {address} has {PACKAGE} {found}, but this run has {own}: install "
+            "the same version on both."
+        )
