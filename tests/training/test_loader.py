@@ -215,7 +215,7 @@ def shard(tmp_path, sensor, chip):
 def test_a_damaged_chip_is_named(own_split, tmp_path):
     os.truncate(shard(tmp_path, "s2", 6), 100)
     loader = ThreadedLoader(own_split, BATCHES, crop=8)
-    sentence = r"^Reading chip chip6 \(month 0\) failed: .*s2/c\.6\..* is damaged"
+    sentence = r"^Reading chip chip6 \(month \d+\) failed: .*s2/c\.6\..* is damaged"
     with pytest.raises(BadInputError, match=sentence):
         for _ in loader:
             pass
