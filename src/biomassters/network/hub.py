@@ -21,9 +21,7 @@ def hub_answers() -> bool:
     """
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
         return False
-    request = urllib.request.Request(
-        os.environ.get("HF_ENDPOINT", _DEFAULT_HUB), method="HEAD"
-    )
+    request = urllib.request.Request(os.environ.get("HF_ENDPOINT", _DEFAULT_HUB), method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S):
             return True
