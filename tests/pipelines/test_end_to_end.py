@@ -1,0 +1,111 @@
+"""The default pipeline from nothing to a report, by the real command line."""
+
+import hashlib
+import json
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from biomassters.chips.predictions import PredictionFolder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(project, kedro):
+    result = kedro("run", "--env", "test")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return project / "data", result
+
+
+def test_metrics_hold_the_score_and_both_baselines(finished):
+    data, _ = finished
+    metrics = json.loads((data / "08_reporting/test/metrics.json").read_text())
+    for name in ("rmse_per_chip_mean", "baseline_mean_rmse", "baseline_ridge_rmse"):
+        assert 0 < metrics[name] < 500
+
+
+def test_the_submission_holds_every_test_chip_and_nothing_else(finished):
+    data, _ = finished
+    table = pd.read_parquet(data / "02_intermediate/test/chip_table.parquet")
+    expected = {f"{chip}_agbm.tif" for chip in table.loc[table["split"] == "test", "chip_id"]}
+    with tarfile.open(data / "07_model_output/test/submission.tar.gz") as archive:
+        assert set(archive.getnames()) == expected
+
+
+def test_predictions_are_finite_and_never_negative(finished):
+    data, _ = finished
+    for folder in ("held_out", "test"):
+        for agb in PredictionFolder(data / "07_model_output/test" / folder).values():
+            assert agb.dtype == np.float32
+            assert np.isfinite(agb).all()
+            assert (agb >= 0).all()
+
+
+def test_held_out_chips_are_those_of_the_held_out_fold(finished):
+    data, _ = finished
+    folds = pd.read_parquet(data / "03_primary/test/folds.parquet")
+    scored = pd.read_csv(data / "08_reporting/test/scores_per_chip.csv", dtype={"chip_id": str})
+    assert set(scored["chip_id"]) == set(folds.loc[folds["fold"] == 0, "chip_id"])
+
+
+def test_the_report_is_one_file(finished):
+    data, _ = finished
+    report = (data / "08_reporting/test/report.html").read_text()
+    assert "<html" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    assert 'src="http' not in report
+
+
+def test_no_warning_is_printed(finished):
+    _, result = finished
+    assert "WARNING" not in result.stdout + result.stderr
+
+
+def test_the_closing_lines_say_score_and_paths(finished):
+    _, result = finished
+    for text in ("Mean per-chip RMSE", "submission.tar.gz", "report.html"):
+        assert text in result.stdout + result.stderr
+
+
+def test_a_second_run_repeats_nothing_and_changes_nothing(finished, kedro):
+    data, _ = finished
+    kept = [
+        data / "05_model_input/test/chips.zarr/manifest.json",
+        data / "06_models/test/weights.safetensors",
+        data / "08_reporting/test/metrics.json",
+        data / "07_model_output/test/submission.tar.gz",
+    ]
+    before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in kept]
+    again = kedro("run", "--env", "test")
+    assert again.returncode == 0
+    assert "Training is complete" in again.stdout + again.stderr
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in kept] == before
+
+
+def test_weights_map_an_archive_that_they_have_never_seen(finished, kedro, sample_root):
+    data, _ = finished
+    result = kedro(
+        "run", "--env", "test", "--pipelines", "prediction",
+        "--params", f"prediction_root={sample_root},predictions=data/maps",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    maps = PredictionFolder(data / "maps")
+    assert maps["000aa810"].shape == (256, 256)
+    assert np.isfinite(maps["000aa810"]).all()
+
+
+def test_weights_of_other_chips_are_not_scored(finished, kedro):
+    data, _ = finished
+    changed = kedro(
+        "run", "--env", "test", "--pipelines", "simulation,data_engineering",
+        "--params", "simulation.seed=7",
+    )  # fmt: skip
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    before = (data / "08_reporting/test/metrics.json").read_bytes()
+    result = kedro("run", "--env", "test", "--pipelines", "inference,reporting")
+    assert result.returncode == 1
+    assert "was trained on other chips" in result.stderr
+    assert (data / "08_reporting/test/metrics.json").read_bytes() == before
