@@ -3,20 +3,22 @@
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from plotly.graph_objects import Figure as Chart
 
 from biomassters.chips.predictions import PredictionFolder
 from biomassters.chips.store_reader import ChipStore
+from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
-from biomassters.network.options import NetworkOptions
 from biomassters.reporting.baselines import Baselines, score_baselines
 from biomassters.reporting.comparison import all_metrics
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.pictures import ChipPicture
 from biomassters.reporting.pictures import choose_pictures as pictures_of
 from biomassters.reporting.scoring import Scores, score_predictions
-from biomassters.training.options import TrainingOptions
+
+# matplotlib.figure.Figure: importing it would cost every command a second, also those that
+# draw nothing, and Kedro wants the types of a node at run time.
+Figure = Any
 
 
 def score_held_out(
@@ -112,16 +114,8 @@ def write_report(
     return render_report(content)
 
 
-def gather_recipe(
-    network: NetworkOptions,
-    training: TrainingOptions,
-    inference: InferenceOptions,
-    chip_store: ChipStore,
-) -> dict[str, Any]:
-    """The options and the data that the result depends on, as the report lists them."""
-    return {
-        "data fingerprint": chip_store.fingerprint,
-        "network": network.model_dump(),
-        "training": training.model_dump(),
-        "inference": inference.model_dump(),
-    }
+def gather_recipe(weights: NetworkWeights, inference: InferenceOptions) -> dict[str, Any]:
+    """What the result depends on, as the weights and the options tell it."""
+    told = ("data_fingerprint", "epoch", "network", "recipe")
+    recipe = {name.replace("_", " "): weights.description.get(name) for name in told}
+    return {"weights": weights.name, **recipe, "inference": inference.model_dump()}

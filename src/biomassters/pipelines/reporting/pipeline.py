@@ -54,7 +54,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(draw_scores, "metrics", "score_chart", name="draw_scores"),
             Node(
                 gather_recipe,
-                ["params:network", "params:training", "params:inference", "chip_store"],
+                ["fit_weights", "params:inference"],
                 "recipe",
                 name="gather_recipe",
             ),
