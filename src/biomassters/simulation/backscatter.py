@@ -105,8 +105,7 @@ def _still_texture(landscape: Landscape, orbit_db: NDArray[np.float64]) -> Field
     Slopes that face the sensor are brighter; the two orbits look from opposite sides.
     """
     window, seed, cover = landscape.window, landscape.seed, landscape.cover
-    slope = level.SLOPE_DB * 10 * np.gradient(cover.terrain, axis=1)
-    slope = np.clip(slope, -3, 3) * ~cover.water
+    slope = level.SLOPE_DB * landscape.slope(axis=1)
     own = normal(window, seed, "scatterers", count=7)
     shared, orbits, bands = own[0], own[1:3, None], own[3:].reshape(2, 2, *window.shape)
     texture = level.TEXTURE_DB * (0.6 * shared + 0.55 * orbits + 0.58 * bands)

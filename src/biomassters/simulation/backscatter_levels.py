@@ -7,12 +7,12 @@ about 2 dB lower, and open ground 3 to 4 dB. Pairs are VV and VH.
 
 import numpy as np
 
-CANOPY_DB = np.array([-8.7, -14.0])
-EXTINCTION_HA_PER_MG = np.array([0.013, 0.013])  # fits the real chip's classes
+CANOPY_DB = np.array([-9.5, -15.0])
+EXTINCTION_HA_PER_MG = np.array([0.018, 0.018])  # fits the real chip's classes
 GROUND_DB = {
-    "soil": np.array([-11.3, -18.8]),
-    "bog": np.array([-11.0, -18.0]),
-    "field": np.array([-11.8, -20.0]),
+    "soil": np.array([-11.8, -19.3]),
+    "bog": np.array([-11.6, -18.8]),
+    "field": np.array([-12.2, -20.3]),
     "water": np.array([-17.5, -24.5]),
     "ice": np.array([-18.5, -25.5]),
     "built": np.array([-3.0, -9.0]),
@@ -25,8 +25,8 @@ WIND_DB = 2.0
 SPECIES_DB = {"pine": -0.5, "spruce": 0.4, "birch": 0.3}  # a guess: crowns differ in structure
 STAND_DB = 0.7  # a stand's structure that biomass doesn't tell
 ORBIT_DB = 0.25  # incidence angles differ from place to place
-SLOPE_DB = 4.0  # on a slope of one standard deviation of terrain in 10 pixels
-TEXTURE_DB = 2.0  # single trees and stones, the same in every month; before the blur
+SLOPE_DB = 2.5  # on a slope of one standard deviation of terrain in 10 pixels
+TEXTURE_DB = 2.6  # single trees and stones, the same in every month; before the blur
 CHANGE_DB = 0.5  # what changes from month to month; both from the real chip's variance
 BUILDING_DB = 5.0
 BLUR_PIXELS = 0.7  # 20 m resolution on a 10 m grid

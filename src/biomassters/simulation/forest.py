@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from biomassters.simulation.landcover import LandCover
 from biomassters.simulation.noise import Field, Hashes, Window, normal, smooth, uniform
-from biomassters.simulation.patches import patch_uniform, patches, warped_place
+from biomassters.simulation.patches import Place, patch_uniform, patches, warped_place
 
-STAND_SPACING_PIXELS = 13.0  # stands of 1.7 ha on average
+STAND_SPACING_PIXELS = (12.0, 27.0)  # small and large stands, of 1.4 and 7 ha on average
+LARGE_STAND_SHARE = 0.3  # of the large ones; the rest is cut up into small ones
 COMPARTMENT_SPACING_PIXELS = 45.0  # stands of one owner, managed alike
 ROTATION_YEARS = 135.0
 CLEAR_CUT_SHARE = 0.045
@@ -27,7 +28,9 @@ TEXTURE_WHITE = 0.75  # its part that differs from pixel to pixel
 # months 08 and 10 change little above 200 Mg/ha.
 COVER_MAX = 0.92
 COVER_AGB = 62.0
+LEAF_AREA_SD = 0.5  # of its logarithm: crowns of the same biomass differ from pixel to pixel
 HEIGHT_MAX_M = 27.0
+BOG_TREES_MAX = 40.0  # stunted pines
 OUTLIER_SHARE = 2e-5  # the real labels hold rare outliers, up to thousands of Mg/ha
 
 
@@ -67,6 +70,15 @@ def _float32(values: NDArray) -> Field:
 def chapman_richards(age_years: Field, rate: Field | float, shape: float) -> Field:
     """Growth as a share of its maximum, rising from 0 to 1 with age."""
     return (1 - np.exp(-rate * age_years)) ** shape
+
+
+def _stands(place: Place, seed: int) -> Hashes:
+    """Numbers of the stands: large ones, and small ones in between."""
+    small, large = (
+        patches(place, seed, "stand", number, spacing=spacing)
+        for number, spacing in enumerate(STAND_SPACING_PIXELS)
+    )
+    return np.where(patch_uniform(large, "whole") < LARGE_STAND_SHARE, large, small)
 
 
 def _age(stand: Hashes, compartment: Hashes) -> Field:
@@ -125,7 +137,7 @@ def make_forest(window: Window, seed: int, cover: LandCover) -> Forest:
         cover: The window's land cover.
     """
     place = warped_place(window, seed, "stands", grain=22, shift=3)
-    stand = patches(place, seed, "stand", spacing=STAND_SPACING_PIXELS)
+    stand = _stands(place, seed)
     compartment = patches(place, seed, "compartment", spacing=COMPARTMENT_SPACING_PIXELS)
     age = _age(stand, compartment)
     fertility = _fertility(window, seed, stand, cover)
@@ -137,10 +149,12 @@ def make_forest(window: Window, seed: int, cover: LandCover) -> Forest:
     trees = growing * np.exp(TEXTURE_SD * texture) - (1.5 + 2.0 * uniform(window, seed, "gaps"))
     trees *= np.where(cover.town, 0.5, 1.0)
     agb = np.where(cover.forest, np.clip(trees, 0, None), 0)
-    sparse = np.exp(1.1 * texture + 0.5) * (uniform(window, seed, "bog trees") < 0.3)
-    agb += np.where(cover.bog, 2.5 * sparse, 0)
+    pines = np.minimum(np.exp(1.1 * texture + 1.4), BOG_TREES_MAX)
+    agb += np.where(cover.bog & (uniform(window, seed, "bog trees") < 0.3), pines, 0)
     height = HEIGHT_MAX_M * (0.6 + 0.4 * fertility) * share**0.6 * np.exp(0.12 * texture)
-    closed = 1 - np.exp(-agb / (COVER_AGB * (0.75 + 0.5 * patch_uniform(stand, "crowns"))))
+    stand_crowns = 0.75 + 0.5 * patch_uniform(stand, "crowns")
+    crowns = stand_crowns * np.exp(LEAF_AREA_SD * normal(window, seed, "leaf area")[0])
+    closed = 1 - np.exp(-crowns * agb / COVER_AGB)
     return Forest(
         agb_mg_per_ha=_float32(agb),
         label_mg_per_ha=_float32(agb + _outliers(window, seed)),

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from biomassters.simulation.forest import Forest, make_forest
 from biomassters.simulation.landcover import LandCover, make_land_cover
-from biomassters.simulation.noise import Window
+from biomassters.simulation.noise import Field, Window
 
 MARGIN_PIXELS = 4  # around a window, for what blurs; even, so that 20 m pixels stay aligned
 
@@ -24,6 +26,14 @@ class Landscape:
     window: Window
     cover: LandCover
     forest: Forest
+
+    def slope(self, axis: int) -> Field:
+        """Rise of the terrain towards the south (axis 0) or the east (1), [H, W].
+
+        In standard deviations of the terrain in 10 pixels; lakes are level.
+        """
+        rise = np.clip(10 * np.gradient(self.cover.terrain, axis=axis), -3, 3)
+        return np.where(self.cover.water, 0, rise).astype(np.float32)
 
 
 def make_landscape(window: Window, seed: int) -> Landscape:

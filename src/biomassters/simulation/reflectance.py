@@ -21,18 +21,22 @@ BLUR_PIXELS = 0.5  # neighbours' light; the point spread of the instrument
 # (Li & Strahler 1985, IEEE Trans. Geosci. Remote Sens. 23:705, in spirit: one number here).
 SHADE_HEIGHT_M = 14.0
 SHADE_SUMMER, SHADE_WINTER = 0.38, 0.75
+STEEPNESS = 0.35  # gradient of a slope of one standard deviation of terrain in 10 pixels
+LOWEST_SUN = 0.3  # sine; below it light is diffuse and slopes matter little more
 PATCHY_SNOW = 1.2  # the melt leaves patches: spread of the snow's border
 # The rest is chosen to match the real chip: its texture at 10 m, its haze of a few hundred
 # counts in the blue (down to reflectances of 1), its months of different brightness.
-TEXTURE = 0.16
-STAND_TEXTURE = 0.09
+TEXTURE = 0.26
+STAND_TEXTURE = 0.14
 MONTH_TEXTURE = 0.05
-BAND_TEXTURE = 0.04
+BAND_TEXTURE = 0.06
 BRIGHTNESS = 0.09
 HAZE_COUNTS = np.array([130, 95, 80, 65, 55, 50, 45, 40, 15, 10.0])
 NOISE_COUNTS = 18.0
 BUILT_TEXTURE = 0.45
-CLOUD_BRIGHTNESS = (0.62, 1.2)
+# The real chip's clouds reach 4,700 counts in March and 8,200 in August.
+CLOUD_BRIGHTNESS = np.array([0.9, 0.8, 0.7, 0.6, 0.6, 0.6, 0.6, 0.6, 0.65, 0.95, 1.0, 1.05])
+CLOUD_BRIGHTNESS_SPREAD = (0.8, 1.15)
 DARKEST, BRIGHTEST = 1, 19000  # 0 is no data; the archive's bands reach 15,226 to 19,616
 
 
@@ -88,6 +92,24 @@ def _shade_strength(weather: Weather) -> NDArray[np.float64]:
     return SHADE_SUMMER + (SHADE_WINTER - SHADE_SUMMER) * low_sun
 
 
+def _column(spectrum: NDArray[np.float64]) -> Field:
+    """A spectrum [10] that goes with an image [10, H, W]."""
+    return spectrum.astype(np.float32)[:, None, None]
+
+
+def _illumination(landscape: Landscape, sun_height: NDArray[np.float64]) -> Field:
+    """Factor on the light that falls on slopes, [12, H, W] without margin.
+
+    Lambert's cosine for small slopes: 1 + slope towards the sun · cot(elevation), the sun
+    standing in the south-south-east when Sentinel-2 passes.
+    """
+    towards = -0.8 * landscape.slope(axis=0) - 0.6 * landscape.slope(axis=1)
+    elevation = np.maximum(sun_height, LOWEST_SUN)
+    cotangent = np.sqrt(1 - elevation**2) / elevation
+    factor = 1 + STEEPNESS * cotangent[:, None, None] * towards[without_margin(landscape.window)]
+    return np.clip(factor, 0.4, 1.8).astype(np.float32)
+
+
 def _coarsen(reflectance: Field) -> None:
     """Gives the 20 m bands of [10, H, W] one value in each 2 × 2 pixels, in place."""
     for band in COARSE:
@@ -112,9 +134,9 @@ def _seen(
     own = normal(window, seed, "month texture", month, count=11)
     ground = ground * (clouds.shadow * np.exp(MONTH_TEXTURE * own[0]))
     ground *= np.float32(np.exp(BRIGHTNESS * rng.standard_normal()))
-    ground += (HAZE_COUNTS * rng.standard_normal()).astype(np.float32)[:, None, None]
-    white = (SPECTRA["cloud"] * rng.uniform(*CLOUD_BRIGHTNESS)).astype(np.float32)[:, None, None]
-    ground += clouds.opacity * (white - ground)
+    ground += _column(HAZE_COUNTS * rng.standard_normal())
+    white = SPECTRA["cloud"] * CLOUD_BRIGHTNESS[month] * rng.uniform(*CLOUD_BRIGHTNESS_SPREAD)
+    ground += clouds.opacity * (_column(white) - ground)
     _coarsen(ground)
     ground += np.float32(NOISE_COUNTS) * own[1:]
     image = np.empty((11, *window.shape), np.uint16)
@@ -148,6 +170,7 @@ def make_reflectance(
     bare, snowy = _surface(landscape, weather)
     rows, columns = without_margin(landscape.window)
     shade = _shade(landscape)[rows, columns]
+    light = _illumination(landscape, weather.sun_height)
     cover, strength = draw_cover(rng, cloudiness), _shade_strength(weather)
     out = np.zeros((12, 11, *window.shape), np.uint16)
     for month, month_rng in enumerate(rng.spawn(12)):
@@ -155,7 +178,7 @@ def make_reflectance(
             continue
         snow = _snow(landscape, window, weather.snow_cover[month])
         ground = bare[month] + snow * (snowy[month] - bare[month])
-        ground *= 1 - np.float32(strength[month]) * shade
+        ground *= (1 - np.float32(strength[month]) * shade) * light[month]
         out[month] = _seen(ground, month, landscape, window, cover[month], month_rng)
         if month in availability.swath_edges:
             beyond = ~availability.swath_edges[month].seen(*window.shape)

@@ -26,7 +26,7 @@ _TABLE = {
     "water": (160, 190, 120, 100, 70, 70, 60, 60, 30, 20),
     "built": (1150, 1250, 1350, 1480, 1600, 1700, 1820, 1880, 2150, 1950),
     # Old snow (Warren 1982, Rev. Geophys. 20:67, for its shape), dimmed by grains and litter.
-    "snow": (5000, 5050, 5000, 4850, 4700, 4600, 4500, 4400, 700, 560),
+    "snow": (4600, 4650, 4600, 4500, 4350, 4250, 4150, 4050, 650, 520),
     "cloud": (6900, 6700, 6500, 6600, 6800, 6850, 7100, 6850, 4900, 3800),
 }
 SPECTRA = {name: np.array(row, float) for name, row in _TABLE.items()}
