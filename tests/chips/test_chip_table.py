@@ -11,6 +11,7 @@ from biomassters.chips.chip_report import COLUMNS
 from biomassters.chips.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.statistics import BandStatistics
 from biomassters.errors import BadInputError
+from biomassters.workers.pool import Threads
 
 FEATURES = "train_features"
 OPTIONS = InspectionOptions()
@@ -39,8 +40,8 @@ def test_statistics_of_usable_training_chips(archive_root: Path, chips: list[Chi
 
 def test_the_number_of_threads_does_not_matter(archive_root: Path) -> None:
     archive = Archive.open(archive_root)
-    first, first_statistics = inspect_archive(archive, OPTIONS, progress=False, threads=1)
-    table, statistics = inspect_archive(archive, OPTIONS, progress=False, threads=5)
+    first, first_statistics = inspect_archive(archive, OPTIONS, progress=False, workers=Threads(1))
+    table, statistics = inspect_archive(archive, OPTIONS, progress=False, workers=Threads(5))
     pd.testing.assert_frame_equal(table, first)
     np.testing.assert_array_equal(statistics.counts, first_statistics.counts)
 

@@ -34,7 +34,7 @@ def read_features(files: ArchiveFiles) -> pd.DataFrame:
         BadInputError: If the metadata are missing or wrong.
     """
     path = find_metadata(files, FEATURES_METADATA)
-    listed = _read_csv(path, _FEATURE_COLUMNS)
+    listed = read_metadata_csv(path, _FEATURE_COLUMNS)
     # The month is in the file name; the metadata's column holds English names.
     parts = listed["filename"].str.extract(_FEATURE_NAME)
     parts.columns = pd.Index(["chip_id", "satellite", "month"])
@@ -74,7 +74,7 @@ def read_labels(files: ArchiveFiles) -> pd.DataFrame:
         BadInputError: If the metadata are missing or wrong.
     """
     path = find_metadata(files, LABELS_METADATA)
-    listed = _read_csv(path, _LABEL_COLUMNS)
+    listed = read_metadata_csv(path, _LABEL_COLUMNS)
     _refuse(path, listed, ~listed["filename"].str.match(_LABEL_NAME), "is not a TIFF's name")
     labels = listed[["chip_id", "filename"]].drop_duplicates()
     _refuse(path, labels, labels.duplicated("chip_id"), "is a second label of its chip")
@@ -109,7 +109,12 @@ def find_metadata(files: ArchiveFiles, kind: str) -> Path:
     return (official or nearest)[0]
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_metadata_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A metadata file as text, with at least these columns and one row.
+
+    Raises:
+        BadInputError: If it isn't that.
+    """
     try:
         # As text: a chip id such as 0003d2eb or 12345678 is not a number.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")

@@ -1,6 +1,8 @@
 """One chip's row of the chip table: what it has, lacks, and is good for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -50,11 +52,23 @@ class ChipReport:
     row: dict[str, Any]
 
 
-def inspect_chip(archive: Archive, chip_id: str, options: InspectionOptions) -> ChipReport:
-    """Reads one chip and judges it."""
-    damage: list[DamagedFileError] = []
-    chip = archive.read_chip(chip_id, on_damage=damage.append)
-    missing = archive.missing_files(chip_id)
+def inspect_chip(
+    archive: Archive,
+    chip_id: str,
+    options: InspectionOptions,
+    known_damage: Mapping[str, str] = MappingProxyType({}),
+) -> ChipReport:
+    """Reads one chip and judges it.
+
+    Args:
+        archive: The archive.
+        chip_id: Which chip.
+        options: What is good enough.
+        known_damage: What verification found wrong, by file name; those files aren't read.
+    """
+    damage = [DamagedFileError(name, reason) for name, reason in known_damage.items()]
+    chip = archive.read_chip(chip_id, skip=known_damage, on_damage=damage.append)
+    missing = [name for name in archive.missing_files(chip_id) if name not in known_damage]
     problem, usable = _judge(chip, damage, options)
     height, width = chip.shape
     row = {

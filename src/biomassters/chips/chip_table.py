@@ -1,9 +1,8 @@
 """Inspect a whole archive: the chip table and the band statistics in one pass."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
@@ -11,19 +10,20 @@ from tqdm import tqdm
 from biomassters.chips.archive import Archive
 from biomassters.chips.chip_report import COLUMNS, InspectionOptions, inspect_chip
 from biomassters.chips.damage import DamagedFileError, describe
-from biomassters.chips.statistics import BandStatistics
+from biomassters.chips.statistics import BandStatistics, LevelCounts
+from biomassters.chips.verification import known_damage
 from biomassters.errors import BadInputError
+from biomassters.workers.pool import Threads, Workers
 
 __all__ = ["InspectionOptions", "inspect_archive", "inspect_chip"]
-
-_MOST_THREADS = 8
 
 
 def inspect_archive(
     archive: Archive,
     options: InspectionOptions,
     progress: bool = True,
-    threads: int | None = None,
+    workers: Workers | None = None,
+    verification: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, BandStatistics]:
     """Reads every file of an archive once.
 
@@ -31,8 +31,9 @@ def inspect_archive(
         archive: The archive.
         options: Which chips are good enough.
         progress: Whether to show a progress bar.
-        threads: Chips read at the same time; the results don't depend on it. None takes one
-            a processor, at most 8.
+        workers: Who reads; the results don't depend on it. None takes threads.
+        verification: Table of ``verify_archive``; what it calls damaged is not read, and counts
+            as damaged here too.
 
     Returns:
         The chip table, one row a chip by name, and the statistics of the bands over the usable
@@ -47,57 +48,65 @@ def inspect_archive(
     Raises:
         BadInputError: If no chip is usable, or a file is damaged and that is to stop the run.
     """
-    archive.shape  # noqa: B018 (found once, not by every thread)
+    archive.shape  # noqa: B018 (found once, not by every worker)
     chip_ids = archive.chip_ids()
-    task = _Inspection(archive, options, threads or _threads())
-    rows: list[dict[str, Any]] = []
-    damage: list[DamagedFileError] = []
-    with ThreadPoolExecutor(task.threads) as pool:
-        results = pool.map(task, chip_ids)
-        for row, faults in tqdm(
-            results, "inspect chips", len(chip_ids), unit="chip", disable=not progress
-        ):
-            rows.append(row)
-            damage += faults
+    task = InspectChip(archive, options, {} if verification is None else known_damage(verification))
+    statistics = BandStatistics()
+    results: dict[int, Inspected] = {}
+    with tqdm(total=len(chip_ids), desc="inspect chips", unit="chip", disable=not progress) as bar:
+        for number, inspected in (workers or Threads()).each(task, chip_ids):
+            if inspected.levels is not None:
+                statistics.add(inspected.levels)
+            results[number] = inspected._replace(levels=None)
+            bar.update()
+    inspections = [results[number] for number in range(len(chip_ids))]
+    damage = [error for inspected in inspections for error in inspected.damage]
     if damage and options.on_damaged == "stop":
         _stop(damage)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame([inspected.row for inspected in inspections], columns=list(COLUMNS))
     if not table["usable"].any():
         _refuse(archive, table)
-    return table, task.statistics()
+    return table, statistics
 
 
-class _Inspection:
-    """Inspects chips on several threads; each counts pixels into a histogram of its own."""
+class Inspected(NamedTuple):
+    """What a worker sends back of a chip: some hundred kilobytes, not its pixels.
 
-    def __init__(self, archive: Archive, options: InspectionOptions, threads: int) -> None:
-        self._archive = archive
-        self._options = options
-        self.threads = threads
-        self._parts: SimpleQueue[BandStatistics] = SimpleQueue()
-        for _ in range(threads):
-            self._parts.put(BandStatistics())
+    Attributes:
+        row: Its row of the chip table.
+        damage: What is wrong with its files.
+        levels: Its pixels by band and level, of a usable training chip.
+    """
 
-    def __call__(self, chip_id: str) -> tuple[dict[str, Any], tuple[DamagedFileError, ...]]:
-        report = inspect_chip(self._archive, chip_id, self._options)
+    row: dict[str, Any]
+    damage: tuple[DamagedFileError, ...]
+    levels: LevelCounts | None
+
+
+@dataclass(frozen=True)
+class InspectChip:
+    """Inspects one chip; runs on a worker.
+
+    Attributes:
+        archive: The archive.
+        options: Which chips are good enough.
+        damage: Reasons by chip and name of files known to be damaged.
+    """
+
+    archive: Archive
+    options: InspectionOptions
+    damage: Mapping[str, Mapping[str, str]]
+
+    def __call__(self, chip_id: str) -> Inspected:
+        """Reads the chip, judges it and counts its pixels."""
+        known = self.damage.get(chip_id, {})
+        report = inspect_chip(self.archive, chip_id, self.options, known)
+        levels = None
         if report.row["usable"] and report.chip.split == "train":
-            part = self._parts.get()
-            part.update(report.chip)
-            self._parts.put(part)
-        return report.row, report.damage
-
-    def statistics(self) -> BandStatistics:
-        total = BandStatistics()
-        for _ in range(self.threads):
-            total.merge(self._parts.get())
-        return total
-
-
-def _threads() -> int:
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    return min(processors or 1, _MOST_THREADS)
+            statistics = BandStatistics()
+            statistics.update(report.chip)
+            levels = statistics.occupied()
+        return Inspected(report.row, report.damage, levels)
 
 
 def _stop(damage: list[DamagedFileError]) -> None:

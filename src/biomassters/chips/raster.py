@@ -39,7 +39,7 @@ def read_raster(
     Raises:
         DamagedFileError: If it can't be read or isn't as expected.
     """
-    data = _read_bytes(path)
+    data = read_file(path)
     layout = _layout(path, data)
     if layout is None:
         return read_with_gdal(path, expected)
@@ -63,7 +63,7 @@ def read_raster_into(path: Path | str, out: NDArray) -> bool:
         DamagedFileError: If it can't be read or has another size, type or band count.
     """
     expected = RasterSpec(out.shape[0], out.dtype, (out.shape[1], out.shape[2]))
-    data = _read_bytes(path)
+    data = read_file(path)
     layout = _layout(path, data)
     if layout is None:
         out[:], georeference = read_with_gdal(path, expected)
@@ -73,13 +73,34 @@ def read_raster_into(path: Path | str, out: NDArray) -> bool:
     return layout.georeferenced
 
 
+def view_pixels(path: Path | str, data: memoryview, expected: RasterSpec) -> NDArray:
+    """A raster's pixels in the bytes of its file, where they lie so.
+
+    Args:
+        path: The file, for messages, and for GDAL where its pixels don't lie in one piece.
+        data: Its bytes.
+        expected: What it should be.
+
+    Returns:
+        Its values [bands, height, width]; a view of ``data`` if possible.
+
+    Raises:
+        DamagedFileError: If it isn't as expected.
+    """
+    layout = _layout(path, data)
+    if layout is None:
+        return read_with_gdal(path, expected)[0]
+    _check(path, layout, expected)
+    return layout.pixels(data)
+
+
 def read_size(path: Path | str) -> tuple[int, int]:
     """Height and width of a raster in pixels, from its header.
 
     Raises:
         DamagedFileError: If it can't be read.
     """
-    layout = _layout(path, _read_bytes(path))
+    layout = _layout(path, read_file(path))
     return (layout.height, layout.width) if layout is not None else read_size_with_gdal(path)
 
 
@@ -129,8 +150,12 @@ def _header(dtype: np.dtype, shape: tuple[int, ...], georeference: Georeference 
 _scratch = threading.local()
 
 
-def _read_bytes(path: Path | str) -> memoryview:
-    """A file's bytes, in a buffer that the thread's next call overwrites."""
+def read_file(path: Path | str) -> memoryview:
+    """A file's bytes, in a buffer that the thread's next call overwrites.
+
+    Raises:
+        DamagedFileError: If it can't be read or is empty.
+    """
     filled = 0
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path.open is slower)

@@ -5,6 +5,8 @@ the archive's own counts. Sums of whole numbers do not depend on the order of ch
 or machines, and every statistic follows from them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -23,6 +25,18 @@ _LEVELS = 1 << 16  # both sensors are stored in 16 bits
 _S1_STEPS_PER_DB = round(1 / S1_STORE_SCALE_DB)
 _PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 STATISTICS = ("count", "min", "max", "mean", "sd", *(f"p{percent:02d}" for percent in _PERCENTS))
+
+
+class LevelCounts(NamedTuple):
+    """Pixels by level, of the levels that occur.
+
+    Attributes:
+        levels: uint32 [K], places in the flattened ``BandStatistics.counts``, each once.
+        counts: int64 [K], pixels.
+    """
+
+    levels: NDArray[np.uint32]
+    counts: NDArray[np.int64]
 
 
 class BandStatistics:
@@ -61,6 +75,15 @@ class BandStatistics:
     def merge(self, other: "BandStatistics") -> None:
         """Adds what another part has counted."""
         self.counts += other.counts
+
+    def occupied(self) -> "LevelCounts":
+        """The levels that occur, small enough to send from machine to machine."""
+        (levels,) = self.counts.ravel().nonzero()
+        return LevelCounts(levels.astype(np.uint32), self.counts.ravel()[levels])
+
+    def add(self, part: "LevelCounts") -> None:
+        """Adds what ``occupied`` gave elsewhere."""
+        self.counts.ravel()[part.levels] += part.counts
 
     def to_frame(self) -> pd.DataFrame:
         """One row a band (index ``band``), in dB, reflectance × 10,000 or percent.

@@ -8,17 +8,16 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip, Georeference
+from biomassters.chips.manifest_file import manifest_mark, read_manifest
 from biomassters.chips.packing import unpack_backscatter
 from biomassters.chips.store_arrays import ChunkReader, open_array
 from biomassters.chips.store_layout import (
     AGB_ARRAY,
-    MANIFEST_NAME,
     S1_ARRAY,
     S2_ARRAY,
     StoreArray,
-    partial_path,
 )
-from biomassters.chips.store_manifest import ChipRecord, Manifest
+from biomassters.chips.store_manifest import ChipRecord
 from biomassters.errors import BadInputError
 
 
@@ -43,13 +42,14 @@ class ChipStore:
 
     def __init__(self, path: Path | str, fingerprint: str | None = None) -> None:
         self.path = path if "://" in str(path) else Path(path).absolute()
-        manifest = _read_manifest(self.path)
+        self._mark = manifest_mark(self.path)
+        manifest = read_manifest(self.path)
         self.splits = manifest.splits
         self.fingerprint = manifest.fingerprint
         self.codec = manifest.codec
         self._splits = {name: StoreSplit(self, manifest.of_split(name)) for name in self.splits}
         if fingerprint not in (None, self.fingerprint):
-            raise BadInputError(f"The chip store {self.path} was replaced meanwhile: start again.")
+            raise _replaced(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChipStore, (self.path, self.fingerprint)
@@ -87,7 +87,7 @@ class StoreSplit:
     """
 
     def __init__(self, store: ChipStore, records: list[ChipRecord]) -> None:
-        self._path, self._fingerprint = store.path, store.fingerprint
+        self._path, self._fingerprint, self._mark = store.path, store.fingerprint, store._mark
         self._records = records
         self.name = records[0].split
         self.chip_ids = tuple(record.chip_id for record in records)
@@ -190,7 +190,10 @@ class StoreSplit:
         readers = self._readers
         if array.name not in readers:
             # Two threads may open it at once; one of the two is then dropped, and closed.
-            readers[array.name] = open_array(self._path, self.name, array)
+            reader = open_array(self._path, self.name, array)
+            if manifest_mark(self._path) != self._mark:
+                raise _replaced(self._path)
+            readers[array.name] = reader
         return readers[array.name]
 
 
@@ -198,32 +201,5 @@ def _open_split(path: Path | str, fingerprint: str, name: str) -> StoreSplit:
     return ChipStore(path, fingerprint).split(name)
 
 
-def _read_manifest(path: Path | str) -> Manifest:
-    if isinstance(path, Path):
-        return _read_local_manifest(path)
-    import fsspec  # type: ignore[import-untyped]  # only a remote store needs it
-
-    place = f"{path}/{MANIFEST_NAME}"
-    try:
-        with fsspec.open(place) as file:
-            return Manifest.from_json(file.read(), path)
-    except FileNotFoundError:
-        raise BadInputError(
-            f"There is no finished chip store at {path}, because {place} is missing: pack one."
-        ) from None
-
-
-def _read_local_manifest(path: Path) -> Manifest:
-    try:
-        return Manifest.from_json((path / MANIFEST_NAME).read_bytes(), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    if partial_path(path).is_dir() and not path.exists():
-        raise BadInputError(
-            f"The chip store {path} is unfinished: run the pipeline data_engineering again, it "
-            "continues where it stopped."
-        )
-    raise BadInputError(
-        f"There is no finished chip store at {path}, because it has no {MANIFEST_NAME}: run the "
-        "pipeline data_engineering, which packs one."
-    )
+def _replaced(path: Path | str) -> BadInputError:
+    return BadInputError(f"The chip store {path} was replaced meanwhile: start again.")

@@ -1,0 +1,64 @@
+"""What verification works on: the listed files of one chip."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from biomassters.chips.archive import Archive
+from biomassters.chips.archive_files import ArchiveFiles
+from biomassters.chips.archive_listing import read_listing
+from biomassters.chips.file_check import ListedFile, check_file, file_state
+from biomassters.chips.quarantine import quarantined_path
+
+
+class ChipListing(NamedTuple):
+    """The files of one chip that the metadata list."""
+
+    chip_id: str
+    split: str
+    files: tuple[ListedFile, ...]
+
+    def signature(self) -> str:
+        """A text that changes when a file, or what should be in it, changes."""
+        states = [file_state(file.path) if file.path else None for file in self.files]
+        facts = json.dumps([[*file] for file in self.files] + [states])
+        return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class CheckChip:
+    """Checks the files of one chip; runs on a worker.
+
+    Attributes:
+        shape: Height and width in pixels that each must have.
+    """
+
+    shape: tuple[int, int]
+
+    def __call__(self, chip: ChipListing) -> list[dict[str, Any]]:
+        """One row a file, as ``check_file`` gives it."""
+        return [check_file(file, self.shape) for file in chip.files]
+
+
+def chip_listings(archive: Archive) -> list[ChipListing]:
+    """Listed files by chip; one that is missing is looked for in quarantine.
+
+    Raises:
+        BadInputError: If the metadata are missing or wrong.
+    """
+    listing = read_listing(ArchiveFiles.find(archive.root))
+    chips: dict[str, ChipListing] = {}
+    columns = ("chip_id", "split", "filename", "sensor", "month", "path", "size", "cksum")
+    values = (listing[name].astype(object).tolist() for name in columns)
+    aside = {path.name for path in quarantined_path(archive.root, "").glob("*.tif*")}
+    for chip_id, split, filename, sensor, month, path, size, cksum in zip(*values, strict=True):
+        if not path and filename in aside:
+            path = str(quarantined_path(archive.root, filename))
+        numbers = (None if value is pd.NA else int(value) for value in (size, cksum))
+        file = ListedFile(filename, sensor, month, path, *numbers)
+        files = chips[chip_id].files if chip_id in chips else ()
+        chips[chip_id] = ChipListing(chip_id, split, (*files, file))
+    return list(chips.values())
