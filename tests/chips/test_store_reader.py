@@ -9,7 +9,8 @@ import pytest
 import xarray
 import zarr
 
-from biomassters.chips.store_arrays import _LocalArray, _ZarrArray, open_array
+from biomassters.chips.local_array import LocalArray
+from biomassters.chips.store_arrays import ZarrArray, open_array
 from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store_reader import ChipStore
 from biomassters.chips.store_writer import write_store
@@ -49,8 +50,8 @@ def test_direct_reading_equals_zarr(path, window):
     top, left, height, width = window
     for array in ARRAYS:
         direct = open_array(path, "train", array)
-        general = _ZarrArray(f"{path}/train", array)
-        assert isinstance(direct, _LocalArray)
+        general = ZarrArray(f"{path}/train", array)
+        assert isinstance(direct, LocalArray)
         for chip in range(4):
             present = ChipStore(path).split("train").present[chip]
             sensor = {"s1": 0, "s2": 1}.get(array.name)
@@ -120,7 +121,7 @@ def test_a_store_rewritten_by_zarr_reads_the_same(own_copy, path):
             target, data=old[:], chunks=old.chunks, compressors=zarr.codecs.GzipCodec()
         )
         assert new.shape == old.shape
-        assert isinstance(open_array(own_copy, "train", array), _ZarrArray)
+        assert isinstance(open_array(own_copy, "train", array), ZarrArray)
     rewritten, original = ChipStore(own_copy).split("train"), ChipStore(path).split("train")
     for index in range(4):
         for window in WINDOWS[:2]:
@@ -219,6 +220,13 @@ def test_a_handle_outlives_the_store_that_it_opened(own_copy, made_chips):
         read_month(split, 3, int(np.flatnonzero(split.present[3, :, 0])[0]))
 
 
+def test_a_store_replaced_before_the_first_read(own_copy, made_chips):
+    split = ChipStore(own_copy).split("train")
+    write_store(own_copy, made_chips(version=1), progress=False)
+    with pytest.raises(BadInputError, match="was replaced meanwhile"):
+        read_month(split, 0, 0)
+
+
 def test_no_finished_store(tmp_path, own_copy, made_chips):
     with pytest.raises(BadInputError, match=r"no finished chip store at .*nothing.*manifest\.json"):
         ChipStore(tmp_path / "nothing")
@@ -253,18 +261,26 @@ def test_a_truncated_file_is_named(own_copy, array, keep):
         ChipStore(own_copy).split("train").read_chip(0)
 
 
+def test_lost_metadata_are_named(own_copy):
+    (own_copy / "train" / "s2" / "zarr.json").unlink()
+    with pytest.raises(BadInputError, match=r"s2/zarr\.json is missing or damaged"):
+        ChipStore(own_copy).split("train").read_chip(0)
+
+
 def test_a_lost_file_is_named(own_copy):
     (own_copy / "train" / "s2" / S2_ARRAY.file_name(0)).unlink()
     with pytest.raises(BadInputError, match=r"s2/c\.0\.0\.0\.0\.0 is missing"):
         ChipStore(own_copy).split("train").read_chip(0)
 
 
-def test_garbage_in_a_chunk(own_copy):
+@pytest.mark.parametrize(("start", "length"), [(0, 16), (16, 4), (20, 400)])
+def test_garbage_in_a_chunk(own_copy, start, length):
     split = ChipStore(own_copy).split("train")
     if ChipStore(own_copy).codec == "none":
         pytest.skip("raw pixels have no header that could be wrong")
     with (own_copy / "train" / "s1" / S1_ARRAY.file_name(0)).open("rb+") as file:
-        file.write(b"\xff" * 16)
+        file.seek(start)
+        file.write(b"\xff" * length)
     with pytest.raises(BadInputError, match="damaged"):
         read_month(split, 0, 0)
 

@@ -241,6 +241,20 @@ def test_a_full_disk_is_noticed_before_packing(tmp_path, made_chips):
     assert not (tmp_path / "store").exists()
 
 
+def test_a_disk_that_fills_up(tmp_path, made_chips):
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(fail_at="b2"))
+    (tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0").symlink_to("/dev/full")
+    with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
+        pack(tmp_path / "store", made_chips())
+    (tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0").unlink()
+    source = made_chips()
+    pack(tmp_path / "store", source)
+    assert source.reads[0] == "b2"
+    pack(tmp_path / "fresh", made_chips())
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+
+
 def test_a_split_without_chips_is_left_out(tmp_path, made_chips):
     store = pack(tmp_path / "store", made_chips({"train": ["a1"], "test": []}))
     assert store.splits == ("train",)
