@@ -5,8 +5,8 @@ older ones are deleted only after that: whenever the machine stops, a whole one 
 that unpickles code is ever loaded.
 """
 
+import errno
 import logging
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biomassters.chips.durable_files import sync_folder
+from biomassters.chips.durable_files import sync
 from biomassters.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -109,15 +109,13 @@ class CheckpointFolder:
 
     def _write(self, whole: dict[str, Any], place: Path) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._temporary.open("wb") as file:
-            try:
-                torch.save(whole, file)
-            except RuntimeError as error:  # torch hides a full disk behind its own error
-                raise OSError(0, f"writing failed: {error}") from error
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            torch.save(whole, self._temporary)
+        except RuntimeError as error:  # torch hides a full disk behind an error of its own
+            raise OSError(errno.ENOSPC, "the disk may be full") from error
+        sync(self._temporary)
         self._temporary.replace(place)
-        sync_folder(self.path)
+        sync(self.path)
 
 
 class DamagedCheckpointError(BadInputError):

@@ -1,0 +1,53 @@
+import torch
+
+from biomassters.training.feed import Feed
+
+
+def feed(store, options) -> Feed:
+    return Feed(store.split("train"), range(10), [10, 11], options, torch.device("cpu"))
+
+
+def test_an_epoch_can_be_read_from_any_step_on(store, small_options) -> None:
+    made = feed(store, small_options(batch_size=3))
+    assert (made.steps, made.chips, made.validation_chips) == (3, 9, 2)
+    names = [[id_ for part in step.parts for id_ in part.chip_ids] for step in made.read(4, 0)]
+    assert names == [made.next_chip_ids(4, step) for step in range(3)]
+    later = [[id_ for part in step.parts for id_ in part.chip_ids] for step in made.read(4, 2)]
+    assert later == names[2:]
+    assert made.next_chip_ids(4, 3) == []
+    assert list(made.read(4, 3)) == []
+
+
+def test_parts_make_up_their_step(store, small_options) -> None:
+    options = small_options(batch_size=4, gradient_accumulation=2, drop_last=False)
+    made = feed(store, options)
+    assert (made.steps, made.chips) == (3, 10)
+    for number, step in enumerate(made.read(0, 0)):
+        sizes, names = [], []
+        for part in step.parts:
+            sizes.append(len(part))
+            names += part.chip_ids
+        assert sizes == ([2, 2] if number < 2 else [1, 1])
+        assert step.chips == sum(sizes)
+        assert names == made.next_chip_ids(0, number)
+
+
+def test_a_step_left_early_does_not_disturb_the_next_epoch(store, small_options) -> None:
+    made = feed(store, small_options(batch_size=3))
+    reading = made.read(0, 0)
+    next(next(reading).parts)
+    reading.close()
+    assert sum(len(part) for step in made.read(1, 0) for part in step.parts) == 9
+
+
+def test_validation_chips_are_whole_unchanged_and_come_once(store, small_options) -> None:
+    split = store.split("train")
+    made = Feed(split, [0], [11, 3, 7], small_options(validation_batch_size=2), torch.device("cpu"))
+    seen = []
+    for batch in made.read_validation():
+        assert batch.agb.shape[1:] == (64, 64)
+        seen += batch.samples
+    assert [sample.chip for sample in seen] == [3, 7, 11]
+    for sample in seen:
+        assert list(sample.months) == split.present[sample.chip].any(axis=1).nonzero()[0].tolist()
+        assert (sample.flip, sample.quarter_turns, sample.rotation_deg) == (False, 0, 0.0)

@@ -1,0 +1,96 @@
+"""A run killed outright, again and again, ends as one that was left alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from biomassters.training.options import TrainingOptions
+
+# One process imports torch once and forks each run before it computes anything itself.
+SCRIPT = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+from biomassters.chips.scaling import BandScaling
+from biomassters.chips.store_reader import ChipStore
+from biomassters.network.options import NetworkOptions
+from biomassters.training.checkpoint import weights_crc
+from biomassters.training.loop import train
+from biomassters.training.new_network import new_network
+from biomassters.training.options import TrainingOptions
+
+store, folder, options = sys.argv[1:]
+
+def run(name):
+    torch.set_num_threads(1)
+    opened = ChipStore(store)
+    shape = NetworkOptions(backbone="mobilenetv3_small_050", decoder_channels=(16, 16, 8, 8, 8))
+    result = train(
+        new_network(shape, BandScaling.reference(), 1), opened.split("train"), range(9),
+        [9, 10, 11], TrainingOptions.model_validate_json(options), Path(folder) / name,
+        fingerprint=opened.fingerprint, progress=False,
+    )
+    outcome = {
+        "last": weights_crc(result.last_state), "best": weights_crc(result.best_state),
+        "history": result.history.to_json(double_precision=15),
+    }
+    (Path(folder) / (name + ".json")).write_text(json.dumps(outcome))
+
+def start(name):
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    status = 1
+    try:
+        run(name)
+        status = 0
+    finally:
+        os._exit(status)
+
+def newest():
+    files = (Path(folder) / "killed").glob("checkpoint_*.pt")
+    return max((file.name for file in files), default="")
+
+assert os.waitpid(start("whole"), 0)[1] == 0
+reached, moments = [], random.Random(4)
+while len(reached) < 10:
+    child, before = start("killed"), newest()
+    while newest() == before and not (ended := os.waitpid(child, os.WNOHANG)[0]):
+        time.sleep(0.001)
+    if ended:
+        break
+    time.sleep(moments.uniform(0, 0.2))
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    reached.append(newest())
+assert os.waitpid(start("killed"), 0)[1] == 0
+outcome = {name: json.loads((Path(folder) / (name + ".json")).read_text())
+           for name in ("whole", "killed")}
+print(json.dumps({"reached": reached, **outcome}))
+"""
+
+
+@pytest.mark.slow
+def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, capsys) -> None:
+    options = TrainingOptions(
+        epochs=12,
+        batch_size=4,
+        crop=32,
+        device="cpu",
+        ema_decay=0.9,
+        checkpoint_every_minutes=1e-9,  # after every step
+    )
+    command = [sys.executable, "-c", SCRIPT, str(store.path), str(tmp_path)]
+    done = subprocess.run(
+        [*command, options.model_dump_json()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    with capsys.disabled():
+        hashes = {name: f"{outcome[name]['last']:08x}" for name in ("whole", "killed")}
+        sys.stdout.write(f"\n{len(outcome['reached'])} kills, weights {hashes}\n")
+    assert len(set(outcome["reached"])) >= 5
+    assert outcome["killed"] == outcome["whole"]

@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from biomassters.errors import BadInputError
+from biomassters.training.feed import Feed
+from biomassters.training.validation import ValidationStoppedError, validate
+
+CPU = torch.device("cpu")
+
+
+def score(store, network, options, **changes) -> dict[str, float]:
+    batches = Feed(store.split("train"), [0], [8, 9, 10], options, CPU).read_validation()
+    return validate(network, batches, options, CPU, chips=3, progress=False, **changes)
+
+
+def test_scores_worked_by_hand(store, new_small_network, small_options) -> None:
+    network = new_small_network()
+    torch.nn.init.zeros_(network.segmentation_head.weight)
+    torch.nn.init.constant_(network.segmentation_head.bias, 50.0)
+    split = store.split("train")
+    whole, counted = [], []
+    for chip in (8, 9, 10):
+        agb = np.empty((64, 64), np.float32)
+        split.read_agb_into(chip, agb)
+        whole.append(np.sqrt(np.mean((agb - 50.0) ** 2)))
+        counted.append(np.sqrt(np.mean((agb[agb < 400] - 50.0) ** 2)))
+    found = score(store, network, small_options())
+    assert found["rmse_per_chip_mean"] == pytest.approx(np.mean(whole), rel=1e-5)
+    assert found["rmse_masked_per_chip_mean"] == pytest.approx(np.mean(counted), rel=1e-5)
+
+
+def test_negative_biomass_is_clipped_as_in_predictions(
+    store, new_small_network, small_options
+) -> None:
+    network = new_small_network()
+    torch.nn.init.zeros_(network.segmentation_head.weight)
+    scores = []
+    for bias in (0.0, -50.0):
+        torch.nn.init.constant_(network.segmentation_head.bias, bias)
+        scores.append(score(store, network, small_options()))
+    assert scores[0] == scores[1]
+
+
+def test_a_diverged_network_is_said_to_be(store, new_small_network, small_options) -> None:
+    network = new_small_network()
+    torch.nn.init.constant_(network.segmentation_head.bias, math.nan)
+    with pytest.raises(BadInputError, match=r"chip08.*diverged.*learning_rate"):
+        score(store, network, small_options())
+
+
+def test_it_stops_when_asked(store, new_small_network, small_options) -> None:
+    with pytest.raises(ValidationStoppedError):
+        score(store, new_small_network(), small_options(), stop=lambda: True)
