@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from biomassters.chips.chip import Chip
+from biomassters.chips.store_chip_files import temporary_path
 from biomassters.chips.store_reader import ChipStore
 from biomassters.chips.store_writer import write_store
 from biomassters.errors import BadInputError
@@ -68,20 +69,17 @@ def test_an_unchanged_store_is_left_alone(tmp_path, made_chips, caplog):
 
 
 @pytest.mark.parametrize(
-    ("change", "codec"),
+    "change",
     [
-        ({"version": 1}, "lz4"),
-        ({"names": {"train": ["b2", "a1"]}}, "lz4"),
-        ({"names": {"test": ["a1", "b2", "c3", "d4"], "train": ["e5", "f6"]}}, "lz4"),
-        ({}, "none"),
+        {"version": 1},
+        {"names": {"test": ["a1", "b2", "c3", "d4"], "train": ["e5", "f6"]}},
     ],
 )
-def test_a_change_packs_anew(tmp_path, made_chips, change, codec):
+def test_a_change_packs_anew(tmp_path, made_chips, change):
     pack(tmp_path / "store", made_chips())
     source = made_chips(**change)
-    store = pack(tmp_path / "store", source, codec)
+    store = pack(tmp_path / "store", source)
     assert source.reads == list(source)
-    assert store.codec == codec
     assert store.fingerprint == pack(tmp_path / "fresh", source).fingerprint
     assert names(tmp_path) == ["fresh", "store"]
 
@@ -140,7 +138,7 @@ class SlowChips:
         self.reads = 0
 
     def splits(self):
-        return {"train": [f"{i:04d}" for i in range(6)]}
+        return {"train": [f"{i:04d}" for i in range(16)]}
 
     def signature(self, chip_id):
         return chip_id
@@ -176,7 +174,7 @@ def test_a_killed_write_goes_on(tmp_path):
     exec(compile(SLOW_SOURCE, str(script), "exec"), script_names)
     source = script_names["SlowChips"](0)
     pack(tmp_path / "store", source)
-    assert source.reads == 6 - done < 6
+    assert source.reads == 16 - done < 16
     pack(tmp_path / "fresh", script_names["SlowChips"](0))
     assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
 
@@ -244,10 +242,10 @@ def test_a_full_disk_is_noticed_before_packing(tmp_path, made_chips):
 def test_a_disk_that_fills_up(tmp_path, made_chips):
     with pytest.raises(InterruptedError):
         pack(tmp_path / "store", made_chips(fail_at="b2"))
-    (tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0").symlink_to("/dev/full")
+    shard = tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0"
+    temporary_path(shard).symlink_to("/dev/full")
     with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
         pack(tmp_path / "store", made_chips())
-    (tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0").unlink()
     source = made_chips()
     pack(tmp_path / "store", source)
     assert source.reads[0] == "b2"

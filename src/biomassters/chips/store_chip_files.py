@@ -1,5 +1,8 @@
 """The files of one packed chip, one per array."""
 
+import os
+import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from biomassters.chips.store_layout import (
     encode,
 )
 from biomassters.chips.store_manifest import ChipRecord
+
+TEMPORARY_SUFFIX = ".tmp"
 
 
 def make_array_folders(split_folder: Path) -> None:
@@ -71,9 +76,50 @@ def _encoded(images: Sequence[NDArray | None], codec: str) -> list[bytes | memor
 def _write(
     split_folder: Path, array: StoreArray, index: int, parts: Sequence[bytes | memoryview]
 ) -> None:
-    """Write a file, or see to it that there is none when all of it is fill."""
+    """Write a file, or see to it that there is none when all of it is fill.
+
+    It is never written in place: an older store may share it, and a worker that was given up
+    may still be writing the same chip.
+    """
     path = split_folder / array.name / array.file_name(index)
-    if parts:
-        write_synced(path, parts)
-    else:
+    if not parts:
+        path.unlink(missing_ok=True)
+        return
+    temporary = temporary_path(path)
+    try:
+        write_synced(temporary, parts)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process, and no other on any machine, writes a file before it has its name."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def link_chip(old: Path, old_index: int, new: Path, new_index: int) -> None:
+    """Give the files of a packed chip to another store as well; copies where links can't.
+
+    Args:
+        old: Group of the split in the store that has the chip.
+        old_index: The chip's place there.
+        new: Group in the other store.
+        new_index: Place there.
+    """
+    for array in ARRAYS:
+        source = old / array.name / array.file_name(old_index)
+        target = new / array.name / array.file_name(new_index)
+        target.unlink(missing_ok=True)
+        if not source.exists():
+            continue
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Delete what workers that were killed have left."""
+    for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)

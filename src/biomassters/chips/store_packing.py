@@ -6,21 +6,27 @@ hide behind the reading.
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
 
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
 from biomassters.chips.durable_files import require_space
-from biomassters.chips.store_chip_files import has_files, make_array_folders, write_chip
+from biomassters.chips.store_chip_files import has_files, make_array_folders
+from biomassters.chips.store_chip_packing import (
+    ChipSource,
+    PackChip,
+    Place,
+    check_size,
+    pack_chip,
+)
 from biomassters.chips.store_journal import Journal
 from biomassters.chips.store_layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store_manifest import ChipRecord
-from biomassters.errors import BadInputError
+from biomassters.workers.pool import Workers
 
 # Below what was measured on the real chip 000aa810, 1.8 and 2.1, so that the check of the
 # disk errs on the safe side.
@@ -30,29 +36,6 @@ _IN_FLIGHT = 4
 _logger = logging.getLogger(__name__)
 
 
-class ChipSource(Protocol):
-    """Where the chips of a store come from."""
-
-    def splits(self) -> dict[str, list[str]]:
-        """Chip ids per split, in the order of packing."""
-        ...
-
-    def read_chip(self, chip_id: str) -> Chip:
-        """Read one chip; called by one thread."""
-        ...
-
-    def signature(self, chip_id: str) -> str:
-        """A text that changes when the chip's source changes."""
-        ...
-
-
-class _Place(NamedTuple):
-    split: str
-    index: int
-    chip_id: str
-    signature: str
-
-
 def pack_missing(
     folder: Path,
     journal: Journal,
@@ -60,6 +43,7 @@ def pack_missing(
     signatures: Mapping[str, Mapping[str, str]],
     codec: str,
     progress: bool,
+    workers: Workers | None = None,
 ) -> None:
     """Pack the chips that the journal doesn't know, or knows from another source.
 
@@ -70,6 +54,7 @@ def pack_missing(
         signatures: Per split and chip id the signature of the source, in order.
         codec: The store's codec.
         progress: Whether to show a bar.
+        workers: Who reads and packs; None takes this process.
 
     Raises:
         BadInputError: Chips of different sizes, or too little space on the disk.
@@ -77,28 +62,51 @@ def pack_missing(
     todo = _missing(folder, journal, signatures)
     if journal.records:
         _logger.info("%s: continued, %d chips left to pack.", folder, len(todo))
+    if not todo:
+        return
     first = next(iter(journal.records.values()), None)
-    size = None if first is None else (first.height, first.width)
+    size = (first.height, first.width) if first else None
+    with tqdm(total=len(todo), desc="Packing chips", unit="chip", disable=not progress) as bar:
+        if workers is None:
+            _pack_here(folder, journal, source, todo, codec, size, bar)
+            return
+        size = size or source.read_chip(todo[0].chip_id).shape
+        _check_space(folder, size, len(todo), codec)
+        for _, record in workers.each(PackChip(folder, source, codec, size), todo):
+            journal.append(record)
+            bar.update()
+
+
+def _pack_here(
+    folder: Path,
+    journal: Journal,
+    source: ChipSource,
+    todo: Sequence[Place],
+    codec: str,
+    size: tuple[int, int] | None,
+    bar: tqdm,
+) -> None:
     with _Writers(folder, journal, codec) as writers:
-        for place in tqdm(todo, "Packing chips", unit="chip", disable=not progress):
+        for place in todo:
             chip = source.read_chip(place.chip_id)
             size = size or chip.shape
-            _check_size(chip, size)
+            check_size(chip, size)
             if place is todo[0]:
                 _check_space(folder, size, len(todo), codec)
             writers.submit(place, chip)
+            bar.update()
 
 
 def _missing(
     folder: Path, journal: Journal, signatures: Mapping[str, Mapping[str, str]]
-) -> list[_Place]:
+) -> list[Place]:
     todo = []
     for split, chips in signatures.items():
         make_array_folders(folder / split)
         for index, (chip_id, signature) in enumerate(chips.items()):
             record = journal.valid_record(split, index, signature)
             if record is None or not has_files(folder / split, record):
-                todo.append(_Place(split, index, chip_id, signature))
+                todo.append(Place(split, index, chip_id, signature))
     return todo
 
 
@@ -121,14 +129,13 @@ class _Writers:
         finally:
             self._pool.shutdown()
 
-    def submit(self, place: _Place, chip: Chip) -> None:
+    def submit(self, place: Place, chip: Chip) -> None:
         if len(self._waiting) == _IN_FLIGHT:
             self._note()
         self._waiting.append(self._pool.submit(self._write, place, chip))
 
-    def _write(self, place: _Place, chip: Chip) -> ChipRecord:
-        crc = write_chip(self._folder / place.split, place.index, chip, self._codec)
-        return ChipRecord.of(chip, place.split, place.index, place.signature, crc)
+    def _write(self, place: Place, chip: Chip) -> ChipRecord:
+        return pack_chip(self._folder, place, chip, self._codec)
 
     def _note(self) -> None:
         """Wait for the first, and give it and all that are done as well their lines."""
@@ -136,14 +143,6 @@ class _Writers:
         while self._waiting and self._waiting[0].done():
             records.append(self._waiting.popleft().result())
         self._journal.append(*records)
-
-
-def _check_size(chip: Chip, size: tuple[int, int]) -> None:
-    if chip.shape != size:
-        raise BadInputError(
-            f"Chip {chip.chip_id} has {chip.shape[0]} x {chip.shape[1]} pixels, but the chips "
-            f"before have {size[0]} x {size[1]}: all chips of an archive must have one size."
-        )
 
 
 def _check_space(folder: Path, size: tuple[int, int], count: int, codec: str) -> None:

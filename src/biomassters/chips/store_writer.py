@@ -5,13 +5,17 @@ import logging
 from pathlib import Path
 
 from biomassters.chips.durable_files import publish_folder, sync_all, write_durably
+from biomassters.chips.store_adoption import adopt_packed
+from biomassters.chips.store_chip_files import remove_temporary
+from biomassters.chips.store_chip_packing import ChipSource
 from biomassters.chips.store_journal import Journal, plan_of, remove_journal
 from biomassters.chips.store_layout import CODECS, MANIFEST_NAME, partial_path
 from biomassters.chips.store_manifest import Manifest, source_table
 from biomassters.chips.store_metadata import write_metadata
-from biomassters.chips.store_packing import ChipSource, pack_missing
+from biomassters.chips.store_packing import pack_missing
 from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
+from biomassters.workers.pool import Workers
 
 __all__ = ["ChipSource", "write_store"]
 
@@ -19,19 +23,26 @@ _logger = logging.getLogger(__name__)
 
 
 def write_store(
-    path: Path | str, source: ChipSource, *, codec: str = "lz4", progress: bool = True
+    path: Path | str,
+    source: ChipSource,
+    *,
+    codec: str = "lz4",
+    progress: bool = True,
+    workers: Workers | None = None,
 ) -> ChipStore:
     """Pack chips into a store.
 
     The store grows in ``<path>.partial`` and takes its name when it is complete; until then
     an older store stays as it is. An interrupted run is continued with the first chip that
-    was not finished. A store that already holds the same chips is left alone.
+    was not finished. A store that already holds the same chips is left alone; one that holds
+    some of them gives its files to the new one, or, with another codec, its pixels.
 
     Args:
         path: The store's folder.
         source: The chips.
         codec: ``"lz4"``, ``"zstd"`` (smaller, slower) or ``"none"`` (fastest to read).
         progress: Whether to show a bar.
+        workers: Who reads and packs; None takes this process.
 
     Returns:
         The complete store, opened.
@@ -54,7 +65,8 @@ def write_store(
     folder = partial_path(path)
     try:
         with Journal(folder, plan_of(codec, splits)) as journal:
-            pack_missing(folder, journal, source, signatures, codec, progress)
+            source = adopt_packed(path, folder, journal, source, signatures, codec)
+            pack_missing(folder, journal, source, signatures, codec, progress, workers)
             places = [(split, i) for split in splits for i in range(len(splits[split]))]
             records = tuple(journal.records[place] for place in places)
             _finish(folder, path, Manifest(codec, records))
@@ -100,6 +112,7 @@ def _is_current(path: Path, codec: str, signatures: dict[str, dict[str, str]]) -
 
 def _finish(folder: Path, path: Path, manifest: Manifest) -> None:
     """Complete the store: Zarr's metadata, then the manifest, then its name."""
+    remove_temporary(folder)
     write_metadata(folder, manifest)
     # The chips' own files were waited for when they were written.
     rest = [entry for entry in folder.rglob("*") if not entry.name.startswith("c.")]

@@ -8,6 +8,7 @@ from kedro.io import AbstractDataset
 
 from biomassters.chips.store_reader import ChipStore
 from biomassters.chips.store_writer import ChipSource, write_store
+from biomassters.workers.pool import Workers
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,12 @@ class Packing:
     Attributes:
         source: Chips to pack, read one at a time.
         codec: ``"lz4"``, ``"zstd"`` or ``"none"``.
+        workers: Who reads and packs; None takes this process.
     """
 
     source: ChipSource
     codec: str
+    workers: Workers | None = None
 
 
 class ChipStoreDataset(AbstractDataset[Packing, ChipStore]):
@@ -49,7 +52,7 @@ class ChipStoreDataset(AbstractDataset[Packing, ChipStore]):
 
     def save(self, data: Packing) -> None:
         """Pack the chips."""
-        write_store(self._filepath, data.source, codec=data.codec)
+        write_store(self._filepath, data.source, codec=data.codec, workers=data.workers)
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

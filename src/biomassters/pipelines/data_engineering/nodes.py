@@ -1,6 +1,7 @@
 """Verbs of the data engineering pipeline."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,17 +11,35 @@ from biomassters.chips.archive_source import UsableChips
 from biomassters.chips.chip_table import inspect_archive
 from biomassters.chips.folds import make_folds
 from biomassters.chips.scaling import BandScaling
+from biomassters.chips.verification import verify_archive
 from biomassters.datasets.chip_store import Packing
 from biomassters.reporting.data_summary import summarise_data
+from biomassters.workers.choice import choose_workers
+from biomassters.workers.options import DaskOptions
+from biomassters.workers.pool import Threads
 
 from .options import DataEngineeringOptions
 
 
+def verify_files(
+    archive: Archive, work: Path, data_engineering: DataEngineeringOptions, dask: DaskOptions
+) -> pd.DataFrame:
+    """Every file compared with the metadata: size, checksum, decoding; damage moved aside."""
+    workers = choose_workers(dask, len(archive.chip_ids()))
+    return verify_archive(archive, work, data_engineering.verification, workers)
+
+
 def inspect_chips(
-    archive: Archive, data_engineering: DataEngineeringOptions
+    archive: Archive,
+    verification: pd.DataFrame,
+    data_engineering: DataEngineeringOptions,
+    dask: DaskOptions,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every file read once: a row per chip, and statistics per band over usable train chips."""
-    table, statistics = inspect_archive(archive, data_engineering.inspection)
+    """Every intact file read: a row per chip, and statistics per band over usable train chips."""
+    workers = choose_workers(dask, len(archive.chip_ids()))
+    table, statistics = inspect_archive(
+        archive, data_engineering.inspection, workers=workers, verification=verification
+    )
     return table, statistics.to_frame().reset_index(names="band")
 
 
@@ -46,7 +65,13 @@ def assign_folds(
 
 
 def pack_chips(
-    archive: Archive, chip_table: pd.DataFrame, data_engineering: DataEngineeringOptions
+    archive: Archive,
+    chip_table: pd.DataFrame,
+    data_engineering: DataEngineeringOptions,
+    dask: DaskOptions,
 ) -> Packing:
     """Usable chips handed over for packing; they are read while the store is written."""
-    return Packing(UsableChips(archive, chip_table), data_engineering.codec)
+    workers = choose_workers(dask, int(chip_table["usable"].sum()))
+    # The store's own threads are made for one process.
+    processes = None if isinstance(workers, Threads) else workers
+    return Packing(UsableChips(archive, chip_table), data_engineering.codec, processes)

@@ -6,12 +6,16 @@ from pydantic import Field
 
 from biomassters.chips.chip_table import InspectionOptions
 from biomassters.chips.folds import FoldOptions
+from biomassters.chips.verification import VerificationOptions
 from biomassters.options import Options
 
 
 class DataEngineeringOptions(Options):
     """From raw files to training-ready chips."""
 
+    verification: VerificationOptions = Field(
+        VerificationOptions(), description="What happens to files that are not as listed"
+    )
     inspection: InspectionOptions = Field(InspectionOptions(), description="Which chips are usable")
     folds: FoldOptions = Field(FoldOptions(), description="How train chips are partitioned")
     scaling: Literal["reference", "measured"] = Field(

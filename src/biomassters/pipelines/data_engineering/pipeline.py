@@ -1,21 +1,35 @@
-"""Raw archive → chip table → statistics, scaling, folds → chip store."""
+"""Raw archive → verification → chip table → statistics, scaling, folds → chip store."""
 
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import assign_folds, choose_scaling, inspect_chips, pack_chips, summarise_chips
+from .nodes import (
+    assign_folds,
+    choose_scaling,
+    inspect_chips,
+    pack_chips,
+    summarise_chips,
+    verify_files,
+)
 
 _OPTIONS = "params:data_engineering"
+_DASK = "params:dask"
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Five nodes; only the first and the last touch pixels."""
+    """Six nodes; only the first two and the last touch pixels."""
     return Pipeline(
         [
             Node(
+                verify_files,
+                ["raw_archive", "verification_work", _OPTIONS, _DASK],
+                "verification_table",
+                name="verify_files",
+            ),
+            Node(
                 inspect_chips,
-                ["raw_archive", _OPTIONS],
+                ["raw_archive", "verification_table", _OPTIONS, _DASK],
                 ["chip_table", "band_statistics"],
                 name="inspect_chips",
             ),
@@ -29,7 +43,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(assign_folds, ["chip_table", _OPTIONS], "folds", name="assign_folds"),
             Node(
                 pack_chips,
-                ["raw_archive", "chip_table", _OPTIONS],
+                ["raw_archive", "chip_table", _OPTIONS, _DASK],
                 "chip_store",
                 name="pack_chips",
             ),
