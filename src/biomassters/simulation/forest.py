@@ -22,13 +22,13 @@ ROTATION_YEARS = 135.0
 CLEAR_CUT_SHARE = 0.045
 CLEAR_CUT_YEARS = 5.0
 GROWTH_SHAPE = 1.9
-TEXTURE_SD = 0.36  # of the logarithm of biomass within a stand
-TEXTURE_WHITE = 0.75  # its part that differs from pixel to pixel
+TEXTURE_SD = 0.28  # of the logarithm of biomass within a stand
+TEXTURE_WHITE = 0.7  # its part that differs from pixel to pixel
 # Optically the canopy closes at moderate biomass; in the real chip the reflectances of
 # months 08 and 10 change little above 200 Mg/ha.
 COVER_MAX = 0.92
-COVER_AGB = 62.0
-LEAF_AREA_SD = 0.5  # of its logarithm: crowns of the same biomass differ from pixel to pixel
+COVER_AGB = 50.0
+LEAF_AREA_SD = 0.6  # of its logarithm: crowns of the same biomass differ from pixel to pixel
 HEIGHT_MAX_M = 27.0
 BOG_TREES_MAX = 40.0  # stunted pines
 OUTLIER_SHARE = 2e-5  # the real labels hold rare outliers, up to thousands of Mg/ha
@@ -143,16 +143,16 @@ def make_forest(window: Window, seed: int, cover: LandCover) -> Forest:
     fertility = _fertility(window, seed, stand, cover)
     pine, spruce, birch = _species(stand, fertility, age)
     share = chapman_richards(age, 0.016 + 0.022 * fertility, GROWTH_SHAPE)
-    density = 0.55 + 0.65 * patch_uniform(stand, "density") ** 0.8
+    density = 0.45 + 0.75 * patch_uniform(stand, "density") ** 0.8
     texture = _texture(window, seed)
-    growing = (75 + 185 * fertility) * share * density
+    growing = (60 + 240 * fertility) * share * density
     trees = growing * np.exp(TEXTURE_SD * texture) - (1.5 + 2.0 * uniform(window, seed, "gaps"))
     trees *= np.where(cover.town, 0.5, 1.0)
     agb = np.where(cover.forest, np.clip(trees, 0, None), 0)
     pines = np.minimum(np.exp(1.1 * texture + 1.4), BOG_TREES_MAX)
     agb += np.where(cover.bog & (uniform(window, seed, "bog trees") < 0.3), pines, 0)
     height = HEIGHT_MAX_M * (0.6 + 0.4 * fertility) * share**0.6 * np.exp(0.12 * texture)
-    stand_crowns = 0.75 + 0.5 * patch_uniform(stand, "crowns")
+    stand_crowns = 0.85 + 0.3 * patch_uniform(stand, "crowns")
     crowns = stand_crowns * np.exp(LEAF_AREA_SD * normal(window, seed, "leaf area")[0])
     closed = 1 - np.exp(-crowns * agb / COVER_AGB)
     return Forest(

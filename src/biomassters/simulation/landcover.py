@@ -74,7 +74,7 @@ def make_land_cover(window: Window, seed: int) -> LandCover:
     parcel = patches(place, seed, "parcel", spacing=19)
     field = (farm > FARM_LEVEL) & (patch_uniform(parcel, "sown") < FIELD_SHARE) & ~water & ~bog
     town_field = _correlated(farm, smooth(window, seed, "town", grain=160, octaves=2), 0.5)
-    town = (town_field > TOWN_LEVEL) & ~water & ~field
+    town = (town_field > TOWN_LEVEL) & ~(water | bog | field)
     plot = patches(place, seed, "plot", spacing=4)
     built = town & (patch_uniform(plot, "house") < BUILDING_SHARE)
     return LandCover(water, bog, field, parcel, built, town, wetness, terrain)

@@ -26,8 +26,8 @@ LOWEST_SUN = 0.3  # sine; below it light is diffuse and slopes matter little mor
 PATCHY_SNOW = 1.2  # the melt leaves patches: spread of the snow's border
 # The rest is chosen to match the real chip: its texture at 10 m, its haze of a few hundred
 # counts in the blue (down to reflectances of 1), its months of different brightness.
-TEXTURE = 0.26
-STAND_TEXTURE = 0.14
+TEXTURE = 0.3
+STAND_TEXTURE = 0.10
 MONTH_TEXTURE = 0.05
 BAND_TEXTURE = 0.06
 BRIGHTNESS = 0.09
