@@ -16,6 +16,7 @@ from biomassters.network.backbones import STRIDES
 from biomassters.network.band_scaler import BandScaler
 from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import Encoder
+from biomassters.network.month_pooling import Months
 from biomassters.network.temporal_attention import TemporalAttention
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ class AgbNet(nn.Module):
         features = self.encoder(x_MCHW)
 
         # ---- Pool each chip's months, level by level --------------------------------------
+        months = Months.of(chip_of_month, chip_count)
         pooled = [
-            attend(level, chip_of_month, chip_count)
+            attend(level, months)
             for attend, level in zip(self.attn, features, strict=True)
         ]
 

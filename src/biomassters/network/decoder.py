@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from biomassters.network.convolution import Convolution
 from biomassters.network.scse import Gate
 
 
@@ -14,10 +15,16 @@ class ConvBnRelu(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            Convolution(in_channels, out_channels),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
+
+    def forward_upsampled(self, x_BCHW: Tensor) -> Tensor:
+        """What ``forward`` gives of the nearest-upsampled image."""
+        convolution, norm, activation = self
+        upsampled: Tensor = activation(norm(convolution.forward_upsampled(x_BCHW)))
+        return upsampled
 
 
 class DecoderBlock(nn.Module):
@@ -46,10 +53,12 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor | None) -> Tensor:
         """[B, C, H, W] and [B, S, 2H, 2W] or None → [B, out_channels, 2H, 2W]."""
-        x = functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
-        if skip_BCHW is not None:
-            x = self.attention1(torch.cat([x, skip_BCHW], dim=1))
-        gated: Tensor = self.attention2(self.conv2(self.conv1(x)))
+        if skip_BCHW is None:
+            x = self.conv1.forward_upsampled(x_BCHW)
+        else:
+            x = functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
+            x = self.conv1(self.attention1(torch.cat([x, skip_BCHW], dim=1)))
+        gated: Tensor = self.attention2(self.conv2(x))
         return gated
 
 

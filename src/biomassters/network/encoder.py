@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from biomassters.errors import BadInputError
 from biomassters.network.backbones import create_features, resolve_backbone
 from biomassters.network.hub import hub_answers, is_cached, quiet_hub
+from biomassters.network.lean_norm import make_lean
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = resolve_backbone(backbone)
         self.model = create_features(self.backbone, in_channels)
+        make_lean(self.model)
         info: Any = self.model.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         if pretrained:

@@ -75,6 +75,7 @@ class Inert:
     """Stands in for an instance of any class; holds the attributes that the pickle gives it."""
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
+        """Whatever the arguments: an empty instance."""
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
@@ -93,7 +94,7 @@ class Inert:
         """Forget an entry."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The pickle asks for more than data."""
 
 
@@ -103,16 +104,17 @@ class _InertType(type):
     def __call__(cls, *_: Any, **__: Any) -> Any:
         if cls.__name__ in _HARMLESS_CALLS:
             return Inert.__new__(Inert)
-        raise _Refused(f"it would call {cls.__name__}")
+        raise _RefusedError(f"it would call {cls.__name__}")
 
     def __setattr__(cls, *_: Any) -> NoReturn:
-        raise _Refused(f"it would change {cls.__name__}")
+        raise _RefusedError(f"it would change {cls.__name__}")
 
 
 class _Answer:
     """A call that is answered by our own code; nothing about it can be changed."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "_function", function)
@@ -121,13 +123,14 @@ class _Answer:
         return self._function(*args)
 
     def __setattr__(self, *_: Any) -> NoReturn:
-        raise _Refused("it would change the reader")
+        raise _RefusedError("it would change the reader")
 
 
 class _StorageType(_Answer):
     """Names the type of a storage."""
 
     __slots__ = ("dtype",)
+    dtype: torch.dtype
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__(_refuse_storage)
@@ -135,7 +138,7 @@ class _StorageType(_Answer):
 
 
 def _refuse_storage(*_: Any) -> NoReturn:
-    raise _Refused("it would call a storage")
+    raise _RefusedError("it would call a storage")
 
 
 def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> StoredTensor:
@@ -145,7 +148,7 @@ def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any)
 
 def _rebuild_subclass(rebuild: Any, _type: Any, args: Any, *_: Any) -> Any:
     if not isinstance(rebuild, _Answer):
-        raise _Refused("it would rebuild a tensor in an unknown way")
+        raise _RefusedError("it would rebuild a tensor in an unknown way")
     return rebuild(*args)
 
 
@@ -189,7 +192,7 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> tuple[str, torch.dtype, int]:
         kind, storage_type, key, _device, numel = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise _Refused("it holds storages of an unknown type")
+            raise _RefusedError("it holds storages of an unknown type")
         return str(key), storage_type.dtype, int(numel)
 
 
@@ -208,7 +211,7 @@ def read_inert(file: BinaryIO, source: str) -> Any:
     """
     try:
         return _Reader(file).load()
-    except _Refused as error:
+    except _RefusedError as error:
         raise BadInputError(
             f"{source} is refused because {error}, which weights never need; nothing of it was "
             "run: get the file from a source that you trust."

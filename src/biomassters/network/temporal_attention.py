@@ -8,9 +8,12 @@ dropped ones; here only the months that exist are there.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from biomassters.chips.bands import MONTH_COUNT
+from biomassters.network.month_pooling import Months, softmax_over_months, sum_over_months
+
+SCORED_AT_ONCE = 4_000_000
+"""Numbers of features. Above it scores are computed piece by piece, and in training again."""
 
 
 class TemporalAttention(nn.Module):
@@ -29,58 +32,29 @@ class TemporalAttention(nn.Module):
             nn.Linear(channels, 1),
         )
 
-    def forward(self, features_MDHW: Tensor, chip_of_month: Tensor, chip_count: int) -> Tensor:
-        """Weighted sum of each chip's months.
+    def forward(self, features_MDHW: Tensor, months: Months) -> Tensor:
+        """Weighted sum of each chip's months: [M, D, H, W] → [B, D, H, W]."""
+        weights_BTHW = softmax_over_months(self.score(features_MDHW).float(), months)
+        return sum_over_months(features_MDHW, weights_BTHW, months)
 
-        Args:
-            features_MDHW: Features of the packed months.
-            chip_of_month: int64 [M], ascending: the chip that a month belongs to.
-            chip_count: B.
+    def score(self, features_MDHW: Tensor) -> Tensor:
+        """One number for each month and pixel: [M, D, H, W] → [M, H, W].
 
-        Returns:
-            [B, D, H, W].
+        The chain makes three tensors as large as the features. They are never kept: scoring is
+        cheap next to the encoder, so the backward pass repeats it.
         """
-        scores_MHW = self.attn(features_MDHW.permute(0, 2, 3, 1)).squeeze(-1)
-        weights_MHW = softmax_over_months(scores_MHW.float(), chip_of_month, chip_count)
-        return sum_over_months(features_MDHW, weights_MHW, chip_of_month, chip_count)
+        if torch.compiler.is_compiling() or features_MDHW.numel() <= SCORED_AT_ONCE:
+            return self._score(features_MDHW)
+        pieces = features_MDHW.split(max(1, SCORED_AT_ONCE // features_MDHW[0].numel()))
+        if not torch.is_grad_enabled():
+            return torch.cat([self._score(piece) for piece in pieces])
+        return torch.cat(
+            [
+                checkpoint(self._score, piece, use_reentrant=False, preserve_rng_state=False)
+                for piece in pieces
+            ]
+        )
 
-
-def softmax_over_months(scores_MHW: Tensor, chip_of_month: Tensor, chip_count: int) -> Tensor:
-    """Softmax over the months of each chip, pixel by pixel.
-
-    Scores are small (one number where features have D), so they alone are laid out as
-    [B, 12, H, W]; that needs no sizes that only the device knows, and no atomic additions.
-
-    Args:
-        scores_MHW: Scores of the packed months.
-        chip_of_month: int64 [M], ascending; a chip has at most 12 months.
-        chip_count: B.
-
-    Returns:
-        Weights [M, H, W]; over the months of a chip they sum to 1.
-    """
-    months = torch.arange(len(chip_of_month), device=chip_of_month.device)
-    chips = torch.arange(chip_count, device=chip_of_month.device)
-    slot = months - torch.searchsorted(chip_of_month, chips)[chip_of_month]
-    padded = scores_MHW.new_full((chip_count, MONTH_COUNT, *scores_MHW.shape[1:]), -torch.inf)
-    padded = padded.index_put((chip_of_month, slot), scores_MHW)
-    return functional.softmax(padded, dim=1)[chip_of_month, slot]
-
-
-def sum_over_months(
-    features_MDHW: Tensor, weights_MHW: Tensor, chip_of_month: Tensor, chip_count: int
-) -> Tensor:
-    """Σ over a chip's months of weight × feature.
-
-    Args:
-        features_MDHW: Features of the packed months.
-        weights_MHW: Their weights.
-        chip_of_month: int64 [M], ascending.
-        chip_count: B.
-
-    Returns:
-        [B, D, H, W] in the type of the features.
-    """
-    weighted = features_MDHW * weights_MHW.to(features_MDHW.dtype).unsqueeze(1)
-    pooled = weighted.new_zeros((chip_count, *weighted.shape[1:]))
-    return pooled.index_add(0, chip_of_month, weighted)
+    def _score(self, features_MDHW: Tensor) -> Tensor:
+        scores: Tensor = self.attn(features_MDHW.permute(0, 2, 3, 1)).squeeze(-1)
+        return scores

@@ -2,9 +2,9 @@
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -156,6 +156,6 @@ def _read_storage(
         raise BadInputError(f"{path} is damaged: the numbers of {key} have the wrong size.")
     buffer = np.empty(size, dtype=np.uint8)
     with archive.open(entry) as file:  # reading to the end checks the checksum
-        if file.readinto(memoryview(buffer)) != size or file.read(1):
+        if cast(BufferedIOBase, file).readinto(buffer.data) != size or file.read(1):
             raise BadInputError(f"{path} is damaged: the numbers of {key} are cut short.")
     return torch.from_numpy(buffer)

@@ -1,0 +1,81 @@
+"""The decoder's 3×3 convolution, computed the way that was measured to be fastest."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from biomassters.network.tiled_convolution import (
+    UPSAMPLED,
+    WINOGRAD,
+    convolve_tiles,
+    convolve_upsampled,
+)
+
+Choice = Literal["auto"] | bool
+
+# Where tiles were faster than the library's convolution: float32 on a CPU (benchmarks/results).
+TILES_MIN_WEIGHTS = 192 * 192
+TILES_MIN_SIDE = 32
+UPSAMPLED_TILES_MIN_WEIGHTS = 48 * 48
+
+
+class Convolution(nn.Conv2d):
+    """A 3×3 convolution with padding 1; whatever the way, the weights are the same.
+
+    Args:
+        in_channels: C.
+        out_channels: N.
+
+    Attributes:
+        fewer_multiplications: Compute the image in Winograd tiles; ``"auto"``: where measured
+            faster.
+        subpixel: Convolve an upsampled image at its low resolution; ``"auto"``: where measured
+            faster.
+    """
+
+    fewer_multiplications: Choice = "auto"
+    subpixel: Choice = "auto"
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, N, H, W]."""
+        if self.fewer_multiplications is not False and self._tiles_fit(input):
+            return self._with_bias(convolve_tiles(input, self.weight, WINOGRAD))
+        return super().forward(input)
+
+    def forward_upsampled(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, N, 2H, 2W]: what ``forward`` gives of the nearest-upsampled image."""
+        subpixel = self.subpixel
+        if subpixel == "auto":
+            subpixel = x_BCHW.device.type == "cpu"
+        if not subpixel:
+            return self(functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
+        enough = self.weight.shape[0] * self.weight.shape[1] >= UPSAMPLED_TILES_MIN_WEIGHTS
+        if enough and _plain_float32_on_cpu(x_BCHW):
+            return self._with_bias(convolve_tiles(x_BCHW, self.weight, UPSAMPLED))
+        return self._with_bias(convolve_upsampled(x_BCHW, self.weight))
+
+    def _tiles_fit(self, x_BCHW: Tensor) -> bool:
+        height, width = x_BCHW.shape[2:]
+        if height % 2 or width % 2:
+            return False
+        if self.fewer_multiplications is True:
+            return not torch.is_autocast_enabled(x_BCHW.device.type)
+        enough = self.weight.shape[0] * self.weight.shape[1] >= TILES_MIN_WEIGHTS
+        return enough and min(height, width) >= TILES_MIN_SIDE and _plain_float32_on_cpu(x_BCHW)
+
+    def _with_bias(self, y_BNHW: Tensor) -> Tensor:
+        return y_BNHW if self.bias is None else y_BNHW.add_(self.bias[:, None, None])
+
+
+def _plain_float32_on_cpu(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )

@@ -1,0 +1,103 @@
+"""Softmax and weighted sum over the months of each chip, on packed months.
+
+Nothing here makes a copy of the features: what is laid out as [B, 12, …] are the scores, which
+have one number where the features have D. Sums run in the order of the months, without atomic
+additions, so that a repeated run gives the same bits; and no size is read back from the device.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from biomassters.chips.bands import MONTH_COUNT
+
+
+@dataclass(frozen=True)
+class Months:
+    """Which packed month belongs to which chip.
+
+    Attributes:
+        chip: int64 [M], ascending: the chip of each month; a chip has at most 12.
+        slot: int64 [M]: its place among the months of its chip.
+        month: int64 [B, 12]: the packed month in each place; any month where there is none.
+        chip_count: B.
+    """
+
+    chip: Tensor
+    slot: Tensor
+    month: Tensor
+    chip_count: int
+
+    @classmethod
+    def of(cls, chip_of_month: Tensor, chip_count: int) -> "Months":
+        """Work out the places.
+
+        Args:
+            chip_of_month: int64 [M], ascending.
+            chip_count: B.
+        """
+        device = chip_of_month.device
+        first = torch.searchsorted(chip_of_month, torch.arange(chip_count, device=device))
+        slot = torch.arange(len(chip_of_month), device=device) - first[chip_of_month]
+        month = first[:, None] + torch.arange(MONTH_COUNT, device=device)
+        return cls(chip_of_month, slot, month.clamp(max=len(chip_of_month) - 1), chip_count)
+
+
+def softmax_over_months(scores_MHW: Tensor, months: Months) -> Tensor:
+    """Softmax over the months of each chip, pixel by pixel.
+
+    Args:
+        scores_MHW: Scores of the packed months.
+        months: Which chip they belong to.
+
+    Returns:
+        [B, 12, H, W]; over the places of a chip it sums to 1; 0 where there is no month.
+    """
+    shape = (months.chip_count, MONTH_COUNT, *scores_MHW.shape[1:])
+    padded = scores_MHW.new_full(shape, -torch.inf)
+    return functional.softmax(padded.index_put((months.chip, months.slot), scores_MHW), dim=1)
+
+
+def sum_over_months(features_MDHW: Tensor, weights_BTHW: Tensor, months: Months) -> Tensor:
+    """Σ over a chip's months of weight × feature.
+
+    Args:
+        features_MDHW: Features of the packed months.
+        weights_BTHW: Their weights, float32, as ``softmax_over_months`` lays them out.
+        months: Which chip they belong to.
+
+    Returns:
+        [B, D, H, W] in the type of the features.
+    """
+    pooled: Tensor = _WeightedSum.apply(features_MDHW, weights_BTHW, months)
+    return pooled
+
+
+class _WeightedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weights: Tensor, months: Months) -> Tensor:
+        ctx.save_for_backward(features, weights)
+        ctx.months = months
+        pooled = features.new_zeros(1)
+        for place in range(MONTH_COUNT):
+            there = features.index_select(0, months.month[:, place])
+            weighted = there * weights[:, place, None]  # in float32, as the weights are
+            pooled = weighted if place == 0 else pooled.add_(weighted)
+        return pooled.to(features.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        features, weights = ctx.saved_tensors
+        months: Months = ctx.months
+        grad_weights = torch.empty_like(weights)
+        for place in range(MONTH_COUNT):
+            there = features.index_select(0, months.month[:, place])
+            grad_weights[:, place] = (there * gradient).sum(1, dtype=weights.dtype)
+        grad_features = gradient.index_select(0, months.chip)
+        grad_features.mul_(weights[months.chip, months.slot].unsqueeze(1))
+        return grad_features, grad_weights, None
