@@ -28,6 +28,7 @@ PATCHY_SNOW = 1.2  # the melt leaves patches: spread of the snow's border
 # counts in the blue (down to reflectances of 1), its months of different brightness.
 TEXTURE = 0.3
 STAND_TEXTURE = 0.10
+WATER_TEXTURE = 0.06  # water and snow-covered ice are even
 MONTH_TEXTURE = 0.05
 BAND_TEXTURE = 0.06
 BRIGHTNESS = 0.09
@@ -60,6 +61,7 @@ def _still_texture(landscape: Landscape) -> Field:
     stand = STAND_TEXTURE * np.sqrt(12) * (patch_uniform(forest.stand, "brightness") - 0.5)
     stand = np.where(landscape.cover.forest, stand, 0)
     strength = np.where(landscape.cover.built, BUILT_TEXTURE, TEXTURE * (0.6 + _shade(landscape)))
+    strength = np.where(landscape.cover.water, WATER_TEXTURE, strength)
     return strength * own[0] + stand + BAND_TEXTURE * own[1:]
 
 
