@@ -6,12 +6,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1_NODATA_DB
 from biomassters.chips.chip import Chip
 from biomassters.chips.damage import DamagedFileError, describe
+from biomassters.options import Options
 
 _CLOUDY_PERCENT = 50
 COLUMNS = (
@@ -22,10 +23,8 @@ COLUMNS = (
 )
 
 
-class InspectionOptions(BaseModel):
+class InspectionOptions(Options):
     """Which chips are good enough to use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_months: int = Field(
         2, ge=1, le=MONTH_COUNT, description="Months with an image that a chip must have"

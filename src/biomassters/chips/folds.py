@@ -7,15 +7,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from biomassters.options import Options
 
 logger = logging.getLogger(__name__)
 
 
-class FoldOptions(BaseModel):
+class FoldOptions(Options):
     """How the labelled chips are partitioned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: int = Field(5, ge=2, description="Number of folds; the reference has 10")
     method: Literal["reference", "stratified"] = Field(
