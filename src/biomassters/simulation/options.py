@@ -14,9 +14,9 @@ class SimulationOptions(Options):
     """
 
     seed: int = Field(20230115, ge=0, description="Chooses the landscape and the weather")
-    train_chips: int = Field(160, ge=1, description="Chips with a label")
-    test_chips: int = Field(32, ge=0, description="Chips without a label")
-    chip_size: int = Field(128, gt=0, description="Rows and columns of a chip, in 10 m pixels")
+    train_chips: int = Field(200, ge=1, description="Chips with a label")
+    test_chips: int = Field(24, ge=0, description="Chips without a label")
+    chip_size: int = Field(96, gt=0, description="Rows and columns of a chip, in 10 m pixels")
     cloudiness: float = Field(
         1.0, ge=0, le=3, description="Factor on the cloud cover of the Sentinel-2 composites"
     )
