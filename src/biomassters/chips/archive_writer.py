@@ -102,8 +102,13 @@ def _write_csv(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
     table.to_csv(path, index=False)
 
 
+def is_generated(root: Path) -> bool:
+    """Whether a folder holds an archive that ``write_archive`` wrote."""
+    return (root / _MARK).exists()
+
+
 def _refuse_foreign(root: Path) -> None:
-    if not root.exists() or (root / _MARK).exists():
+    if not root.exists() or is_generated(root):
         return
     if not root.is_dir() or any(entry.name != ".gitkeep" for entry in root.iterdir()):
         raise BadInputError(

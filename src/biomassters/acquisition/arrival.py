@@ -1,0 +1,65 @@
+"""One file arrives: checked in memory, and only then given its name."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from biomassters.acquisition.wanted import WantedFile
+from biomassters.chips.cksum import posix_cksum
+from biomassters.chips.file_check import transfer_fault
+from biomassters.chips.quarantine import quarantine
+
+COMPLETE, FETCHED, REPAIRED = "complete", "fetched", "repaired"
+MISSING, FAILED = "missing", "failed"
+GOOD = (COMPLETE, FETCHED, REPAIRED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        file: The file.
+        status: ``"complete"`` (was right), ``"fetched"``, ``"repaired"`` (was wrong before),
+            ``"missing"`` (the source hasn't it) or ``"failed"``.
+        reason: Why, as the end of a sentence, or ``""``.
+    """
+
+    file: WantedFile
+    status: str
+    reason: str = ""
+
+
+def fault_of(file: WantedFile, data: bytes) -> str | None:
+    """What is wrong with a file's bytes, or None."""
+    size = len(data)
+    return transfer_fault(file.size, None, size, None) or transfer_fault(
+        None, file.cksum, size, posix_cksum(data)
+    )
+
+
+def put(root: Path, file: WantedFile, data: bytes) -> str:
+    """Writes a file whose bytes are right.
+
+    Args:
+        root: Folder of the archive, whose quarantine takes a wrong file of the same name.
+        file: The file.
+        data: Its bytes.
+
+    Returns:
+        ``"fetched"``, or ``"repaired"`` where it takes the place of a wrong one.
+    """
+    partial = file.path.with_name(f".{file.filename}.partial")
+    try:
+        with partial.open("wb", buffering=0) as stream:
+            view = memoryview(data)
+            while len(view):
+                view = view[stream.write(view) :]
+            os.fsync(stream.fileno())
+        wrong = file.path.exists()
+        if wrong:
+            quarantine(root, file.path)
+        partial.replace(file.path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return REPAIRED if wrong else FETCHED

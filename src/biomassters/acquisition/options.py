@@ -1,0 +1,54 @@
+"""Options of acquisition."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from biomassters.chips.bands import MONTH_COUNT
+from biomassters.options import Options
+
+
+class SubsetOptions(Options):
+    """Which of the listed files are wanted."""
+
+    split: Literal["train", "test"] | None = Field(None, description="Of one split; null: both")
+    sensors: tuple[Literal["s1", "s2", "label"], ...] = Field(
+        ("s1", "s2", "label"), min_length=1, description="Kinds of files"
+    )
+    months: tuple[int, ...] | None = Field(
+        None,
+        description=f"Months of the images, 0 (September) to {MONTH_COUNT - 1}; null: all",
+    )
+    chips: tuple[str, ...] | None = Field(None, description="Names of the chips; null: all")
+    first: int | None = Field(
+        None, ge=1, description="Only so many of these chips, by name; null: all"
+    )
+
+
+class AcquisitionOptions(Options):
+    """Where the raw archive comes from, and how much of it."""
+
+    source: str = Field(
+        "s3",
+        min_length=1,
+        description="s3: the addresses in the metadata; or a folder, an http(s):// or an s3:// "
+        "address that holds train_features, test_features and train_agbm",
+    )
+    region: Literal["us", "eu", "as"] = Field(
+        "eu", description="Which of the metadata's three buckets; take the nearest"
+    )
+    endpoint: str | None = Field(
+        None, description="Address of another S3-compatible service; null: Amazon's"
+    )
+    tar_parts: tuple[str, ...] = Field(
+        (),
+        description="Paths or addresses of tar files, or of the pieces of one, in order; they are "
+        "read as a stream instead of the source",
+    )
+    subset: SubsetOptions = Field(SubsetOptions(), description="Which files")
+    parallel: int = Field(64, ge=1, le=1024, description="Files fetched at the same time")
+    retries: int = Field(5, ge=0, description="Further tries for a file that came wrong or not")
+    backoff_s: float = Field(
+        0.5, ge=0, description="Pause before the second try; doubles with every further one"
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Longest time for one try")
