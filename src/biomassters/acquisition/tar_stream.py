@@ -57,7 +57,8 @@ class TarStream:
             [PurePosixPath(path).name, size]
             for path, size in zip(self._paths, self._parts.sizes, strict=True)
         ]
-        self.compressed = self._parts.read(2) == _GZIP
+        self._stream = io.BufferedReader(self._parts, _BUFFER_BYTES)
+        self.compressed = self._stream.read(2) == _GZIP
 
     def members(
         self, wanted: Sequence[WantedFile], start: int = 0, stop: int | None = None
@@ -95,12 +96,11 @@ class TarStream:
 
     def close(self) -> None:
         """Closes the part that is open."""
-        self._parts.close()
+        self._stream.close()
 
     def _open(self, start: int) -> Any:
-        self._parts.seek(start)
-        stream: Any = io.BufferedReader(self._parts, _BUFFER_BYTES)
-        return gzip.GzipFile(fileobj=stream) if self.compressed else stream
+        self._stream.seek(start)
+        return gzip.GzipFile(fileobj=self._stream) if self.compressed else self._stream
 
 
 def _expand(part: str) -> list[str]:
