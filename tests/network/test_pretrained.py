@@ -155,7 +155,7 @@ def test_another_architecture_is_refused(tmp_path):
 def test_the_backbone_can_be_named(reference, packed):
     network, _ = load_reference(reference / "modelo_best.pth", backbone="mobilenetv3_small_050")
     assert network.encoder.backbone == "mobilenetv3_small_050"
-    with pytest.raises(BadInputError, match="modelo_best.pth"):
+    with pytest.raises(BadInputError, match=r"modelo_best\.pth"):
         load_reference(reference / "modelo_best.pth", backbone="resnet18")
 
 
@@ -187,10 +187,11 @@ def test_a_large_file_costs_little_more_memory_than_its_size(reference, tmp_path
     options = NetworkOptions(
         backbone="mobilenetv3_small_050", decoder_channels=(1440, 1280, 512, 32, 16)
     )
-    network = AgbNet(options, BandScaling.reference())
+    with torch.device("meta"):
+        expected = AgbNet(options, BandScaling.reference()).state_dict()
     weights = {
-        f"module.{key}": value
-        for key, value in network.state_dict().items()
+        f"module.{key}": torch.ones(value.shape, dtype=value.dtype)
+        for key, value in expected.items()
         if not key.startswith("scaler.")
     }
     large = tmp_path / "large.pth"

@@ -7,6 +7,7 @@ from biomassters.network.options import ExecutionOptions, NetworkOptions
 
 if TYPE_CHECKING:
     from biomassters.network.agb_net import AgbNet
+    from biomassters.network.folding import fold_batch_norm
     from biomassters.network.pretrained import load_reference
     from biomassters.network.weights import load_network, read_description, save_network
 
@@ -14,6 +15,7 @@ __all__ = [
     "AgbNet",
     "ExecutionOptions",
     "NetworkOptions",
+    "fold_batch_norm",
     "load_network",
     "load_reference",
     "read_description",
@@ -22,6 +24,7 @@ __all__ = [
 
 _HOME = {
     "AgbNet": "agb_net",
+    "fold_batch_norm": "folding",
     "load_network": "weights",
     "load_reference": "pretrained",
     "read_description": "weights",

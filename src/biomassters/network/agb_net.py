@@ -5,7 +5,7 @@ share, attention over the months at every level, a U-Net decoder with scSE gates
 packed: what does not exist is not encoded.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,12 @@ from biomassters.chips.bands import BAND_NAMES, S1, S2
 from biomassters.errors import BadInputError
 from biomassters.network.backbones import STRIDES
 from biomassters.network.band_scaler import BandScaler
+from biomassters.network.checkpointing import set_checkpointing
+from biomassters.network.compilation import CompiledOrPlain
+from biomassters.network.convolution import Choice, Convolution
 from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import Encoder
+from biomassters.network.lean_norm import LeanBatchNormAct2d
 from biomassters.network.month_pooling import Months
 from biomassters.network.temporal_attention import TemporalAttention
 
@@ -36,6 +40,23 @@ class Architecture(Protocol):
     def scse(self) -> bool: ...  # noqa: D102
 
 
+class Execution(Protocol):
+    """How the network is computed: see ``ExecutionOptions``."""
+
+    @property
+    def channels_last(self) -> bool: ...  # noqa: D102
+    @property
+    def subpixel(self) -> Choice: ...  # noqa: D102
+    @property
+    def winograd(self) -> Choice: ...  # noqa: D102
+    @property
+    def lean_activations(self) -> Choice: ...  # noqa: D102
+    @property
+    def checkpoint_levels(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def compile(self) -> bool: ...  # noqa: D102
+
+
 class AgbNet(nn.Module):
     """Aboveground biomass from packed months.
 
@@ -50,6 +71,8 @@ class AgbNet(nn.Module):
         BadInputError: timm does not know the backbone, or it has no five feature levels.
     """
 
+    _memory_format = torch.channels_last
+
     def __init__(self, options: Architecture, scaling: "BandScaling") -> None:
         super().__init__()
         self.options = options
@@ -62,6 +85,36 @@ class AgbNet(nn.Module):
         self.segmentation_head = nn.Conv2d(options.decoder_channels[-1], 1, 3, padding=1)
         nn.init.xavier_uniform_(self.segmentation_head.weight)
         nn.init.zeros_(self.segmentation_head.bias)  # type: ignore[arg-type]
+        self.is_folded = False
+        self._compiled: dict[str, CompiledOrPlain] = {}
+        self.execution: Execution | None = None
+        self.to(memory_format=torch.channels_last)
+
+    def configure(self, execution: Execution | None) -> Self:
+        """Choose how the network is computed; weights and results stay.
+
+        Args:
+            execution: See ``ExecutionOptions``; None leaves everything as it is.
+
+        Returns:
+            Itself.
+        """
+        self.execution = execution
+        if execution is None:
+            return self
+        self._memory_format = (
+            torch.channels_last if execution.channels_last else torch.contiguous_format
+        )
+        self.to(memory_format=self._memory_format)
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.winograd, module.subpixel = execution.winograd, execution.subpixel
+            elif isinstance(module, LeanBatchNormAct2d):
+                module.lean = execution.lean_activations
+        set_checkpointing(self.encoder, self.decoder, execution.checkpoint_levels)
+        parts = ("encoder", "decoder") if execution.compile else ()
+        self._compiled = {part: CompiledOrPlain(getattr(self, part), part) for part in parts}
+        return self
 
     def forward(
         self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int | None = None
@@ -85,7 +138,8 @@ class AgbNet(nn.Module):
 
     def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
         """The packed months as the encoder sees them: float32 [M, 15, H, W], 0 without data."""
-        scaled: Tensor = self.scaler(s1, s2, channels_last=True)
+        channels_last = self._memory_format == torch.channels_last
+        scaled: Tensor = self.scaler(s1, s2, channels_last=channels_last)
         return scaled
 
     def forward_scaled(
@@ -97,17 +151,16 @@ class AgbNet(nn.Module):
             chip_count = int(chip_of_month[-1]) + 1
 
         # ---- Encode every month on its own ------------------------------------------------
-        features = self.encoder(x_MCHW)
+        encode = self._compiled.get("encoder", self.encoder)
+        features = encode(x_MCHW.contiguous(memory_format=self._memory_format))
 
         # ---- Pool each chip's months, level by level --------------------------------------
         months = Months.of(chip_of_month, chip_count)
-        pooled = [
-            attend(level, months)
-            for attend, level in zip(self.attn, features, strict=True)
-        ]
+        pooled = [attend(level, months) for attend, level in zip(self.attn, features, strict=True)]
 
         # ---- Decode to a map ---------------------------------------------------------------
-        return self._head(self.decoder(pooled))
+        decode = self._compiled.get("decoder", self.decoder)
+        return self._head(decode(pooled))
 
     def weights_never_called(self) -> list[str]:
         """Names of weights that no image ever meets: the gate before the last block's join.
@@ -120,7 +173,7 @@ class AgbNet(nn.Module):
     def _head(self, x_BCHW: Tensor) -> Tensor:
         # In float32 whatever came before: a bfloat16 map would have steps of 0.5 Mg/ha and more.
         with torch.autocast(x_BCHW.device.type, enabled=False):
-            agb: Tensor = self.segmentation_head(x_BCHW.float())
+            agb: Tensor = self.segmentation_head(x_BCHW.to(self.segmentation_head.weight.dtype))
         return agb
 
 

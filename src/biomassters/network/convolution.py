@@ -29,21 +29,21 @@ class Convolution(nn.Conv2d):
         out_channels: N.
 
     Attributes:
-        fewer_multiplications: Compute the image in Winograd tiles; ``"auto"``: where measured
+        winograd: Compute the image in Winograd tiles; ``"auto"``: where measured
             faster.
         subpixel: Convolve an upsampled image at its low resolution; ``"auto"``: where measured
             faster.
     """
 
-    fewer_multiplications: Choice = "auto"
+    winograd: Choice = "auto"
     subpixel: Choice = "auto"
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
         """[B, C, H, W] → [B, N, H, W]."""
-        if self.fewer_multiplications is not False and self._tiles_fit(input):
+        if self.winograd is not False and self._tiles_fit(input):
             return self._with_bias(convolve_tiles(input, self.weight, WINOGRAD))
         return super().forward(input)
 
@@ -63,7 +63,7 @@ class Convolution(nn.Conv2d):
         height, width = x_BCHW.shape[2:]
         if height % 2 or width % 2:
             return False
-        if self.fewer_multiplications is True:
+        if self.winograd is True:
             return not torch.is_autocast_enabled(x_BCHW.device.type)
         enough = self.weight.shape[0] * self.weight.shape[1] >= TILES_MIN_WEIGHTS
         return enough and min(height, width) >= TILES_MIN_SIDE and _plain_float32_on_cpu(x_BCHW)
@@ -74,8 +74,5 @@ class Convolution(nn.Conv2d):
 
 def _plain_float32_on_cpu(x: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     )

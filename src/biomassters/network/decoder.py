@@ -14,15 +14,13 @@ class ConvBnRelu(nn.Sequential):
     """3×3 convolution without bias → BatchNorm → ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(
-            Convolution(in_channels, out_channels),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+        convolution = Convolution(in_channels, out_channels)
+        super().__init__(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
     def forward_upsampled(self, x_BCHW: Tensor) -> Tensor:
         """What ``forward`` gives of the nearest-upsampled image."""
         convolution, norm, activation = self
+        assert isinstance(convolution, Convolution)
         upsampled: Tensor = activation(norm(convolution.forward_upsampled(x_BCHW)))
         return upsampled
 

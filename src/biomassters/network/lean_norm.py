@@ -38,11 +38,16 @@ class LeanBatchNormAct2d(BatchNormAct2d):
             y: Tensor = super().forward(x)
             return y
         counted = self.track_running_stats
-        if counted:
+        if counted and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         statistics = (self.running_mean, self.running_var) if counted else (None, None)
         lean: Tensor = _NormAct.apply(
-            x, self.weight, self.bias, statistics, (self.momentum, self.eps), type(self.act).__name__
+            x,
+            self.weight,
+            self.bias,
+            statistics,
+            (self.momentum, self.eps),
+            type(self.act).__name__,
         )
         return lean
 

@@ -57,7 +57,17 @@ class ExecutionOptions(Options):
     subpixel: Literal["auto"] | bool = Field(
         default="auto",
         description="Convolve the nearest-upsampled input of the last block at low resolution; "
-        "auto: where it was measured to be faster.",
+        "auto: where it was measured to be faster, on a CPU.",
+    )
+    winograd: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compute wide 3x3 convolutions of the decoder in Winograd tiles; auto: where "
+        "it was measured to be faster, in float32 on a CPU.",
+    )
+    lean_activations: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compute the input of the encoder's activations again in the backward pass "
+        "instead of keeping it; auto: where it was measured not to cost time, on a CPU.",
     )
     checkpoint_levels: tuple[int, ...] = Field(
         default=(),

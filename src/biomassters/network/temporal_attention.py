@@ -34,7 +34,9 @@ class TemporalAttention(nn.Module):
 
     def forward(self, features_MDHW: Tensor, months: Months) -> Tensor:
         """Weighted sum of each chip's months: [M, D, H, W] → [B, D, H, W]."""
-        weights_BTHW = softmax_over_months(self.score(features_MDHW).float(), months)
+        scores_MHW = self.score(features_MDHW)
+        precise = torch.promote_types(scores_MHW.dtype, torch.float32)
+        weights_BTHW = softmax_over_months(scores_MHW.to(precise), months)
         return sum_over_months(features_MDHW, weights_BTHW, months)
 
     def score(self, features_MDHW: Tensor) -> Tensor:

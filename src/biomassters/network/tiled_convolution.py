@@ -48,6 +48,13 @@ class Scheme:
         """Multiplications for two outputs."""
         return len(self.inputs)
 
+    def outputs_of_product(self) -> list[Terms]:
+        """For each product, the outputs that it goes into."""
+        return [
+            tuple((i, sign) for i, terms in enumerate(self.outputs) for k, sign in terms if k == p)
+            for p in range(self.products)
+        ]
+
 
 WINOGRAD = Scheme(
     step=2,
@@ -63,6 +70,7 @@ UPSAMPLED = Scheme(
 )
 
 
+@torch.compiler.disable
 def convolve_tiles(x_BCHW: Tensor, weight: Tensor, scheme: Scheme) -> Tensor:
     """A 3×3 convolution with padding 1.
 
@@ -152,8 +160,10 @@ class _Tiles:
         count, step = self.scheme.products, self.scheme.step
         rows = self.padded.new_empty((count, bottom - top, *self.padded.shape[1:]))
         for out, terms in zip(rows, self.scheme.inputs, strict=True):
-            _sum(out, [(_every(self.padded, 0, step * top + k, step, bottom - top), s)
-                       for k, s in terms])  # fmt: skip
+            taken = [
+                (_every(self.padded, 0, step * top + k, step, bottom - top), s) for k, s in terms
+            ]
+            _sum(out, taken)
         tiles = rows.new_empty((count, count, bottom - top, self.wide, rows.shape[-1]))
         for column, terms in enumerate(self.scheme.inputs):
             _sum(tiles[:, column], [(_every(rows, 2, k, step, self.wide), s) for k, s in terms])
@@ -184,10 +194,7 @@ class _Tiles:
 
     def outputs_adjoint(self, g: Tensor) -> Tensor:
         """[P², tiles, N]: the products' gradients."""
-        columns = [[] for _ in range(self.scheme.products)]  # type: list[list[tuple[int, int]]]
-        for output, terms in enumerate(self.scheme.outputs):
-            for k, sign in terms:
-                columns[k].append((output, sign))
+        columns = self.scheme.outputs_of_product()
         count = len(columns)
         rows = g.new_empty((count, len(g), self.wide, 2, g.shape[-1]))
         for row, terms in zip(rows, columns, strict=True):

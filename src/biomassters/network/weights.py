@@ -38,7 +38,12 @@ def save_network(
         network: On any device.
         path: The weights file, ``*.safetensors``; the JSON gets the same stem.
         description: More for the JSON, such as ``data_fingerprint`` and ``recipe``.
+
+    Raises:
+        ValueError: Its BatchNorm has been folded, so its weights are not those of the JSON.
     """
+    if network.is_folded:
+        raise ValueError("A network with folded BatchNorm cannot be saved; save the original.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_describe(network, description or {}), indent=2) + "\n"
@@ -130,7 +135,7 @@ def network_of_tensors(
     if any(buffer.is_meta for buffer in _unsaved_buffers(network)):
         network = AgbNet(options, scaling)  # some backbones compute constants when built
     network.load_state_dict(tensors, assign=True)
-    return network.eval()
+    return network.to(memory_format=torch.channels_last).eval()
 
 
 def _unsaved_buffers(network: AgbNet) -> list[Tensor]:

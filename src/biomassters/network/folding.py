@@ -1,0 +1,90 @@
+"""BatchNorm folded into the convolutions before it: the same map with fewer passes over memory."""
+
+import copy
+from contextlib import ExitStack
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from biomassters.chips.bands import BAND_NAMES
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.decoder import ConvBnRelu, Decoder
+
+_PROBE_SIZE = 64
+
+
+def fold_batch_norm(network: AgbNet) -> AgbNet:
+    """A copy for inference, in which BatchNorm has become part of the convolutions.
+
+    In the encoder, which norm follows which convolution is seen by running a small image through
+    it, so this works for any backbone; a norm that follows no convolution stays.
+
+    Args:
+        network: Left as it is.
+
+    Returns:
+        A copy in evaluation mode. It can neither be trained nor saved.
+    """
+    folded = copy.deepcopy(network).eval().requires_grad_(False)
+    _fold_decoder(folded.decoder)
+    _fold_encoder(folded.encoder.model)
+    folded.is_folded = True
+    return folded.configure(network.execution)
+
+
+def _fold_decoder(decoder: Decoder) -> None:
+    for module in decoder.modules():
+        if isinstance(module, ConvBnRelu):
+            convolution, norm, _ = module
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            _fold(norm, convolution)
+            module[1] = nn.Identity()
+
+
+def _fold_encoder(features: nn.Module) -> None:
+    device = next(features.parameters()).device
+    probe = torch.rand(1, len(BAND_NAMES), _PROBE_SIZE, _PROBE_SIZE, device=device)
+    unfolded = copy.deepcopy(features)
+    names = {module: name for name, module in features.named_modules()}
+    for norm, convolution in _pairs(features, probe):
+        _fold(norm, convolution)
+        rest = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        features.set_submodule(names[norm], rest)
+    with torch.no_grad():
+        levels = zip(features(probe), unfolded(probe), strict=True)
+        same = all(torch.allclose(new, old, rtol=1e-3, atol=1e-3) for new, old in levels)
+    # A convolution whose output is also used before its norm would give other features.
+    assert same, "folding BatchNorm changed the encoder's features"
+
+
+def _fold(norm: nn.BatchNorm2d, convolution: nn.Conv2d) -> None:
+    fused = fuse_conv_bn_eval(convolution, norm)
+    convolution.weight, convolution.bias = fused.weight, fused.bias
+
+
+def _pairs(features: nn.Module, probe: Tensor) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
+    """Each norm whose input is what one convolution gave."""
+    made_by: dict[int, nn.Conv2d] = {}
+    outputs: list[Tensor] = []  # kept, so that no identity is used twice
+    pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = []
+
+    def convolved(convolution: nn.Conv2d, _: tuple[Tensor], output: Tensor) -> None:
+        made_by[id(output)] = convolution
+        outputs.append(output)
+
+    def normalizes(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        if id(inputs[0]) in made_by:
+            pairs.append((norm, made_by[id(inputs[0])]))
+
+    with ExitStack() as hooks, torch.no_grad():
+        for module in features.modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.callback(module.register_forward_hook(convolved).remove)
+            elif isinstance(module, nn.BatchNorm2d):
+                hooks.callback(module.register_forward_pre_hook(normalizes).remove)
+        features(probe)
+    used = [convolution for _, convolution in pairs]
+    return [(norm, convolution) for norm, convolution in pairs if used.count(convolution) == 1]
