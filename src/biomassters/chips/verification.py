@@ -149,5 +149,6 @@ def _set_aside(
         return False
     if Path(file.path).parent == quarantined_path(root, ""):
         return True
-    wrong = transfer_fault(file.size, file.cksum, facts["size"], facts["cksum"]) is not None
+    size, cksum = facts["size"], facts["cksum"]
+    wrong = size is None or transfer_fault(file.size, file.cksum, size, cksum) is not None
     return options.quarantine and wrong and quarantine(root, Path(file.path))

@@ -1,0 +1,93 @@
+"""A real Dask scheduler and workers, each a process of its own on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biomassters.chips.archive import write_archive
+from biomassters.chips.chip import Chip
+
+CHIPS = 24
+
+
+def made_chip(number: int) -> Chip:
+    random = np.random.default_rng(np.random.SeedSequence([number]))
+    present = np.ones((12, 2), bool)
+    present[number % 12, 1] = False
+    s1_db = random.normal(-12, 3, (12, 4, 32, 32)).astype(np.float32)
+    s2 = random.integers(1, 5000, (12, 11, 32, 32)).astype(np.uint16)
+    s2[~present[:, 1]] = 0
+    agb = random.gamma(1, 60, (32, 32)).astype(np.float32)
+    return Chip(f"{number:08x}", "train", s1_db, s2, present, agb)
+
+
+@pytest.fixture(scope="session")
+def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 training chips of 32 × 32 pixels."""
+    root = tmp_path_factory.mktemp("made") / "archive"
+    write_archive(root, map(made_chip, range(CHIPS)), progress=False)
+    return root
+
+
+class Cluster:
+    """Processes of a cluster; every one is ended when the test is over."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.address = ""
+
+    def start_scheduler(self) -> None:
+        file = self._folder / "scheduler.json"
+        self._start(
+            "scheduler", "--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"
+        )
+        import json
+
+        for _ in range(600):
+            if file.exists() and file.stat().st_size:
+                self.address = json.loads(file.read_text())["address"]
+                return
+            time.sleep(0.05)
+        pytest.fail("the scheduler didn't start")
+
+    def start_worker(self, python_path: str = "") -> "subprocess.Popen[bytes]":
+        arguments = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--death-timeout", "60")
+        return self._start("worker", self.address, *arguments, python_path=python_path)
+
+    def _start(
+        self, kind: str, *arguments: str, python_path: str = ""
+    ) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + kind, *arguments],
+            cwd=self._folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler without workers."""
+    made = Cluster(tmp_path)
+    try:
+        made.start_scheduler()
+        yield made
+    finally:
+        made.close()

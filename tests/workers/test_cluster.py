@@ -1,0 +1,116 @@
+"""Dask's workers: same results as threads, deaths survived, refusals in a sentence."""
+
+import time
+
+import pandas as pd
+import pytest
+
+from biomassters.chips.archive import Archive
+from biomassters.chips.archive_source import UsableChips
+from biomassters.chips.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.store_writer import write_store
+from biomassters.chips.verification import VerificationOptions, verify_archive
+from biomassters.errors import BadInputError
+from biomassters.workers.cluster import DaskWorkers
+from biomassters.workers.options import DaskOptions
+
+pytestmark = pytest.mark.slow
+
+
+def workers_at(address, timeout_s=20):
+    return DaskWorkers(DaskOptions(scheduler_address=address, timeout_s=timeout_s))
+
+
+class Killing:
+    """Workers of which one is killed as soon as some results have come."""
+
+    def __init__(self, workers, victim, after=3):
+        self._workers, self._victim, self._after = workers, victim, after
+
+    def each(self, task, items):
+        for count, result in enumerate(self._workers.each(task, items), 1):
+            if count == self._after and self._victim.poll() is None:
+                self._victim.kill()
+                self._victim.wait()
+            yield result
+
+
+def contents(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def data_work(archive_root, folder, workers_of):
+    """Verification, inspection and packing; what they give."""
+    archive = Archive.open(archive_root)
+    verification = verify_archive(
+        archive, folder / "work", VerificationOptions(), workers_of("verify"), progress=False
+    )
+    table, statistics = inspect_archive(
+        archive, InspectionOptions(), False, workers_of("inspect"), verification
+    )
+    store = folder / "store"
+    write_store(store, UsableChips(archive, table), progress=False, workers=workers_of("pack"))
+    return verification, table, statistics.to_frame(), contents(store)
+
+
+def same(first, second):
+    for one, other in zip(first[:3], second[:3], strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert first[3] == second[3]
+
+
+@pytest.mark.parametrize("stage", ["verify", "inspect", "pack"])
+def test_a_worker_killed_on_the_way(cluster, archive_root, tmp_path, stage):
+    """Two workers, one of them killed in one of the stages: the results are those of threads."""
+    victim = cluster.start_worker()
+    cluster.start_worker()
+    workers = workers_at(cluster.address)
+    killing = Killing(workers, victim)
+    expected = data_work(archive_root, tmp_path / "here", lambda _: None)
+    found = data_work(
+        archive_root, tmp_path / "there", lambda now: killing if now == stage else workers
+    )
+    assert victim.poll() is not None
+    same(found, expected)
+
+
+def test_the_last_worker_dies(cluster):
+    victim = cluster.start_worker()
+    killing = Killing(workers_at(cluster.address, timeout_s=1), victim, after=1)
+    with pytest.raises(BadInputError, match=r"no workers for 1 s: start some with its address"):
+        list(killing.each(len, ["a"] * 20))
+
+
+def test_nobody_answers():
+    started = time.monotonic()
+    with pytest.raises(BadInputError, match=r"nobody answers at tcp://127.0.0.1:9 within 1 s"):
+        list(workers_at("tcp://127.0.0.1:9", timeout_s=1).each(len, ["a"]))
+    assert time.monotonic() - started < 10
+
+
+def test_a_scheduler_without_workers(cluster):
+    with pytest.raises(BadInputError, match=r"no workers for 1 s"):
+        list(workers_at(cluster.address, timeout_s=1).each(len, ["a"]))
+
+
+def test_workers_of_another_version(cluster, tmp_path):
+    """The installed metadata of a worker's Python say another version."""
+    other = tmp_path / "other" / "biomassters-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: biomassters\nVersion: 9.9\n")
+    cluster.start_worker(python_path=str(other.parent))
+    with pytest.raises(BadInputError, match=r"has biomassters 9\.9, but this run has \d.*install"):
+        list(workers_at(cluster.address).each(len, ["a"]))
+
+
+def test_errors_of_a_chip_arrive(cluster, archive_root):
+    cluster.start_worker()
+    archive = Archive.open(archive_root)
+    with pytest.raises(BadInputError, match="no chip 'nope'"):
+        list(workers_at(cluster.address).each(archive.read_chip, ["nope"]))
+
+
+def test_a_cluster_of_this_machine():
+    options = DaskOptions(workers=2, minimum_chips=0)
+    words = ["a" * length for length in range(20)]
+    assert sorted(DaskWorkers(options).each(len, words)) == [(n, n) for n in range(20)]
