@@ -87,6 +87,7 @@ def small_options():
             "crop": 32,
             "device": "cpu",
             "learning_rate": 3e-3,
+            "validate_every_epochs": 1,
         }
         return TrainingOptions(**{**given, **changes})
 

@@ -101,7 +101,11 @@ def test_the_same_run_gives_the_same_bits_whatever_threads_read(run, small_optio
     [
         {},
         {"ema_decay": 0.9, "gradient_accumulation": 2, "validate_every_epochs": 2, "crop": 64},
-        {"drop_last": False, "validation_views": ("identity", "both")},
+        {
+            "drop_last": False,
+            "start_from_labels": False,
+            "validation_views": ("identity", "both"),
+        },
     ],
 )
 def test_interrupted_anywhere_a_run_ends_with_the_same_bits(run, small_options, changes) -> None:
@@ -224,7 +228,7 @@ def test_one_step_that_is_not_finite_is_skipped_and_counted(run, small_options) 
 
 def test_too_many_in_a_row_stop_with_the_chips(run, small_options) -> None:
     def prepare(network) -> None:
-        torch.nn.init.constant_(network.segmentation_head.bias, math.inf)
+        torch.nn.init.constant_(network.segmentation_head.weight, math.inf)
 
     with pytest.raises(BadInputError, match=r"3 steps in a row.*chip\d\d, chip\d\d.*learning_rate"):
         run(small_options(batch_size=2, bad_steps_allowed=2), prepare=prepare)

@@ -22,6 +22,7 @@ from biomassters.network.agb_net import AgbNet
 from biomassters.training.checks import check_chips, explained_memory_errors
 from biomassters.training.experiment import experiment
 from biomassters.training.feed import Feed
+from biomassters.training.head_start import start_from_labels
 from biomassters.training.interruption import StopRequest, TrainingInterrupted
 from biomassters.training.keeper import Keeper
 from biomassters.training.optimizer import learning_rate_at, set_learning_rate
@@ -76,7 +77,10 @@ def train(
         validation_ids=[split.chip_ids[chip] for chip in validation],
         initial_state=initial_state,
     )
-    _start_from(network, initial_state)
+    if initial_state is not None:
+        _start_from(network, initial_state)
+    elif options.start_from_labels:
+        start_from_labels(network, split, training, limit=options.loss_limit_mg_per_ha)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = Feed(split, training, validation, options, device)
     keeper = Keeper(checkpoint_dir, identity, options, feed)
@@ -208,9 +212,7 @@ class TrainingLoop:
         raise TrainingInterrupted(message)
 
 
-def _start_from(network: AgbNet, initial_state: Mapping[str, Tensor] | None) -> None:
-    if initial_state is None:
-        return
+def _start_from(network: AgbNet, initial_state: Mapping[str, Tensor]) -> None:
     try:
         network.load_state_dict(initial_state)
     except RuntimeError as error:
