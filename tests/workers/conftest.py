@@ -46,11 +46,8 @@ class Cluster:
 
     def start_scheduler(self) -> None:
         file = self._folder / "scheduler.json"
-        self._start(
-            "scheduler", "--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"
-        )
-        import json
-
+        place = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self._start("scheduler", "--scheduler-file", str(file), *place)
         for _ in range(600):
             if file.exists() and file.stat().st_size:
                 self.address = json.loads(file.read_text())["address"]
@@ -59,7 +56,7 @@ class Cluster:
         pytest.fail("the scheduler didn't start")
 
     def start_worker(self, python_path: str = "") -> "subprocess.Popen[bytes]":
-        arguments = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--death-timeout", "60")
+        arguments = ("--no-nanny", "--nthreads", "1", "--dashboard-address", "127.0.0.1:0")
         return self._start("worker", self.address, *arguments, python_path=python_path)
 
     def _start(

@@ -121,18 +121,31 @@ def _client(options: DaskOptions) -> Iterator[Client]:
         finally:
             client.close(timeout=options.timeout_s)
         return
+    workers = options.workers or processors()
     with (
-        LocalCluster(
-            n_workers=options.workers or processors(),
-            threads_per_worker=1,  # counting and masking hold Python's lock
-            memory_limit=int(options.memory_per_worker_gb * 1e9),
-            host="127.0.0.1",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
+        local_cluster(workers, int(options.memory_per_worker_gb * 1e9)) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
+    """Processes of this machine that only this machine can talk to.
+
+    Args:
+        workers: How many; each does one chip at a time.
+        memory_bytes: At which a process is ended and started again.
+    """
+    # Without addresses, scheduler and workers serve their status pages to the whole network.
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,  # counting and masking hold Python's lock
+        memory_limit=memory_bytes,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
 
 
 def _connect(address: str, timeout_s: float) -> Client:
