@@ -168,12 +168,14 @@ def test_networks_without_gates_are_understood(tmp_path):
 
 
 CONVERSION = """
-import resource, sys
-import torch
+import sys
+from pathlib import Path
 from biomassters.network import load_reference, save_network
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # ru_maxrss begins with the parent's peak.
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 load_reference(sys.argv[2])  # imports and timm's registry, paid whatever the file
 before = peak()
@@ -183,9 +185,10 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_large_file_costs_little_more_memory_than_its_size(reference, tmp_path):
     options = NetworkOptions(
-        backbone="mobilenetv3_small_050", decoder_channels=(1440, 1280, 512, 32, 16)
+        backbone="mobilenetv3_small_050", decoder_channels=(800, 800, 800, 800, 800)
     )
     with torch.device("meta"):
         expected = AgbNet(options, BandScaling.reference()).state_dict()
@@ -200,4 +203,4 @@ def test_a_large_file_costs_little_more_memory_than_its_size(reference, tmp_path
     small = reference / "modelo_best.pth"
     arguments = [sys.executable, "-c", CONVERSION, large, small, tmp_path / "large.safetensors"]
     run = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    assert int(run.stdout) < 1.2 * large.stat().st_size
+    assert 0 < int(run.stdout) < 1.2 * large.stat().st_size

@@ -3,11 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from biomassters.network.options import ExecutionOptions, NetworkOptions
-
 if TYPE_CHECKING:
     from biomassters.network.agb_net import AgbNet
     from biomassters.network.folding import fold_batch_norm
+    from biomassters.network.options import ExecutionOptions, NetworkOptions
     from biomassters.network.pretrained import load_reference
     from biomassters.network.weights import load_network, read_description, save_network
 
@@ -24,6 +23,8 @@ __all__ = [
 
 _HOME = {
     "AgbNet": "agb_net",
+    "ExecutionOptions": "options",
+    "NetworkOptions": "options",
     "fold_batch_norm": "folding",
     "load_network": "weights",
     "load_reference": "pretrained",

@@ -57,13 +57,14 @@ def create_features(name: str, in_channels: int, *, pretrained: bool = False) ->
         BadInputError: The backbone has no five such levels.
     """
     with torch.device("meta"):
-        strides = _strides(_create(name, in_channels, pretrained=False))
+        info: Any = _create(name, in_channels, pretrained=False).feature_info
+    strides = list(info.reduction())
     if not set(STRIDES) <= set(strides):
         raise BadInputError(
             f"Backbone {name!r} has features at strides {strides}, not at each of "
             f"{list(STRIDES)}: choose one such as tf_efficientnetv2_b0 or resnet34."
         )
-    levels = tuple(strides.index(stride) for stride in STRIDES)
+    levels = tuple(info.out_indices[strides.index(stride)] for stride in STRIDES)
     return _create(name, in_channels, pretrained=pretrained, out_indices=levels)
 
 
@@ -81,8 +82,3 @@ def _create(name: str, in_channels: int, *, pretrained: bool, **options: Any) ->
                 f"Backbone {name!r} cannot hand out its feature levels: choose one such as "
                 "tf_efficientnetv2_b0 or resnet34."
             ) from error
-
-
-def _strides(features: nn.Module) -> list[int]:
-    info: Any = features.feature_info
-    return list(info.reduction())

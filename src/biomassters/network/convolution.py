@@ -69,7 +69,10 @@ class Convolution(nn.Conv2d):
         return enough and min(height, width) >= TILES_MIN_SIDE and _plain_float32_on_cpu(x_BCHW)
 
     def _with_bias(self, y_BNHW: Tensor) -> Tensor:
-        return y_BNHW if self.bias is None else y_BNHW.add_(self.bias[:, None, None])
+        if self.bias is None:
+            return y_BNHW
+        bias = self.bias[:, None, None]
+        return y_BNHW + bias if torch.is_grad_enabled() else y_BNHW.add_(bias)
 
 
 def _plain_float32_on_cpu(x: Tensor) -> bool:

@@ -123,7 +123,7 @@ def network_of_tensors(
     Args:
         options: The architecture.
         scaling: Minimum and maximum of each band.
-        tensors: Its whole state.
+        tensors: Its whole state; emptied, so that no number is held twice.
         source: Where they come from, for messages.
 
     Raises:
@@ -135,7 +135,8 @@ def network_of_tensors(
     if any(buffer.is_meta for buffer in _unsaved_buffers(network)):
         network = AgbNet(options, scaling)  # some backbones compute constants when built
     network.load_state_dict(tensors, assign=True)
-    return network.to(memory_format=torch.channels_last).eval()
+    tensors.clear()
+    return network.eval()
 
 
 def _unsaved_buffers(network: AgbNet) -> list[Tensor]:
