@@ -48,12 +48,13 @@ def collect_metrics(scores: Scores, baselines: Baselines) -> dict[str, Any]:
 def choose_pictures(
     predictions: PredictionFolder,
     chip_store: ChipStore,
-    scores_per_chip: pd.DataFrame,
+    scores: Scores,
     reporting: ReportingOptions,
 ) -> list[ChipPicture]:
     """Chips from the best to the worst, with what is drawn of each."""
     split = chip_store.split("train")
-    return pictures_of(split, predictions, scores_per_chip, reporting.picture_chips)
+    per_chip = scores.accumulator.per_chip()
+    return pictures_of(split, predictions, per_chip, reporting.picture_chips)
 
 
 def draw_example_maps(pictures: list[ChipPicture]) -> Figure:
@@ -86,8 +87,6 @@ def draw_scores(metrics: dict[str, Any]) -> Chart:
 
 def write_report(
     scores: Scores,
-    scores_per_chip: pd.DataFrame,
-    scores_by_class: pd.DataFrame,
     metrics: dict[str, Any],
     pictures: list[ChipPicture],
     training_history: pd.DataFrame,
@@ -102,8 +101,8 @@ def write_report(
         dataset=reporting.dataset,
         simulated=reporting.simulated,
         metrics=metrics,
-        per_chip=scores_per_chip,
-        by_class=scores_by_class,
+        per_chip=scores.accumulator.per_chip(),
+        by_class=scores.accumulator.by_class(),
         density=scores.density,
         pictures=pictures,
         history=training_history,

@@ -39,7 +39,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(collect_metrics, ["scores", "baselines"], "metrics", name="collect_metrics"),
             Node(
                 choose_pictures,
-                ["held_out_predictions", "chip_store", "scores_per_chip", _OPTIONS],
+                ["held_out_predictions", "chip_store", "scores", _OPTIONS],
                 "pictures",
                 name="choose_pictures",
             ),
@@ -62,8 +62,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 write_report,
                 [
                     "scores",
-                    "scores_per_chip",
-                    "scores_by_class",
                     "metrics",
                     "pictures",
                     "training_history",
