@@ -23,9 +23,7 @@ def test_known_parameters_are_those_of_base_and_those_of_the_catalog():
 
 def test_a_misspelt_parameter_is_named_with_its_neighbour():
     sentences = unknown_parameters({"training": {"epoch": 3}}, known_parameters(CONF))
-    assert sentences == [
-        "There is no parameter 'training.epoch'; did you mean 'training.epochs'?"
-    ]
+    assert sentences == ["There is no parameter 'training.epoch'; did you mean 'training.epochs'?"]
 
 
 def test_an_unknown_branch_is_named_once():
@@ -40,13 +38,9 @@ def test_known_names_are_never_refused(names):
 
 
 def test_bad_input_is_a_sentence_also_when_wrapped():
-    try:
-        try:
-            raise BadInputError("The file x is empty; copy it again.")
-        except BadInputError as error:
-            raise RuntimeError("saving failed") from error
-    except RuntimeError as wrapped:
-        assert plain_message(wrapped) == "The file x is empty; copy it again."
+    wrapped = RuntimeError("saving failed")
+    wrapped.__cause__ = BadInputError("The file x is empty; copy it again.")
+    assert plain_message(wrapped) == "The file x is empty; copy it again."
 
 
 def test_other_errors_keep_their_traceback():

@@ -71,17 +71,17 @@ class Chip:
 
     @cached_property
     def month_mask(self) -> NDArray[np.bool_]:
-        """bool [12]: months with an image of at least one sensor."""
-        return self.present.any(axis=1)
+        """Bool [12]: months with an image of at least one sensor."""
+        return self.present[:, 0] | self.present[:, 1]
 
     def s1_valid(self, month: int) -> NDArray[np.bool_]:
-        """bool [4, H, W]: pixels of a month's Sentinel-1 image that hold data."""
+        """Bool [4, H, W]: pixels of a month's Sentinel-1 image that hold data."""
         return self.s1_db[month] != S1_NODATA_DB
 
     def s2_valid(self, month: int) -> NDArray[np.bool_]:
-        """bool [H, W]: pixels of a month's Sentinel-2 image that hold any reflectance.
+        """Bool [H, W]: pixels of a month's Sentinel-2 image that hold any reflectance.
 
         The archive has no nodata value for Sentinel-2: a pixel never seen is 0 in every
         optical band (and 255 in CLP).
         """
-        return self.s2[month, :-1].any(axis=0)
+        return self.s2[month, :-1].max(axis=0) > 0

@@ -60,7 +60,7 @@ def has_files(split_folder: Path, record: ChipRecord) -> bool:
     Their data was waited for, their names were not, as that would double the waiting: after
     a power cut, some file systems have the one without the other.
     """
-    s1, s2 = record.present_mask().any(axis=0)
+    s1, s2 = (bool(months.any()) for months in record.present_mask().T)
     needed = zip((S1_ARRAY, S2_ARRAY, AGB_ARRAY), (s1, s2, record.labelled), strict=True)
     return all(
         (split_folder / array.name / array.file_name(record.index)).exists()

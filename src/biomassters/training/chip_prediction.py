@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.packing import pack_backscatter
@@ -39,7 +38,7 @@ def predict_split(
     """
     check_size(split.height, split.width)
     device = choose_device(options.device)
-    month_masks: NDArray[np.bool_] = split.present.any(axis=2)
+    month_masks = split.present[:, :, 0] | split.present[:, :, 1]
     samples = [
         plain_sample(index, np.flatnonzero(month_masks[index]).tolist()) for index in indices
     ]
