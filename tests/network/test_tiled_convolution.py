@@ -5,13 +5,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from biomassters.network import tiled_convolution
-from biomassters.network.convolution import Convolution
-from biomassters.network.tiled_convolution import (
-    UPSAMPLED,
-    WINOGRAD,
-    convolve_tiles,
-    convolve_upsampled,
-)
+from biomassters.network.convolution import Convolution, convolve_upsampled
+from biomassters.network.tile_schemes import UPSAMPLED, WINOGRAD
+from biomassters.network.tiled_convolution import convolve_tiles
 
 
 def _upsample(x):

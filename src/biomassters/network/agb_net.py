@@ -5,7 +5,7 @@ share, attention over the months at every level, a U-Net decoder with scSE gates
 packed: what does not exist is not encoded.
 """
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,45 +16,16 @@ from biomassters.network.backbones import STRIDES
 from biomassters.network.band_scaler import BandScaler
 from biomassters.network.checkpointing import set_checkpointing
 from biomassters.network.compilation import CompiledOrPlain
-from biomassters.network.convolution import Choice, Convolution
+from biomassters.network.convolution import Convolution
 from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import Encoder
 from biomassters.network.lean_norm import LeanBatchNormAct2d
 from biomassters.network.month_pooling import Months
+from biomassters.network.option_protocols import Architecture, Execution
 from biomassters.network.temporal_attention import TemporalAttention
 
 if TYPE_CHECKING:
     from biomassters.chips.scaling import BandScaling
-
-
-class Architecture(Protocol):
-    """What decides the weights: see ``NetworkOptions``."""
-
-    @property
-    def backbone(self) -> str: ...  # noqa: D102
-    @property
-    def pretrained(self) -> bool: ...  # noqa: D102
-    @property
-    def decoder_channels(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def scse(self) -> bool: ...  # noqa: D102
-
-
-class Execution(Protocol):
-    """How the network is computed: see ``ExecutionOptions``."""
-
-    @property
-    def channels_last(self) -> bool: ...  # noqa: D102
-    @property
-    def subpixel(self) -> Choice: ...  # noqa: D102
-    @property
-    def winograd(self) -> Choice: ...  # noqa: D102
-    @property
-    def lean_activations(self) -> Choice: ...  # noqa: D102
-    @property
-    def checkpoint_levels(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def compile(self) -> bool: ...  # noqa: D102
 
 
 class AgbNet(nn.Module):

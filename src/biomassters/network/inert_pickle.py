@@ -12,25 +12,12 @@ The layout is that of ``torch.save`` (zip form, since torch 1.6): see ``torch.se
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 import torch
 
 from biomassters.errors import BadInputError
-
-STORAGE_TYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+from biomassters.network.stored_tensor import STORAGE_TYPES, rebuild_tensor
 
 # Called by pickles of plain data; here a call only makes an inert object that remembers nothing.
 _HARMLESS_CALLS = {
@@ -48,27 +35,6 @@ _HARMLESS_CALLS = {
     "timm.layers.format.Format",
     "_codecs.encode",
 }
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as a checkpoint describes it; its numbers are still in the file.
-
-    Attributes:
-        storage: Name of the storage inside the file.
-        dtype: Type of its numbers.
-        storage_numel: Numbers in the storage.
-        offset: First number that belongs to the tensor.
-        shape: Shape.
-        stride: Strides, in numbers.
-    """
-
-    storage: str
-    dtype: torch.dtype
-    storage_numel: int
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 class Inert:
@@ -141,11 +107,6 @@ def _refuse_storage(*_: Any) -> NoReturn:
     raise _RefusedError("it would call a storage")
 
 
-def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> StoredTensor:
-    name, dtype, numel = storage
-    return StoredTensor(name, dtype, int(numel), int(offset), tuple(shape), tuple(stride))
-
-
 def _rebuild_subclass(rebuild: Any, _type: Any, args: Any, *_: Any) -> Any:
     if not isinstance(rebuild, _Answer):
         raise _RefusedError("it would rebuild a tensor in an unknown way")
@@ -165,8 +126,8 @@ def _set(items: Any = ()) -> list[Any]:
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor": rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from biomassters.errors import BadInputError
-from biomassters.network.inert_pickle import Inert, StoredTensor, read_inert
+from biomassters.network.inert_pickle import Inert, read_inert
+from biomassters.network.stored_tensor import StoredTensor
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
