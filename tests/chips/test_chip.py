@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from biomassters.chips.chip import Chip
+
+
+def arrays(size=(2, 3)):
+    return {
+        "s1_db": np.full((12, 4, *size), -10.0, np.float32),
+        "s2": np.ones((12, 11, *size), np.uint16),
+        "present": np.ones((12, 2), bool),
+    }
+
+
+def test_shape_and_month_mask():
+    values = arrays()
+    values["present"][3] = [False, True]
+    values["present"][4] = False
+    chip = Chip("a", "test", **values)
+    assert chip.shape == (2, 3)
+    assert chip.month_mask.tolist() == [True] * 4 + [False] + [True] * 7
+
+
+def test_valid_pixels_of_sentinel_1_are_those_above_the_nodata_value():
+    values = arrays()
+    values["s1_db"][5, 2, 1, 1] = -9999.0
+    valid = Chip("a", "test", **values).s1_valid(5)
+    assert valid.sum() == valid.size - 1
+    assert not valid[2, 1, 1]
+
+
+def test_a_pixel_with_cloud_probability_alone_was_never_seen():
+    values = arrays()
+    values["s2"][0, :, 0, 0] = 0
+    values["s2"][0, -1, 0, 0] = 255
+    assert Chip("a", "test", **values).s2_valid(0).tolist() == [[False, True, True], [True] * 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("s1_db", np.zeros((12, 3, 2, 3), np.float32)),
+        ("s2", np.zeros((11, 11, 2, 3), np.uint16)),
+        ("present", np.ones((12, 3), bool)),
+        ("agb_mg_per_ha", np.zeros((3, 2), np.float32)),
+    ],
+)
+def test_wrong_shapes_are_named(name, value):
+    with pytest.raises(ValueError, match="Chip a: (label|" + name + ") has shape"):
+        Chip("a", "train", **(arrays() | {name: value}))
