@@ -235,12 +235,26 @@ def test_too_many_in_a_row_stop_with_the_chips(run, small_options) -> None:
 
 
 def test_no_room_on_the_disk_is_noticed_before_the_first_step(
-    run, small_options, monkeypatch
+    run, small_options, monkeypatch, tmp_path
 ) -> None:
+    run(small_options(epochs=1))
     full = types.SimpleNamespace(total=10, used=10, free=0)
     monkeypatch.setattr("shutil.disk_usage", lambda path: full)
     with pytest.raises(BadInputError, match="Keeping checkpoints needs about"):
-        run(small_options(), prepare=at_call(1, pytest.fail))
+        run(small_options(restart=True), prepare=at_call(1, pytest.fail))
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_a_second_run_in_the_same_folder_is_refused(run, small_options) -> None:
+    refusals = []
+
+    def run_again() -> None:
+        with pytest.raises(BadInputError, match="Another run is training in") as refusal:
+            run(small_options(epochs=1))
+        refusals.append(refusal)
+
+    run(small_options(epochs=1), prepare=at_call(2, run_again))
+    assert len(refusals) == 1
 
 
 def test_outside_the_main_thread_it_trains_all_the_same(run, small_options) -> None:

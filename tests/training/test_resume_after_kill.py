@@ -76,7 +76,7 @@ print(json.dumps({"reached": reached, **outcome}))
 @pytest.mark.slow
 def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, capsys) -> None:
     options = TrainingOptions(
-        epochs=12,
+        epochs=8,
         batch_size=4,
         crop=32,
         device="cpu",

@@ -44,10 +44,7 @@ class Keeper:
         Raises:
             BadInputError: The checkpoints belong to another experiment, or none can be read.
         """
-        if self._options.restart:
-            self._folder.clear()
-            return
-        content = self._folder.newest()
+        content = None if self._options.restart else self._folder.newest()
         if content is None:
             return
         check_same(content["experiment"], self._identity, self.path)
@@ -67,15 +64,17 @@ class Keeper:
                 self._feed.steps,
             )
 
-    def check_disk(self, state: TrainingState) -> None:
-        """Refuse a disk without room for the checkpoints.
+    def prepare(self, state: TrainingState) -> None:
+        """Make room for the checkpoints to come; the last thing before the first step.
 
         Raises:
-            BadInputError: It has too little.
+            BadInputError: The disk has too little room. Earlier checkpoints are as they were,
+                also those that a restart would delete.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         missing = max(1, self._options.checkpoints_kept + 1 - len(self._folder.files()))
         require_space(self.path, missing * state.checkpoint_bytes(), "Keeping checkpoints")
+        if self._options.restart:
+            self._folder.clear()
 
     def save_if_due(self, state: TrainingState) -> None:
         """Save after so many epochs, after the last one, and after so many minutes."""

@@ -168,9 +168,9 @@ class TrainingOptions(Options):
     # What survives a crash
     restart: bool = Field(
         default=False,
-        description="Start afresh: set an earlier run's checkpoints aside, don't continue.",
+        description="Start afresh: delete an earlier run's checkpoints, don't continue.",
     )
-    checkpoint_every_epochs: int = Field(default=1, ge=1, description="Epochs between checkpoints.")
+    checkpoint_every_epochs: int = Field(default=2, ge=1, description="Epochs between checkpoints.")
     checkpoint_every_minutes: float = Field(
         default=10.0, gt=0.0, description="Minutes between checkpoints, inside an epoch too."
     )
