@@ -14,7 +14,7 @@ import pytest
 from biomassters.chips.archive import write_archive
 from biomassters.chips.chip import Chip
 
-CHIPS = 24
+CHIPS = 12
 
 
 def made_chip(number: int) -> Chip:
@@ -30,7 +30,7 @@ def made_chip(number: int) -> Chip:
 
 @pytest.fixture(scope="session")
 def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training chips of 32 × 32 pixels."""
+    """12 training chips of 32 × 32 pixels."""
     root = tmp_path_factory.mktemp("made") / "archive"
     write_archive(root, map(made_chip, range(CHIPS)), progress=False)
     return root

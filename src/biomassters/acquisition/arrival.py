@@ -1,6 +1,5 @@
 """One file arrives: checked in memory, and only then given its name."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +40,9 @@ def fault_of(file: WantedFile, data: bytes) -> str | None:
 def put(root: Path, file: WantedFile, data: bytes) -> str:
     """Writes a file whose bytes are right.
 
+    Nobody waits for the disk: a kill leaves all that was written, and a file that a power cut
+    has shortened no longer has the size that the journal knows, so that the next run reads it.
+
     Args:
         root: Folder of the archive, whose quarantine takes a wrong file of the same name.
         file: The file.
@@ -51,11 +53,7 @@ def put(root: Path, file: WantedFile, data: bytes) -> str:
     """
     partial = file.path.with_name(f".{file.filename}.partial")
     try:
-        with partial.open("wb", buffering=0) as stream:
-            view = memoryview(data)
-            while len(view):
-                view = view[stream.write(view) :]
-            os.fsync(stream.fileno())
+        partial.write_bytes(data)
         wrong = file.path.exists()
         if wrong:
             quarantine(root, file.path)

@@ -5,8 +5,9 @@ hide behind the reading.
 """
 
 import logging
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from biomassters.workers.pool import Workers
 # disk errs on the safe side.
 _ASSUMED_RATIO = {"lz4": 1.6, "zstd": 1.9, "none": 1.0}
 _IN_FLIGHT = 4
+_NOTE_EVERY_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -72,9 +74,25 @@ def pack_missing(
             return
         size = size or source.read_chip(todo[0].chip_id).shape
         _check_space(folder, size, len(todo), codec)
-        for _, record in workers.each(PackChip(folder, source, codec, size), todo):
-            journal.append(record)
+        task = PackChip(folder, source, codec, size)
+        _pack_elsewhere(journal, workers.each(task, todo), bar)
+
+
+def _pack_elsewhere(journal: Journal, results: Iterator[tuple[int, ChipRecord]], bar: tqdm) -> None:
+    """Give packed chips their lines, those of a second together: each line waits for the disk."""
+    packed: list[ChipRecord] = []
+    noted = time.monotonic()
+    try:
+        for _, record in results:
+            packed.append(record)
             bar.update()
+            if time.monotonic() - noted > _NOTE_EVERY_S:
+                journal.append(*packed)
+                packed.clear()
+                noted = time.monotonic()
+    finally:
+        if packed:
+            journal.append(*packed)
 
 
 def _pack_here(
