@@ -41,7 +41,7 @@ def test_stored_integers_predict_as_decibels_do(network, images):
     assert stored.shape == (2, 1, 64, 32)
     assert stored.dtype == torch.float32
     assert torch.isfinite(stored).all()
-    torch.testing.assert_close(stored, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(stored, plain, rtol=1e-4, atol=5e-5)
 
 
 def test_scaling_by_hand(network):
@@ -85,7 +85,7 @@ def test_order_of_chips_and_company_do_not_matter(network, images):
     with torch.no_grad():
         together = network.forward_scaled(x, CHIP_OF_MONTH)
         second = network.forward_scaled(x[3:], torch.tensor([0, 0]))
-    torch.testing.assert_close(together[1:], second, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1:], second, rtol=1e-4, atol=5e-5)
 
 
 def test_months_can_come_in_any_order_within_a_chip(network, images):
@@ -93,7 +93,7 @@ def test_months_can_come_in_any_order_within_a_chip(network, images):
     with torch.no_grad():
         found = network.forward_scaled(x[[2, 0, 1, 4, 3]], CHIP_OF_MONTH)
         torch.testing.assert_close(
-            found, network.forward_scaled(x, CHIP_OF_MONTH), rtol=1e-4, atol=1e-5
+            found, network.forward_scaled(x, CHIP_OF_MONTH), rtol=1e-4, atol=5e-5
         )
 
 

@@ -35,7 +35,8 @@ def test_what_is_saved_is_loaded(network, saved):
     loaded = load_network(saved)
     assert not loaded.training
     assert loaded.options == TINY
-    torch.testing.assert_close(_predict(loaded), _predict(network), rtol=0, atol=0)
+    # The tensors are the same to the bit; another memory format may choose another kernel.
+    torch.testing.assert_close(_predict(loaded), _predict(network), rtol=1e-4, atol=1e-5)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
 
