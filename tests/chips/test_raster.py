@@ -158,7 +158,9 @@ def test_damage(
         assert str(caught.value).startswith(f"{path} {caught.value.reason}: ")
         assert reason in caught.value.reason
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    # Of this reader: other tests' forgotten sockets may be warned of at any moment.
+    noise = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record for record in noise if "rasterio" in record.name + record.getMessage()]
 
 
 def test_damage_in_other_kinds_of_tiff(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_code_in_a_checkpoint_is_not_run(folder: CheckpointFolder, capsys) -> No
     torch.save({**content(), "x": Mischief()}, folder.path / "checkpoint_00002_000000.pt")
     (folder.path / "checkpoint_00003_000000.pt").write_bytes(pickle.dumps(Mischief(), protocol=2))
     assert newest_value(folder) == 1.0
-    assert capsys.readouterr().out == ""
+    assert "run on loading" not in capsys.readouterr().out  # the log may print there as well
 
 
 def test_a_later_format_is_refused(folder: CheckpointFolder) -> None:
