@@ -158,6 +158,7 @@ def test_damage(
         assert str(caught.value).startswith(f"{path} {caught.value.reason}: ")
         assert reason in caught.value.reason
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        assert caught.value.__context__ is None  # GDAL's exceptions can't travel to another process
     # Of this reader: other tests' forgotten sockets may be warned of at any moment.
     noise = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert not [record for record in noise if "rasterio" in record.name + record.getMessage()]

@@ -76,6 +76,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
     import rasterio
     from rasterio.errors import RasterioError
 
+    damage: DamagedFileError | None = None
     try:
         # Without this option GDAL lists the whole folder, 100,000 names, for each file.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
@@ -85,7 +86,11 @@ def _opened(path: Path | str) -> Iterator[Any]:
                 yield source
     except (RasterioError, OSError) as error:
         message = " ".join(str(error).split()).rstrip(".")
-        raise DamagedFileError(path, f"can't be read as a TIFF ({message})") from error
+        damage = DamagedFileError(path, f"can't be read as a TIFF ({message})")
+    if damage is not None:
+        # Raised out here, without GDAL's exception as its context: that one can't be pickled,
+        # and Dask sends an exception from its worker together with its context.
+        raise damage
 
 
 _warning_filters = threading.Lock()
