@@ -226,9 +226,12 @@ def print_peak_memory(case: SimpleNamespace, name: str, mode: str) -> None:
     plain, ours = build(case)
     training = mode == "training"
     plain.train(training), ours.train(training)
-    ways = forwards(plain, ours if training else fold_batch_norm(ours))
-    other = plain if name == "ours" else ours
-    other.to("meta")
+    if name == "plain":
+        ours = ours.to("meta")
+    else:
+        plain = plain.to("meta")
+        ours = ours if training else fold_batch_norm(ours)
+    ways = forwards(plain, ours)
     images = Images(case, SEED, drop=training)
     if name == "plain":
         images.packed = images.packed[:0]

@@ -17,7 +17,7 @@ from biomassters.network.band_scaler import BandScaler
 from biomassters.network.checkpointing import set_checkpointing
 from biomassters.network.compilation import CompiledOrPlain
 from biomassters.network.convolution import Convolution
-from biomassters.network.decoder import Decoder
+from biomassters.network.decoder import ConvBnRelu, Decoder
 from biomassters.network.encoder import Encoder
 from biomassters.network.lean_norm import LeanBatchNormAct2d
 from biomassters.network.month_pooling import Months
@@ -80,7 +80,7 @@ class AgbNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.winograd, module.subpixel = execution.winograd, execution.subpixel
-            elif isinstance(module, LeanBatchNormAct2d):
+            elif isinstance(module, LeanBatchNormAct2d | ConvBnRelu):
                 module.lean = execution.lean_activations
         set_checkpointing(self.encoder, self.decoder, execution.checkpoint_levels)
         parts = ("encoder", "decoder") if execution.compile else ()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from biomassters.network.decoder import Decoder
+from biomassters.network.decoder import ConvBnRelu, Decoder
 from biomassters.network.encoder import Encoder
 
 
@@ -75,6 +75,14 @@ def set_checkpointing(encoder: Encoder, decoder: Decoder, levels: Collection[int
             module.__dict__.pop("forward", None)
             if level in levels:
                 module.__dict__["forward"] = _Recomputed(module)
+                _keep_normally(module)
+
+
+def _keep_normally(module: nn.Module) -> None:
+    """What is recomputed as a whole need not keep less inside."""
+    for part in module.modules():
+        if isinstance(part, ConvBnRelu):
+            part.lean = False
 
 
 def _encoder_stages(features: nn.Module) -> list[list[nn.Module]]:

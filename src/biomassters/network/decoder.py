@@ -1,28 +1,57 @@
 """The spatial decoder: from the pooled features at stride 32 back to full resolution."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from biomassters.network.convolution import Convolution
+from biomassters.network.lean_norm import keeps_less
+from biomassters.network.lean_relu import norm_relu
+from biomassters.network.option_protocols import Choice
 from biomassters.network.scse import Gate
 
 
 class ConvBnRelu(nn.Sequential):
-    """3×3 convolution without bias → BatchNorm → ReLU."""
+    """3×3 convolution without bias → BatchNorm → ReLU.
+
+    Args:
+        in_channels: C.
+        out_channels: N.
+
+    Attributes:
+        lean: Make the result again in the backward pass instead of keeping it; ``"auto"``: where
+            measured not to cost time.
+    """
+
+    lean: Choice = "auto"
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         convolution = Convolution(in_channels, out_channels)
         super().__init__(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
-    def forward_upsampled(self, x_BCHW: Tensor) -> Tensor:
-        """What ``forward`` gives of the nearest-upsampled image."""
+    def convolve(
+        self, x_BCHW: Tensor, *, upsampled: bool = False
+    ) -> tuple[Tensor, AbstractContextManager[None]]:
+        """Convolve an image, or its nearest-upsampled form.
+
+        Returns:
+            The result, and a context for the layers that take it: inside, they don't keep it.
+        """
         convolution, norm, activation = self
         assert isinstance(convolution, Convolution)
-        upsampled: Tensor = activation(norm(convolution.forward_upsampled(x_BCHW)))
-        return upsampled
+        y = convolution.forward_upsampled(x_BCHW) if upsampled else convolution(x_BCHW)
+        if not isinstance(norm, nn.BatchNorm2d) or not self._is_lean(y):
+            return activation(norm(y)), nullcontext()
+        image, recipe = norm_relu(y, norm)
+        return image, recipe.instead_of_keeping(image)
+
+    def _is_lean(self, y: Tensor) -> bool:
+        if not (self.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+            return False
+        return keeps_less(self.lean, y)
 
 
 class DecoderBlock(nn.Module):
@@ -52,11 +81,15 @@ class DecoderBlock(nn.Module):
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor | None) -> Tensor:
         """[B, C, H, W] and [B, S, 2H, 2W] or None → [B, out_channels, 2H, 2W]."""
         if skip_BCHW is None:
-            x = self.conv1.forward_upsampled(x_BCHW)
+            x, with_less_kept = self.conv1.convolve(x_BCHW, upsampled=True)
         else:
             x = functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
-            x = self.conv1(self.attention1(torch.cat([x, skip_BCHW], dim=1)))
-        gated: Tensor = self.attention2(self.conv2(x))
+            x = self.attention1(torch.cat([x, skip_BCHW], dim=1))
+            x, with_less_kept = self.conv1.convolve(x)
+        with with_less_kept:
+            x, with_less_kept = self.conv2.convolve(x)
+        with with_less_kept:
+            gated: Tensor = self.attention2(x)
         return gated
 
 

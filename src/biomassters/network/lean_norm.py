@@ -7,12 +7,14 @@ made again in the backward pass (as in Rota Bulò et al., "In-Place Activated Ba
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from biomassters.network.option_protocols import Choice
 
 _Activation = tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]
 
@@ -30,7 +32,7 @@ class LeanBatchNormAct2d(BatchNormAct2d):
         lean: Recompute the activation's input; ``"auto"``: where measured not to cost time.
     """
 
-    lean: Literal["auto"] | bool = "auto"
+    lean: Choice = "auto"
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C, H, W]."""
@@ -54,9 +56,7 @@ class LeanBatchNormAct2d(BatchNormAct2d):
     def _applies(self, x: Tensor) -> bool:
         if not (self.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return False
-        if self.lean == "auto":
-            return x.device.type == "cpu" and x.dtype == torch.float32
-        return bool(self.lean)
+        return keeps_less(self.lean, x)
 
 
 class _NormAct(torch.autograd.Function):
@@ -95,6 +95,13 @@ class _NormAct(torch.autograd.Function):
 
 def _out_name(activation: str) -> str:
     return "grad_input" if activation == "SiLU" else "out"
+
+
+def keeps_less(choice: Choice, x: Tensor) -> bool:
+    """Whether to recompute; ``"auto"``: in float32 on a CPU, where it was measured."""
+    if choice == "auto":
+        return x.device.type == "cpu" and x.dtype == torch.float32
+    return choice
 
 
 def make_lean(module: nn.Module) -> None:

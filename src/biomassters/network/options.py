@@ -66,8 +66,8 @@ class ExecutionOptions(Options):
     )
     lean_activations: Literal["auto"] | bool = Field(
         default="auto",
-        description="Compute the input of the encoder's activations again in the backward pass "
-        "instead of keeping it; auto: where it was measured not to cost time, on a CPU.",
+        description="Make activations again in the backward pass, from what BatchNorm keeps, "
+        "instead of keeping them; auto: where it was measured not to cost time, on a CPU.",
     )
     checkpoint_levels: tuple[int, ...] = Field(
         default=(),

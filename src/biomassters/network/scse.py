@@ -53,6 +53,8 @@ class _Gating(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x_BCHW, c_BC11, s_B1HW = ctx.saved_tensors
+        if x_BCHW.is_contiguous(memory_format=torch.channels_last):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
         grad_c, grad_s = torch.empty_like(c_BC11), torch.empty_like(s_B1HW)
         for chip, (x, g) in enumerate(zip(x_BCHW, gradient, strict=True)):
             product = x * g

@@ -66,9 +66,10 @@ class _TileConvolution(torch.autograd.Function):
         g = gradient.contiguous().unflatten(2, (tiles.wide, 2)).unflatten(1, (tiles.high, 2))
         grad_x, grad_kernels = torch.empty_like(x_BHWC), torch.zeros_like(kernels_PCN)
         turned_PNC = kernels_PCN.transpose(1, 2)
+        padded = torch.empty_like(tiles.padded)
         for x, gradient_out, grad in zip(x_BHWC, g, grad_x, strict=True):
             tiles.pad(x)
-            padded = torch.zeros_like(tiles.padded)
+            padded.zero_()
             for top, bottom in tiles.strips():
                 inputs = tiles.inputs(top, bottom)
                 products = tiles.outputs_adjoint(gradient_out[top:bottom])
