@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from biomassters.network.options import ExecutionOptions
 from biomassters.options import Options
 
 ViewName = Literal["identity", "left_right", "up_down", "both"]
@@ -33,6 +34,14 @@ class InferenceOptions(Options):
     )
     loader_threads: int = Field(
         default=2, gt=0, description="Threads that read the chip store ahead of the network."
+    )
+    fold_batch_norm: bool = Field(
+        default=True,
+        description="Make BatchNorm part of the convolutions before it: the same maps, faster, for "
+        "a second copy of the weights in memory.",
+    )
+    execution: ExecutionOptions = Field(
+        default=ExecutionOptions(), description="How the network is computed; the maps stay."
     )
 
     @field_validator("views")

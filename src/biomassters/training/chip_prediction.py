@@ -13,6 +13,7 @@ from biomassters.errors import BadInputError
 from biomassters.inference.device import choose_device
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batches
+from biomassters.inference.ready_network import ready_network
 from biomassters.network.agb_net import AgbNet, check_size
 from biomassters.training.batch import Batch
 from biomassters.training.loader import ThreadedLoader
@@ -50,7 +51,8 @@ def predict_split(
         pin_memory=device.type == "cuda",
     )
     place = {split.chip_ids[index]: split.georeference(index) for index in indices}
-    maps = predict_batches(network.to(device), loader, options, device, total=len(samples))
+    ready = ready_network(network, options, device)
+    maps = predict_batches(ready, loader, options, device, total=len(samples))
     return (Prediction(chip_id, agb, place[chip_id]) for chip_id, agb in maps)
 
 
@@ -84,7 +86,8 @@ def predict_chips(
             read[chip_id] = read_chip(chip_id)
             yield batch_of_chip(read[chip_id])
 
-    maps = predict_batches(network.to(device), batches(), options, device, total=len(chip_ids))
+    ready = ready_network(network, options, device)
+    maps = predict_batches(ready, batches(), options, device, total=len(chip_ids))
     return (Prediction(chip_id, agb, read[chip_id].georeference) for chip_id, agb in maps)
 
 

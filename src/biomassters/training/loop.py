@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from biomassters.chips.store_reader import StoreSplit
@@ -65,7 +64,7 @@ def train(
         _start_from(network, initial_state)
     elif options.start_from_labels:
         start_from_labels(network, split, training, limit=options.loss_limit_mg_per_ha)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).configure(options.execution)
     feed = Feed(split, training, validation, options, device)
     keeper = Keeper(checkpoint_dir, identity, options, feed)
     return TrainingRun(network, feed, keeper, options, device, progress=progress).run()

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from biomassters.inference.options import ViewName
+from biomassters.network.options import ExecutionOptions
 from biomassters.options import Options
 
 NETWORK_STRIDE = 32
@@ -65,6 +66,7 @@ class TrainingOptions(Options):
             "loader_threads",
             "loader_prefetch",
             "loader_timeout_s",
+            "execution",
             "checkpoint_every_epochs",
             "checkpoint_every_minutes",
             "checkpoints_kept",
@@ -156,6 +158,10 @@ class TrainingOptions(Options):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="auto takes bfloat16 on a CUDA device that has it, float32 elsewhere.",
+    )
+    execution: ExecutionOptions = Field(
+        default=ExecutionOptions(),
+        description="How the network is computed; what it learns stays, but for rounding.",
     )
     loader_threads: int = Field(default=2, ge=1, description="Threads that read chips.")
     loader_prefetch: int = Field(default=3, ge=1, description="Batches read ahead.")
