@@ -11,6 +11,7 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
 from biomassters.network import AgbNet, NetworkOptions, load_network, load_reference, save_network
 from biomassters.network.options import REFERENCE_DECODER_CHANNELS
+from biomassters.network.parameter_table import parameter_table
 from biomassters.network.reference_layout import find_backbone
 from biomassters.network.torch_checkpoint import read_checkpoint
 
@@ -73,17 +74,15 @@ def test_every_key_of_the_large_network_has_its_place(reference_root):
 def test_parameters_of_the_large_network_by_part(reference_root):
     facts = json.loads((reference_root / "facts" / "params_l.json").read_text())
     network = _large_network()
-    assert _parameters(network) == facts["total"] == 130_840_698
-    assert _parameters(network.encoder) == facts["encoder"] == 116_415_968
-    assert _parameters(network.attn) == facts["attn_total"] == 478_341
-    assert [_parameters(level) for level in network.attn] == list(facts["attn"].values())
-    assert _parameters(network.decoder) == facts["decoder"] == 13_943_508
-    for block, counted in zip(
-        network.decoder.blocks, facts["decoder_blocks"].values(), strict=True
-    ):
-        for part in ("conv1", "attention1", "conv2", "attention2"):
-            assert _parameters(getattr(block, part)) == counted[part]
-    assert _parameters(network.segmentation_head) == facts["head"] == 2_881
+    expected = {"encoder": facts["encoder"], "head": facts["head"]}
+    expected |= {f"attention, level {level}": count for level, count in facts["attn"].items()}
+    for number, counted in facts["decoder_blocks"].items():
+        expected[f"decoder, block {number}"] = counted.pop("total")
+        expected |= {f"decoder, block {number}, {part}": n for part, n in counted.items()}
+    expected["whole network"] = facts["total"]
+    table = parameter_table(network).set_index("part")
+    assert table["parameters"].to_dict() == expected
+    assert table.loc["whole network"].tolist() == [130_840_698, facts["n_param_tensors"]]
     assert network.encoder.channels == tuple(facts["enc_channels"])
 
 
@@ -107,10 +106,6 @@ def _large_network():
     )
     with torch.device("meta"):
         return AgbNet(options, BandScaling.reference())
-
-
-def _parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.fixture(scope="module")
