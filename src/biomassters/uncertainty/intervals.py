@@ -1,0 +1,104 @@
+"""Lower and upper bounds of predicted biomass: split-conformal, by predicted AGB."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.errors import BadInputError
+from biomassters.uncertainty.residual_counts import residual_scale
+
+
+@dataclass(frozen=True)
+class IntervalModel:
+    """Bounds that hold the target in ``level`` of all cases.
+
+    Attributes:
+        level: Nominal coverage, in (0, 1).
+        edges: Inner edges of the Mondrian bins of predicted AGB, Mg/ha; one less than bins.
+        lower: Residual (target − prediction) at the lower end by bin, Mg/ha.
+        upper: Residual at the upper end by bin, Mg/ha.
+        pixels: Pixels that each bin was calibrated on.
+        chips: Chips that it was calibrated on.
+        spread_floor: Residuals grow with ``1 + spread / spread_floor``; None: they don't.
+        mean_edges: Inner edges of the bins of a chip's mean predicted AGB, Mg/ha.
+        mean_half_width: Half-width of the interval of a chip's mean by bin, Mg/ha.
+    """
+
+    level: float
+    edges: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    pixels: tuple[int, ...]
+    chips: int
+    spread_floor: float | None = None
+    mean_edges: tuple[float, ...] = ()
+    mean_half_width: tuple[float, ...] = ()
+
+    @property
+    def needs_spread(self) -> bool:
+        """Whether ``bounds`` must be given the views' spread."""
+        return self.spread_floor is not None
+
+    def bounds(
+        self, prediction: NDArray[Any], spread: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lower and upper bound of each pixel.
+
+        Args:
+            prediction: AGB, real, any shape, Mg/ha; NaN stays NaN.
+            spread: Standard deviation over the test-time views, same shape, Mg/ha; only read
+                where ``needs_spread``.
+
+        Returns:
+            float32 of the same shape, Mg/ha, 0 or more.
+
+        Raises:
+            BadInputError: The model needs the spread and it isn't given.
+        """
+        if self.needs_spread and spread is None:
+            raise BadInputError(
+                "These intervals use the spread of the test-time views, which the predictions "
+                "lack; predict again with more than one view in inference.views."
+            )
+        predicted = np.asarray(prediction, np.float64)
+        bins = np.searchsorted(self.edges, predicted, side="right")
+        scale = residual_scale(spread, self.spread_floor, predicted.shape)
+        lower, upper = (
+            np.maximum(predicted + np.asarray(ends)[bins] * scale, 0.0).astype(np.float32)
+            for ends in (self.lower, self.upper)
+        )
+        unknown = np.isnan(predicted)
+        lower[unknown], upper[unknown] = np.nan, np.nan
+        return lower, upper
+
+    def mean_bounds(
+        self, mean_prediction: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper bound of the mean AGB of chips, any shape, Mg/ha.
+
+        It is calibrated on chip means, because the errors of a chip's pixels are alike. It
+        holds for areas of a chip's size only.
+        """
+        means = np.asarray(mean_prediction, np.float64)
+        bins = np.searchsorted(self.mean_edges, means, side="right")
+        half = np.asarray(self.mean_half_width)[bins]
+        return np.maximum(means - half, 0.0), means + half
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What ``to_dict`` gave."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)

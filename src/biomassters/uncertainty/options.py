@@ -1,0 +1,49 @@
+"""Options of intervals and totals."""
+
+from pydantic import Field
+
+from biomassters.options import Options
+
+
+class UncertaintyOptions(Options):
+    """How intervals are calibrated and totals are counted."""
+
+    level: float = Field(
+        default=0.9, gt=0.0, lt=1.0, description="Share of targets that an interval must hold."
+    )
+    parts: int = Field(
+        default=10,
+        ge=2,
+        description="Parts of the held-out chips: coverage is measured on each with intervals "
+        "calibrated on the others.",
+    )
+    minimum_pixels: int = Field(
+        default=2000, gt=0, description="Pixels in every bin of predicted biomass, at least."
+    )
+    minimum_chips: int = Field(
+        default=100, gt=0, description="Chips in every bin of the chip means' intervals, at least."
+    )
+    class_tolerance: float = Field(
+        default=0.065,
+        gt=0.0,
+        le=1.0,
+        description="How far a target class's coverage may lie from the level.",
+    )
+    minimum_class_pixels: int = Field(
+        default=5000, gt=0, description="Classes with fewer pixels are not balanced."
+    )
+    spread_floors: tuple[float, ...] = Field(
+        default=(5.0, 20.0),
+        description="Mg/ha; intervals that widen with the spread of the test-time views, by "
+        "1 + spread / floor, are tried with each and taken if they are narrower.",
+    )
+    carbon_fraction: float = Field(
+        default=0.47,
+        gt=0.0,
+        le=1.0,
+        description="Carbon in dry biomass: IPCC 2006 Guidelines, volume 4, table 4.3.",
+    )
+    resamples: int = Field(
+        default=2000, gt=0, description="Times that whole chips are drawn anew for an interval."
+    )
+    seed: int = Field(default=20230126, ge=0, lt=2**32, description="Of parts and resampling.")

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biomassters.errors import BadInputError
+from biomassters.uncertainty.calibration import ChipMeans, fewest_chips, fit_intervals
+from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.mondrian import allowed_misses, candidates, join_cells
+from biomassters.uncertainty.options import UncertaintyOptions
+from biomassters.uncertainty.residual_counts import BIN_EDGES, ResidualCounts
+
+CLASSES = (0.0, 50.0, 100.0, 150.0, 200.0)
+MODEL = IntervalModel(
+    level=0.9,
+    edges=(50.0,),
+    lower=(-20.0, -40.0),
+    upper=(10.0, 60.0),
+    pixels=(5000, 5000),
+    chips=20,
+    mean_edges=(),
+    mean_half_width=(8.0,),
+)
+
+
+def pixels(seed, count=200_000):
+    """Predictions that pull towards the mean, and errors that grow with biomass."""
+    generator = np.random.default_rng(seed)
+    target = generator.gamma(2.0, 45.0, count)
+    prediction = np.maximum(0.75 * target + 18 + generator.normal(0, 4 + 0.2 * target), 0)
+    return prediction, target
+
+
+def counted(prediction, target, spread=None, floor=None):
+    counts = ResidualCounts(CLASSES, floor)
+    counts.update(prediction, target, spread)
+    return counts
+
+
+def means(count=20):
+    return ChipMeans(list(np.linspace(20, 90, count)), list(np.linspace(25, 85, count)))
+
+
+def test_bounds_are_worked_out_by_bin_and_never_below_zero():
+    lower, upper = MODEL.bounds(np.array([[0.0, 30.0], [50.0, 100.0]]))
+    assert lower.tolist() == [[0.0, 10.0], [10.0, 60.0]]
+    assert upper.tolist() == [[10.0, 40.0], [110.0, 160.0]]
+    assert lower.dtype == upper.dtype == np.float32
+
+
+def test_an_unknown_prediction_has_unknown_bounds():
+    lower, upper = MODEL.bounds(np.array([np.nan, 1.0]))
+    assert np.isnan([lower[0], upper[0]]).all()
+    assert np.isfinite([lower[1], upper[1]]).all()
+
+
+def test_a_model_survives_json():
+    assert IntervalModel.from_dict(MODEL.to_dict()) == MODEL
+
+
+def test_the_interval_of_a_chip_mean():
+    lower, upper = MODEL.mean_bounds(np.array([5.0, 60.0]))
+    assert lower.tolist() == [0.0, 52.0]
+    assert upper.tolist() == [13.0, 68.0]
+
+
+def test_a_model_that_needs_the_spread_says_so():
+    needy = IntervalModel.from_dict(MODEL.to_dict() | {"spread_floor": 10.0})
+    with pytest.raises(BadInputError, match="spread of the test-time views"):
+        needy.bounds(np.ones(3))
+    lower, upper = needy.bounds(np.full(2, 30.0), np.array([0.0, 10.0]))
+    assert upper.tolist() == [40.0, 50.0]
+    assert lower.tolist() == [10.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("count", "level", "misses"),
+    [(9, 0.9, 0), (8, 0.9, -1), (19, 0.9, 1), (99, 0.95, 4), (1, 0.5, 0)],
+)
+def test_the_rank_of_split_conformal_prediction(count, level, misses):
+    assert allowed_misses(count, level) == misses
+
+
+def test_the_fewest_chips_of_a_level():
+    assert [fewest_chips(level) for level in (0.5, 0.8, 0.9, 0.95)] == [1, 4, 9, 19]
+
+
+def test_too_few_chips_are_refused_with_the_remedy():
+    with pytest.raises(
+        BadInputError, match=r"at least 9 held-out chips.*there are 4.*0\.8 or less"
+    ):
+        fit_intervals(counted(*pixels(0, 1000)), means(4), UncertaintyOptions())
+
+
+def test_every_bin_covers_what_was_promised_on_pixels_never_seen():
+    options = UncertaintyOptions(minimum_pixels=4000)
+    model = fit_intervals(counted(*pixels(1)), means(), options)
+    prediction, target = pixels(2)
+    lower, upper = model.bounds(prediction)
+    covered = (target >= lower) & (target <= upper)
+    assert covered.mean() == pytest.approx(0.9, abs=0.004)
+    bins = np.searchsorted(model.edges, prediction, side="right")
+    by_bin = np.bincount(bins, covered) / np.bincount(bins)
+    assert len(by_bin) > 10
+    assert by_bin.min() > 0.87
+    assert by_bin.max() < 0.93
+
+
+def test_no_class_of_the_target_is_left_behind():
+    even_tails = UncertaintyOptions(class_tolerance=1.0)
+    balanced = UncertaintyOptions(class_tolerance=0.05)
+    prediction, target = pixels(3)
+    counts, tall = counted(*pixels(4)), target > 200
+    worst = []
+    for options in (even_tails, balanced):
+        lower, upper = fit_intervals(counts, means(), options).bounds(prediction)
+        worst.append(((target >= lower) & (target <= upper))[tall].mean())
+    assert worst[0] < 0.8
+    assert worst[1] > 0.83
+
+
+def test_intervals_are_narrower_than_one_constant_width_of_the_same_coverage():
+    model = fit_intervals(counted(*pixels(5)), means(), UncertaintyOptions(class_tolerance=0.1))
+    prediction, target = pixels(6)
+    lower, upper = model.bounds(prediction)
+    coverage = ((target >= lower) & (target <= upper)).mean()
+    half = np.quantile(np.abs(target - prediction), coverage)
+    constant = (prediction + half - np.maximum(prediction - half, 0)).mean()
+    assert (upper - lower).mean() < constant
+
+
+def test_bins_hold_enough_pixels_and_every_pixel():
+    counts = counted(*pixels(7, 30_000))
+    binned = join_cells(counts, 1000)
+    assert binned.pixels.min() >= 1000
+    assert binned.pixels.sum() == 30_000
+    assert (np.diff(binned.edges[1:-1]) > 0).all()
+
+
+def test_few_pixels_make_one_bin():
+    assert len(join_cells(counted(*pixels(8, 50)), 1000).pixels) == 1
+
+
+def test_counts_merge():
+    first, second = pixels(9, 500), pixels(10, 700)
+    together = counted(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+    merged = counted(*first) + counted(*second)
+    np.testing.assert_array_equal(merged.counts, together.counts)
+    np.testing.assert_allclose(merged.predicted, together.predicted)
+
+
+def test_a_residual_is_known_to_a_tenth_near_zero_and_a_hundredth_part_far_off():
+    widths = np.diff(BIN_EDGES)
+    centres = (BIN_EDGES[1:] + BIN_EDGES[:-1]) / 2
+    assert widths.min() == pytest.approx(0.1, rel=0.01)
+    assert (widths <= 0.11 + np.abs(centres) / 100).all()
+
+
+@given(st.lists(st.floats(0, 300), min_size=30, max_size=80), st.sampled_from([0.5, 0.8, 0.9]))
+def test_ends_leave_out_no_more_than_allowed(targets, level):
+    target = np.array(targets)
+    prediction = np.full(target.shape, 60.0)
+    found = candidates(join_cells(counted(prediction, target), 1), level)
+    allowed = allowed_misses(len(target), level)
+    assert (found.misses.sum(axis=0) <= allowed).all()
+    for lower, upper, misses in zip(
+        found.lower[0], found.upper[0], found.misses[:, 0].sum(0), strict=True
+    ):
+        residual = target - prediction
+        outside = (residual < lower - 1e-9) | (residual > upper + 1e-9)
+        assert outside.sum() <= misses
+
+
+def test_intervals_grow_with_the_spread_where_that_is_what_errors_do():
+    generator = np.random.default_rng(11)
+    spread = generator.uniform(0, 20, 100_000)
+    prediction = np.full(spread.shape, 100.0)
+    target = prediction + generator.normal(0, 5 * (1 + spread / 5))
+    model = fit_intervals(counted(prediction, target, spread, 5.0), means(), UncertaintyOptions())
+    lower, upper = model.bounds(prediction, spread)
+    covered = (target >= lower) & (target <= upper)
+    assert covered[spread < 2].mean() == pytest.approx(0.9, abs=0.02)
+    assert covered[spread > 18].mean() == pytest.approx(0.9, abs=0.02)

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from biomassters.uncertainty.correlation import CorrelationSums
+from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
+from biomassters.uncertainty.totals import RegionTotals
+
+
+def model(**changes):
+    values = {
+        "edges": (50.0,),
+        "bias": (2.0, -10.0),
+        "deviation": (5.0, 20.0),
+        "distance_m": (0.0, 10.0, 100.0),
+        "correlation": (1.0, 0.4, 0.0),
+        "inflation": 1.0,
+        "bias_error": 0.0,
+        "level": 0.9,
+        "chips": 12,
+    }
+    return ErrorModel(**(values | changes))
+
+
+def alike(**changes):
+    """Errors of all pixels the same, however far apart."""
+    return model(distance_m=(0.0, 1e7), correlation=(1.0, 1.0), **changes)
+
+
+def independent(**changes):
+    return model(distance_m=(0.0, 0.001), correlation=(1.0, 0.0), **changes)
+
+
+def everywhere(agb):
+    return np.ones(agb.shape, bool)
+
+
+def test_a_total_worked_by_hand():
+    agb = np.array([[10.0, 60.0]])
+    total = model().total(agb, everywhere(agb), pixel_area_ha=0.01, pixel_size_m=10.0)
+    assert total.area_ha == pytest.approx(0.02)
+    assert total.mean == pytest.approx((8 + 70) / 2)
+    # The variance of the sum within one cell: 5² + 20² + ρ-mean · 2 · 5 · 20.
+    assert np.hypot(5, 20) / 2 < total.standard_error < (5 + 20) / 2
+    figures = total.to_dict()
+    assert figures["biomass_mg"] == pytest.approx(39 * 0.02)
+    assert figures["carbon_mg"] == pytest.approx(0.47 * 39 * 0.02)
+    half = 1.6448536 * total.standard_error
+    assert figures["biomass_mg_upper"] == pytest.approx((39 + half) * 0.02)
+
+
+@pytest.mark.parametrize("size", [(3, 5), (40, 70)])
+def test_errors_that_are_all_alike_do_not_cancel(size):
+    agb = np.full(size, 100.0)
+    assert alike().total(agb, everywhere(agb), 0.01, 10.0).standard_error == pytest.approx(20.0)
+
+
+def test_independent_errors_cancel_as_they_should():
+    agb = np.full((40, 70), 100.0)
+    found = independent().total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    assert found == pytest.approx(20 / np.sqrt(40 * 70))
+
+
+def test_what_is_common_to_all_maps_never_cancels():
+    agb = np.full((64, 64), 100.0)
+    found = independent(bias_error=3.0).total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    assert found == pytest.approx(np.hypot(3, 20 / 64))
+
+
+def test_cells_are_close_to_the_double_sum_over_pixels():
+    curve = {"distance_m": (0.0, 10.0, 300.0, 800.0), "correlation": (1.0, 0.4, 0.1, 0.0)}
+    agb = np.random.default_rng(0).uniform(0, 100, (48, 40))
+    found = model(**curve).total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    sigma = model().deviations(agb).ravel()
+    rows, columns = (axis.ravel() for axis in np.mgrid[:48, :40])
+    distance = 10 * np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+    exact = sigma @ model(**curve).correlation_at(distance) @ sigma
+    assert found == pytest.approx(np.sqrt(exact) / agb.size, rel=0.05)
+
+
+def test_blocks_in_any_order_give_what_the_whole_map_gives():
+    agb = np.random.default_rng(1).uniform(0, 200, (70, 50))
+    valid = np.random.default_rng(2).random(agb.shape) > 0.2
+    whole, blocks = RegionTotals(model(), 10.0), RegionTotals(model(), 10.0)
+    whole.update(agb, valid, 0, 0)
+    for top, left in ((33, 0), (0, 17), (0, 0), (33, 17)):
+        rows = slice(top, 33 if top == 0 else None)
+        columns = slice(left, 17 if left == 0 else None)
+        blocks.update(agb[rows, columns], valid[rows, columns], top, left)
+    assert blocks.result() == pytest.approx(whole.result())
+
+
+def test_pixels_that_are_not_valid_do_not_count():
+    agb = np.array([[10.0, np.nan]])
+    total = model().total(agb, np.array([[True, False]]), 0.01, 10.0)
+    assert total.area_ha == pytest.approx(0.01)
+    assert total.mean == pytest.approx(8.0)
+
+
+def test_no_pixels_no_biomass():
+    region = RegionTotals(model(), 10.0)
+    assert region.result()["biomass_mg"] == 0.0
+    region.update(np.ones((2, 2)), np.zeros((2, 2), bool), 0, 0)
+    assert region.result()["area_ha"] == 0.0
+
+
+def test_a_model_survives_json():
+    assert ErrorModel.from_dict(model().to_dict()) == model()
+
+
+def estimated(errors, agb=100.0):
+    """An error model from made-up chips of constant prediction."""
+    sums, correlation = ErrorSums((50.0,)), CorrelationSums()
+    predictions = [np.full(error.shape, agb) for error in errors]
+    for predicted, error in zip(predictions, errors, strict=True):
+        sums.update(predicted, predicted - error)
+    for predicted, error in zip(predictions, errors, strict=True):
+        correlation.update(*sums.unbiased(predicted, predicted - error))
+    return sums.model(correlation, 10.0, 0.9)
+
+
+def test_independent_errors_are_found_independent():
+    generator = np.random.default_rng(3)
+    found = estimated([4 + generator.normal(0, 10, (32, 32)) for _ in range(30)])
+    assert found.bias[1] == pytest.approx(4, abs=0.3)
+    assert found.deviation[1] == pytest.approx(10, rel=0.03)
+    assert found.correlation[0] == 1.0
+    assert max(found.correlation[1:]) < 0.03
+    assert found.distance_m[1] == pytest.approx(10, abs=2)
+
+
+def test_what_a_chip_has_in_common_is_found_at_every_distance():
+    generator = np.random.default_rng(4)
+    found = estimated(
+        [generator.normal(0, 6) + generator.normal(0, 8, (32, 32)) for _ in range(60)]
+    )
+    assert found.correlation[1:] == pytest.approx([0.36] * (len(found.correlation) - 1), abs=0.1)
+    assert found.bias_error == pytest.approx(6 / np.sqrt(60), rel=0.25)
+
+
+def test_standard_errors_of_chips_are_as_large_as_their_errors():
+    generator = np.random.default_rng(5)
+    errors = [generator.normal(0, 6) + generator.normal(0, 8, (32, 32)) for _ in range(80)]
+    found = estimated(errors)
+    agb = np.full((32, 32), 100.0)
+    expected = found.total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    assert expected == pytest.approx(np.std([error.mean() for error in errors]), rel=0.2)
