@@ -12,6 +12,7 @@ from biomassters.pipelines.data_engineering.options import DataEngineeringOption
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.training.options import TrainingOptions
+from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
@@ -21,6 +22,7 @@ MODELS = {
     "reporting": ReportingOptions,
     "simulation": SimulationOptions,
     "training": TrainingOptions,
+    "uncertainty": UncertaintyOptions,
 }
 
 

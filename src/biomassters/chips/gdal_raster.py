@@ -52,7 +52,9 @@ def read_georeference(path: Path | str) -> Georeference | None:
         return _georeference(source)
 
 
-def encode_with_gdal(bands: NDArray, georeference: Georeference | None) -> bytes:
+def encode_with_gdal(
+    bands: NDArray, georeference: Georeference | None, band_names: tuple[str, ...] = ()
+) -> bytes:
     """The bytes of an uncompressed GeoTIFF of [bands, height, width], pixel by pixel."""
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
@@ -67,6 +69,9 @@ def encode_with_gdal(bands: NDArray, georeference: Georeference | None) -> bytes
             _without_georeference_warning(),
             memory.open(count=count, height=height, width=width, **profile) as target,
         ):
+            # Before the pixels, so that the names stand before them in the file.
+            for number, name in enumerate(band_names, start=1):
+                target.set_band_description(number, name)
             target.write(bands)
         return memory.read()
 

@@ -16,6 +16,7 @@ from biomassters.chips.raster import read_raster, write_raster
 from biomassters.errors import BadInputError
 
 _MANIFEST = "predictions.json"
+BAND_NAMES = ("AGB, Mg/ha", "lower bound of AGB, Mg/ha", "upper bound of AGB, Mg/ha")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,18 @@ class Prediction:
         chip_id: Name of the chip.
         agb_mg_per_ha: float32 [H, W].
         georeference: Where the chip lies, or None.
+        bounds_mg_per_ha: Lower and upper bound, float32 [H, W] each, or None.
     """
 
     chip_id: str
     agb_mg_per_ha: NDArray[np.float32]
     georeference: Georeference | None = None
+    bounds_mg_per_ha: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    @property
+    def bands(self) -> NDArray[np.float32]:
+        """[1, H, W], or [3, H, W] with the bounds."""
+        return np.stack([self.agb_mg_per_ha, *(self.bounds_mg_per_ha or ())])
 
 
 class PredictionFolder(Mapping[str, NDArray[np.float32]]):
@@ -49,12 +57,36 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
                 f"{self.path} holds no finished predictions; run the inference pipeline first."
             ) from None
         self.weights: str = manifest["weights"]
+        self.weights_fingerprint: str | None = manifest.get("weights_fingerprint")
         self._chip_ids: tuple[str, ...] = tuple(manifest["chip_ids"])
         self._members = frozenset(self._chip_ids)
 
     def file(self, chip_id: str) -> Path:
         """Path of one chip's GeoTIFF."""
         return self.path / label_name(chip_id)
+
+    def check_files(self) -> None:
+        """Compare the folder with its manifest.
+
+        Raises:
+            BadInputError: A map is missing, or a TIFF is there that was not predicted with the
+                others.
+        """
+        names = {label_name(chip_id) for chip_id in self._chip_ids}
+        there = {file.name for file in self.path.glob("*.tif")}
+        faults = (
+            (sorted(names - there), "lacks", "predict again"),
+            (sorted(there - names), "holds the foreign file", "remove it"),
+        )
+        for files, what, remedy in faults:
+            if files:
+                raise BadInputError(f"{self.path} {what} {files[0]} ({len(files)} such); {remedy}.")
+
+    def read(self, chip_id: str) -> Prediction:
+        """One chip's map, where it lies, and its bounds if they were written."""
+        image, georeference = read_raster(self.file(chip_id))
+        bounds = (image[1], image[2]) if len(image) == 3 else None
+        return Prediction(chip_id, image[0], georeference, bounds)
 
     def __getitem__(self, chip_id: str) -> NDArray[np.float32]:
         if chip_id not in self._members:
@@ -73,7 +105,10 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
 
 
 def write_predictions(
-    path: Path, predictions: Iterable[Prediction], weights: str
+    path: Path,
+    predictions: Iterable[Prediction],
+    weights: str,
+    weights_fingerprint: str | None = None,
 ) -> PredictionFolder:
     """Write one ``{chip_id}_agbm.tif`` a chip into a folder that appears when complete.
 
@@ -83,6 +118,7 @@ def write_predictions(
         path: The folder.
         predictions: The maps; taken one at a time.
         weights: Which weights they come from, for whoever reads the folder later.
+        weights_fingerprint: Of these weights.
 
     Returns:
         The folder, readable.
@@ -92,9 +128,14 @@ def write_predictions(
     growing.mkdir(parents=True)
     chip_ids = []
     for one in predictions:
-        write_raster(growing / label_name(one.chip_id), one.agb_mg_per_ha, one.georeference)
+        names = BAND_NAMES if one.bounds_mg_per_ha else ()
+        write_raster(growing / label_name(one.chip_id), one.bands, one.georeference, names)
         chip_ids.append(one.chip_id)
-    manifest = {"weights": weights, "chip_ids": chip_ids}
+    manifest = {
+        "weights": weights,
+        "weights_fingerprint": weights_fingerprint,
+        "chip_ids": chip_ids,
+    }
     (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1))
     publish_folder(growing, path)
     return PredictionFolder(path)

@@ -105,7 +105,10 @@ def read_size(path: Path | str) -> tuple[int, int]:
 
 
 def write_raster(
-    path: Path | str, array: NDArray, georeference: Georeference | None = None
+    path: Path | str,
+    array: NDArray,
+    georeference: Georeference | None = None,
+    band_names: tuple[str, ...] = (),
 ) -> None:
     """Writes a GeoTIFF with the structure of the official files.
 
@@ -113,34 +116,44 @@ def write_raster(
         path: The file, replaced whole or not at all.
         array: [bands, height, width] or [height, width].
         georeference: Where it lies.
+        band_names: Of each band, for whoever opens the file; or none.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        partial.write_bytes(encode_raster(array, georeference))
+        partial.write_bytes(encode_raster(array, georeference, band_names))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def encode_raster(array: NDArray, georeference: Georeference | None = None) -> bytes:
+def encode_raster(
+    array: NDArray, georeference: Georeference | None = None, band_names: tuple[str, ...] = ()
+) -> bytes:
     """The bytes of a GeoTIFF: uncompressed strips, the bands of one pixel together.
 
     Args:
         array: [bands, height, width] or [height, width].
         georeference: Where it lies.
+        band_names: Of each band, or none.
     """
     bands = array[None] if array.ndim == 2 else array
     dtype = bands.dtype.newbyteorder("<")
     pixels = np.ascontiguousarray(bands.transpose(1, 2, 0), dtype)
-    return _header(dtype, bands.shape, georeference) + pixels.tobytes()
+    return _header(dtype, bands.shape, georeference, band_names) + pixels.tobytes()
 
 
 @lru_cache(maxsize=32)
-def _header(dtype: np.dtype, shape: tuple[int, ...], georeference: Georeference | None) -> bytes:
+def _header(
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    georeference: Georeference | None,
+    band_names: tuple[str, ...],
+) -> bytes:
     """What precedes the pixels: GDAL makes it once, for it takes longer than the pixels."""
     # Ones: strips of zeros GDAL writes last, and fills up the very last one.
-    data = encode_with_gdal(np.ones(shape, dtype.newbyteorder("=")), georeference)
+    ones = np.ones(shape, dtype.newbyteorder("="))
+    data = encode_with_gdal(ones, georeference, band_names)
     layout = parse_strip_layout(data)
     assert layout is not None
     assert (layout.by_pixel, layout.dtype, layout.end) == (True, dtype, len(data))

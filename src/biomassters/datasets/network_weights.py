@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,16 @@ class NetworkWeights:
     description: dict[str, Any] = field(default_factory=dict)
     name: str = "weights"
     state: dict[str, Tensor] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and numbers of the weights."""
+        digest = hashlib.sha256()
+        state = self.network.state_dict() if self.state is None else self.state
+        for name in sorted(state):
+            digest.update(name.encode())
+            digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):

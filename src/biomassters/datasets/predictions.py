@@ -17,14 +17,18 @@ class Predictions:
     Attributes:
         maps: One prediction a chip, made while they are written.
         weights: Which weights make them.
+        weights_fingerprint: Of these weights.
     """
 
     maps: Iterable[Prediction]
     weights: str
+    weights_fingerprint: str | None = None
 
 
 class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
-    """GeoTIFFs named ``{chip_id}_agbm.tif``, complete or not there.
+    """GeoTIFFs named ``{chip_id}_agbm.tif``, of one band, or of three with lower and upper bounds.
+
+    The folder is complete or not there.
 
     Example:
         >>> path = "data/07_model_output/simulated/test"
@@ -47,7 +51,7 @@ class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
 
     def save(self, data: Predictions) -> None:
         """Predict and write; the folder appears when it is complete."""
-        write_predictions(self._filepath, data.maps, data.weights)
+        write_predictions(self._filepath, data.maps, data.weights, data.weights_fingerprint)
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

@@ -30,16 +30,20 @@ _METHODS = (
 )
 
 
-def all_metrics(scores: ScoreAccumulator, baselines: Baselines) -> dict[str, Any]:
+def all_metrics(
+    scores: ScoreAccumulator, baselines: Baselines, coverage: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Everything that was measured, ready for JSON.
 
     Args:
         scores: The network's.
         baselines: Scored on the same chips.
+        coverage: Of the intervals, as ``Calibration.metrics`` gives it.
 
     Returns:
-        The network's summary, the baselines' scores, and ``gain_over_mean`` and
-        ``gain_over_ridge``: the share of the baseline's error that the network takes away.
+        The network's summary, the baselines' scores, the intervals' coverage, and
+        ``gain_over_mean`` and ``gain_over_ridge``: the share of the baseline's error that the
+        network takes away.
     """
     metrics = scores.summary() | baselines.metrics()
     network = metrics["rmse_per_chip_mean"]
@@ -47,7 +51,7 @@ def all_metrics(scores: ScoreAccumulator, baselines: Baselines) -> dict[str, Any
         baseline = metrics[f"baseline_{name}_rmse"]
         defined = network is not None and baseline
         metrics[f"gain_over_{name}"] = 1.0 - network / baseline if defined else None
-    return metrics
+    return metrics | dict(coverage or {})
 
 
 def compared_scores(metrics: Mapping[str, Any]) -> list[ComparedScore]:

@@ -1,6 +1,7 @@
 """From counted residuals and chip means to interval models."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from biomassters.errors import BadInputError
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.mondrian import allowed_misses, candidates, join_cells
 from biomassters.uncertainty.options import UncertaintyOptions
-from biomassters.uncertainty.residual_counts import ResidualCounts
+from biomassters.uncertainty.residual_counts import BIN_EDGES, ResidualCounts
 from biomassters.uncertainty.tail_split import choose_splits
 
 
@@ -24,6 +25,17 @@ class ChipMeans:
 
     predicted: list[float] = field(default_factory=list)
     target: list[float] = field(default_factory=list)
+
+    def update(self, prediction: NDArray[Any], target: NDArray[Any]) -> None:
+        """Take in one chip, real [H, W] each, Mg/ha."""
+        self.predicted.append(float(prediction.mean(dtype=np.float64)))
+        self.target.append(float(target.mean(dtype=np.float64)))
+
+    def inside(self, model: IntervalModel) -> int:
+        """How many targets lie within the intervals of a model."""
+        lower, upper = model.mean_bounds(np.asarray(self.predicted))
+        target = np.asarray(self.target)
+        return int(((target >= lower) & (target <= upper)).sum())
 
     def __add__(self, other: "ChipMeans") -> "ChipMeans":
         return ChipMeans(self.predicted + other.predicted, self.target + other.target)
@@ -92,6 +104,20 @@ def fit_intervals(
         mean_edges=mean_edges,
         mean_half_width=half_width,
     )
+
+
+def constant_width(counts: ResidualCounts, coverage: float) -> float:
+    """Mean width of intervals ± one constant, cut off at 0, that cover a share of the pixels.
+
+    What intervals that know of the prediction must be narrower than, Mg/ha.
+    """
+    sizes = np.abs(BIN_EDGES[:-1] + BIN_EDGES[1:]) / 2
+    order = np.argsort(sizes, kind="stable")
+    share = counts.counts.sum(axis=(0, 1))[order].cumsum() / counts.pixels.sum()
+    half = sizes[order][np.searchsorted(share, coverage)]
+    predicted = counts.predicted / np.maximum(1, counts.pixels)
+    width = predicted + half - np.maximum(predicted - half, 0.0)
+    return float((width * counts.pixels).sum() / counts.pixels.sum())
 
 
 def _fit_means(

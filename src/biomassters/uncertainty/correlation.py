@@ -46,7 +46,7 @@ class CorrelationSums:
         group = np.searchsorted(_DISTANCE_ENDS, distance[inside], side="right")
         count = len(_DISTANCE_ENDS)
         self._products += np.bincount(group, products[inside], count)
-        self._pairs.append(np.bincount(group, pairs[inside], count))
+        self._pairs.append(np.bincount(group, pairs[inside], count).astype(np.float64))
         self._totals.append(float(np.sum(error_HW)))
         # Farther apart than a chip's side, too few pairs say anything.
         self._longest = min(self._longest, min(height, width))

@@ -1,6 +1,6 @@
 """Bias, spread and likeness of errors, as held-out chips show them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.uncertainty.correlation import CorrelationSums
+from biomassters.uncertainty.residual_counts import CELL_EDGES
 
 if TYPE_CHECKING:
     from biomassters.uncertainty.totals import Total
@@ -101,8 +102,8 @@ class ErrorSums:
         edges: Inner edges of the bins, Mg/ha.
     """
 
-    def __init__(self, edges: tuple[float, ...]) -> None:
-        self._edges = edges
+    def __init__(self, edges: Sequence[float] = tuple(CELL_EDGES[1:-1].tolist())) -> None:
+        self._edges = tuple(edges)
         self._sums = np.zeros((3, len(edges) + 1))  # pixels, errors, squared errors
         self._chips: list[tuple[int, float]] = []  # pixels, sum of errors
 
@@ -114,6 +115,18 @@ class ErrorSums:
         for row, weights in enumerate((None, error, error**2)):
             self._sums[row] += np.bincount(bins, weights, self._sums.shape[1])
         self._chips.append((error.size, float(error.sum())))
+
+    def joined(self, edges: Sequence[float]) -> "ErrorSums":
+        """The same errors on fewer bins.
+
+        Args:
+            edges: Inner edges of the new bins; each is one of the old.
+        """
+        first = [0, *(1 + self._edges.index(edge) for edge in edges)]
+        sums = ErrorSums(edges)
+        sums._sums = np.add.reduceat(self._sums, first, axis=1)
+        sums._chips = self._chips
+        return sums
 
     def bias(self) -> NDArray[np.float64]:
         """Mean error by bin, Mg/ha."""

@@ -32,11 +32,6 @@ class UncertaintyOptions(Options):
     minimum_class_pixels: int = Field(
         default=5000, gt=0, description="Classes with fewer pixels are not balanced."
     )
-    spread_floors: tuple[float, ...] = Field(
-        default=(5.0, 20.0),
-        description="Mg/ha; intervals that widen with the spread of the test-time views, by "
-        "1 + spread / floor, are tried with each and taken if they are narrower.",
-    )
     carbon_fraction: float = Field(
         default=0.47,
         gt=0.0,

@@ -5,10 +5,13 @@ Residuals are target − prediction: what has to be added to the map to make it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from biomassters.uncertainty.intervals import IntervalModel
 
 # Cells of predicted AGB, Mg/ha: narrow where forests are young and errors grow with biomass.
 CELL_EDGES = np.concatenate(
@@ -80,6 +83,16 @@ class ResidualCounts:
         count = len(self.predicted)
         self.predicted += np.bincount(cells, predicted, count)
         self.scale += np.bincount(cells, scale, count)
+
+    def inside(self, model: "IntervalModel") -> int:
+        """How many targets lie within the intervals of a model, whose ends are bins' edges."""
+        bins = np.searchsorted(model.edges, CELL_EDGES[:-1], side="right")
+        cumulated = np.pad(self.counts.sum(axis=0).cumsum(axis=1), ((0, 0), (1, 0)))
+        # A little less: an end may differ from its edge in the last bit.
+        first = np.searchsorted(BIN_EDGES, np.asarray(model.lower)[bins] - 1e-9)
+        end = np.searchsorted(BIN_EDGES, np.asarray(model.upper)[bins] - 1e-9)
+        cells = np.arange(len(bins))
+        return int((cumulated[cells, end] - cumulated[cells, first]).sum())
 
     def __add__(self, other: "ResidualCounts") -> "ResidualCounts":
         total = ResidualCounts(self.class_edges, self.spread_floor)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biomassters.uncertainty.mondrian import Candidates
 
-_ROUNDS = 400
+_ROUNDS = 200
 _FIRST_STEP = 400.0  # Mg/ha of width that a class's whole coverage is worth
 
 

@@ -10,11 +10,12 @@ from biomassters.pipelines import (
     reporting,
     submission,
     training,
+    uncertainty,
 )
 
-_STAGES = (data_engineering, training, inference, submission, reporting)
+_STAGES = (data_engineering, training, inference, uncertainty, submission, reporting)
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """The five stages joined; the lineage that real data takes."""
+    """The six stages joined; the lineage that real data takes."""
     return sum((stage.create_pipeline() for stage in _STAGES), start=Pipeline([]))

@@ -24,7 +24,8 @@ def predict_held_out(
     check_same_data(weights, chip_store)
     split = chip_store.split("train")
     _, held_out = chips_of_folds(split, folds, training.held_out_fold)
-    return Predictions(predict_split(weights.network, split, held_out, inference), weights.name)
+    maps = predict_split(weights.network, split, held_out, inference)
+    return Predictions(maps, weights.name, weights.fingerprint)
 
 
 def predict_test(
@@ -36,7 +37,8 @@ def predict_test(
     check_same_data(weights, chip_store)
     split = chip_store.split("test")
     everything = range(len(split.chip_ids))
-    return Predictions(predict_split(weights.network, split, everything, inference), weights.name)
+    maps = predict_split(weights.network, split, everything, inference)
+    return Predictions(maps, weights.name, weights.fingerprint)
 
 
 def check_same_data(weights: NetworkWeights, chip_store: ChipStore) -> None:

@@ -13,4 +13,4 @@ def predict_archive(
     from biomassters.training.chip_prediction import predict_chips
 
     maps = predict_chips(weights.network, archive.chip_ids(), archive.read_chip, inference)
-    return Predictions(maps, weights.name)
+    return Predictions(maps, weights.name, weights.fingerprint)

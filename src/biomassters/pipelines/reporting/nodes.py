@@ -40,9 +40,11 @@ def fit_baselines(
     return score_baselines(chip_store.split("train"), train_ids, list(predictions), reporting)
 
 
-def collect_metrics(scores: Scores, baselines: Baselines) -> dict[str, Any]:
-    """The network's scores and the baselines' in one mapping."""
-    return all_metrics(scores.accumulator, baselines)
+def collect_metrics(
+    scores: Scores, baselines: Baselines, uncertainty: dict[str, Any]
+) -> dict[str, Any]:
+    """The network's scores, the baselines' and the intervals' coverage in one mapping."""
+    return all_metrics(scores.accumulator, baselines, uncertainty["measured"])
 
 
 def choose_pictures(

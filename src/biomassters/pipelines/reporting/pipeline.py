@@ -36,7 +36,12 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 "baselines",
                 name="fit_baselines",
             ),
-            Node(collect_metrics, ["scores", "baselines"], "metrics", name="collect_metrics"),
+            Node(
+                collect_metrics,
+                ["scores", "baselines", "uncertainty"],
+                "metrics",
+                name="collect_metrics",
+            ),
             Node(
                 choose_pictures,
                 ["held_out_predictions", "chip_store", "scores", _OPTIONS],

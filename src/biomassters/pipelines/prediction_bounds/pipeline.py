@@ -1,0 +1,22 @@
+"""Maps of any archive → maps of three bands, with intervals that an earlier run calibrated."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from biomassters.pipelines.uncertainty.nodes import bound_maps
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """One node: ``--pipelines prediction,prediction_bounds``."""
+    return Pipeline(
+        [
+            Node(
+                bound_maps,
+                ["archive_predictions", "uncertainty"],
+                "archive_bounds",
+                name="bound_archive",
+            )
+        ],
+        tags="prediction",
+    )

@@ -1,0 +1,39 @@
+"""Verbs of the uncertainty pipeline."""
+
+from typing import Any
+
+import pandas as pd
+
+from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.store_reader import ChipStore
+from biomassters.datasets.predictions import Predictions
+from biomassters.reporting.bounds import bounded_maps, warn_of_other_weights
+from biomassters.reporting.calibration import calibrate
+from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.options import UncertaintyOptions
+
+
+def calibrate_uncertainty(
+    predictions: PredictionFolder, chip_store: ChipStore, uncertainty: UncertaintyOptions
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Intervals and errors of totals; measured coverage by level, by biomass class, by chip."""
+    predictions.check_files()
+    found = calibrate(chip_store.split("train"), predictions, list(predictions), uncertainty)
+    models = {
+        "level": uncertainty.level,
+        "weights": predictions.weights,
+        "weights_fingerprint": predictions.weights_fingerprint,
+        "data_fingerprint": chip_store.fingerprint,
+        "intervals": found.intervals.to_dict(),
+        "errors": found.errors.to_dict(),
+        "measured": found.metrics(),
+    }
+    return models, found.levels, found.coverage.by_class(), found.coverage.per_chip()
+
+
+def bound_maps(predictions: PredictionFolder, uncertainty: dict[str, Any]) -> Predictions:
+    """Maps with a lower and an upper bound as second and third band, made while written."""
+    warn_of_other_weights(predictions, uncertainty["weights_fingerprint"])
+    intervals = IntervalModel.from_dict(uncertainty["intervals"])
+    maps = bounded_maps(predictions, intervals)
+    return Predictions(maps, predictions.weights, predictions.weights_fingerprint)

@@ -1,0 +1,38 @@
+"""Predicted maps with their lower and upper bounds."""
+
+import logging
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from biomassters.chips.predictions import Prediction, PredictionFolder
+from biomassters.uncertainty.intervals import IntervalModel
+
+logger = logging.getLogger(__name__)
+
+
+def bounded_maps(
+    predictions: PredictionFolder, intervals: IntervalModel, *, progress: bool = True
+) -> Iterator[Prediction]:
+    """Each map of a folder with its bounds, one at a time."""
+    bar = tqdm(predictions, desc="Bounding maps", unit="chip", disable=not progress)
+    for chip_id in bar:
+        one = predictions.read(chip_id)
+        bounds = intervals.bounds(one.agb_mg_per_ha)
+        yield Prediction(chip_id, one.agb_mg_per_ha, one.georeference, bounds)
+
+
+def warn_of_other_weights(predictions: PredictionFolder, calibrated_on: str | None) -> None:
+    """Say so if the intervals come from other weights than the maps.
+
+    Weights fine-tuned on every label have no held-out chips, so they borrow the intervals of
+    the weights that do. That is the best there is, and not the same.
+    """
+    fingerprint = predictions.weights_fingerprint
+    if fingerprint is not None and calibrated_on is not None and fingerprint != calibrated_on:
+        logger.warning(
+            "The maps in %s come from weights (%s) other than those that the intervals were "
+            "calibrated with: how often these intervals hold the truth was not measured.",
+            predictions.path,
+            predictions.weights,
+        )

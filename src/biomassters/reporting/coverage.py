@@ -1,0 +1,93 @@
+"""How often intervals held the target, counted on chips that they were not calibrated on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from biomassters.metrics import CLASS_EDGES_MG_PER_HA, CLASS_NAMES
+from biomassters.uncertainty.intervals import IntervalModel
+
+CHIP_COLUMNS = [
+    "chip_id",
+    "coverage",
+    "mean_width",
+    "prediction_mean",
+    "mean_lower",
+    "mean_upper",
+    "target_mean",
+    "mean_covered",
+]
+
+
+@dataclass
+class CoverageCounts:
+    """Pixels and chips inside and outside their intervals, one chip at a time."""
+
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    covered: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES)))
+    chips: list[dict[str, Any]] = field(default_factory=list)
+
+    def update(
+        self,
+        chip_id: str,
+        prediction: NDArray[np.float32],
+        target: NDArray[np.float32],
+        model: IntervalModel,
+    ) -> None:
+        """Take in one chip, [H, W] each, Mg/ha, with intervals calibrated on other chips."""
+        lower, upper = model.bounds(prediction)
+        inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
+        classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
+        count = len(CLASS_NAMES)
+        self.pixels += np.bincount(classes, minlength=count)
+        self.covered += np.bincount(classes[inside.ravel()], minlength=count)
+        self.width += np.bincount(classes, width.ravel(), count)
+        mean_prediction = float(prediction.mean(dtype=np.float64))
+        mean_target = float(target.mean(dtype=np.float64))
+        low, high = (float(end) for end in model.mean_bounds(np.array(mean_prediction)))
+        self.chips.append(
+            {
+                "chip_id": chip_id,
+                "coverage": float(inside.mean()),
+                "mean_width": float(width.mean()),
+                "prediction_mean": mean_prediction,
+                "mean_lower": low,
+                "mean_upper": high,
+                "target_mean": mean_target,
+                "mean_covered": low <= mean_target <= high,
+            }
+        )
+
+    def by_class(self) -> pd.DataFrame:
+        """One row a biomass class of the target: pixels, coverage, mean_width (Mg/ha)."""
+        seen = np.where(self.pixels > 0, self.pixels, np.nan)
+        return pd.DataFrame(
+            {
+                "biomass_class": CLASS_NAMES,
+                "pixels": self.pixels,
+                "coverage": self.covered / seen,
+                "mean_width": self.width / seen,
+            }
+        )
+
+    def per_chip(self) -> pd.DataFrame:
+        """One row a chip: share of its pixels covered, widths, and the interval of its mean."""
+        return pd.DataFrame(self.chips, columns=CHIP_COLUMNS)
+
+    def summary(self) -> dict[str, Any]:
+        """Coverage of pixels and of chip means, mean widths in Mg/ha, ready for JSON."""
+        pixels = max(1, int(self.pixels.sum()))
+        chips = self.per_chip()
+        by_class = self.by_class()
+        known = by_class[by_class["pixels"] > 0]
+        return {
+            "pixel_coverage": float(self.covered.sum() / pixels),
+            "pixel_mean_width": float(self.width.sum() / pixels),
+            "coverage_by_class": dict(zip(known["biomass_class"], known["coverage"], strict=True)),
+            "chip_mean_coverage": float(chips["mean_covered"].mean()),
+            "chip_mean_mean_width": float((chips["mean_upper"] - chips["mean_lower"]).mean()),
+        }

@@ -1,0 +1,169 @@
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+
+from biomassters.chips.chip import Georeference
+from biomassters.chips.predictions import Prediction, write_predictions
+from biomassters.errors import BadInputError
+from biomassters.reporting.bounds import bounded_maps, warn_of_other_weights
+from biomassters.reporting.calibration import NOT_MEASURED, assign_parts, calibrate
+from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.options import UncertaintyOptions
+
+OPTIONS = UncertaintyOptions(minimum_pixels=500, minimum_class_pixels=1000)
+SIZE = 40
+
+
+@dataclass
+class Labels:
+    """The part of a store's split that calibrating uses."""
+
+    agb: dict[str, np.ndarray]
+    height: int = SIZE
+    width: int = SIZE
+
+    @property
+    def chip_ids(self) -> tuple[str, ...]:
+        return tuple(self.agb)
+
+    def read_agb_into(self, index: int, out: np.ndarray) -> None:
+        out[:] = self.agb[self.chip_ids[index]]
+
+
+def forest(chips: int, seed: int = 0):
+    """Labels, and predictions whose errors grow with biomass and are partly a chip's own."""
+    generator = np.random.default_rng(seed)
+    agb, maps = {}, {}
+    for number in range(chips):
+        target = generator.gamma(2, 40, (SIZE, SIZE)).astype(np.float32)
+        error = (3 + 0.2 * target) * generator.normal(0, 1, target.shape) + generator.normal(0, 3)
+        agb[f"c{number:03}"] = target
+        maps[f"c{number:03}"] = np.maximum(target + error, 0).astype(np.float32)
+    return Labels(agb), maps
+
+
+@cache
+def calibrated(chips: int, repeat: int = 0):
+    labels, maps = forest(chips)
+    return calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+
+
+def test_coverage_is_measured_on_chips_left_out_and_is_what_was_promised():
+    metrics = calibrated(40).metrics()
+    assert metrics["interval_pixel_coverage"] == pytest.approx(0.9, abs=0.015)
+    assert 0.8 <= metrics["interval_chip_mean_coverage"] <= 1.0
+    assert metrics["interval_pixel_mean_width"] < metrics["interval_constant_mean_width"]
+    for name in ("0-50", "50-100", "100-150", "150-200", ">200"):
+        assert 0.8 <= metrics["interval_coverage_by_class"][name] <= 0.97
+
+
+def test_measured_coverage_follows_the_nominal_level():
+    levels = calibrated(40).levels
+    assert levels["level"].tolist() == [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95]
+    np.testing.assert_allclose(levels["pixel_coverage"], levels["level"], atol=0.02)
+    np.testing.assert_allclose(levels["chip_mean_coverage"], levels["level"], atol=0.15)
+
+
+def test_every_chip_has_a_row_and_every_pixel_counts():
+    found = calibrated(25)
+    chips, classes = found.coverage.per_chip(), found.coverage.by_class()
+    assert sorted(chips["chip_id"]) == [f"c{number:03}" for number in range(25)]
+    assert classes["pixels"].sum() == 25 * SIZE**2
+    assert (chips["mean_lower"] < chips["mean_upper"]).all()
+
+
+def test_just_enough_chips_give_intervals_that_are_not_measured():
+    found = calibrated(9)
+    assert found.metrics()["interval_note"] == NOT_MEASURED
+    assert found.coverage.per_chip().empty
+    assert found.levels["level"].max() < 0.9
+
+
+@pytest.mark.parametrize("chips", [1, 8])
+def test_too_few_chips_are_refused(chips):
+    with pytest.raises(BadInputError, match="need at least 9 held-out chips"):
+        calibrated(chips)
+
+
+def test_no_held_out_chips_are_refused():
+    labels, maps = forest(3)
+    with pytest.raises(BadInputError, match="no held-out chips"):
+        calibrate(labels, maps, [], OPTIONS, progress=False)
+
+
+def test_a_prediction_that_is_no_number_is_named():
+    labels, maps = forest(12)
+    maps["c003"][0, 0] = np.nan
+    with pytest.raises(BadInputError, match="Chip c003: 1 of 1600 pixels of the prediction"):
+        calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 1.2, -0.1])
+def test_a_level_that_is_no_share_is_refused(level):
+    with pytest.raises(BadInputError, match="level"):
+        UncertaintyOptions.model_validate({"level": level})
+
+
+def test_a_forest_of_one_value_still_gives_intervals():
+    labels = Labels({f"c{n}": np.full((SIZE, SIZE), 60, np.float32) for n in range(12)})
+    maps = {chip: agb + 5 for chip, agb in labels.agb.items()}
+    found = calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+    lower, upper = found.intervals.bounds(np.array([65.0]))
+    assert lower[0] <= 60 <= upper[0]
+    assert upper[0] - lower[0] < 1
+    assert found.errors.corrected(np.array([65.0])) == pytest.approx(60, abs=0.01)
+
+
+def test_parts_are_even_and_every_chip_has_one():
+    parts = assign_parts(43, OPTIONS)
+    assert sorted(np.bincount(parts)) == [4] * 7 + [5] * 3
+    assert len(np.unique(assign_parts(10, OPTIONS))) == 10
+
+
+def test_the_same_chips_give_the_same_models():
+    first, second = calibrated(20), calibrated(20, repeat=1)
+    assert first.intervals == second.intervals
+    assert first.errors == second.errors
+
+
+MODEL = IntervalModel(0.9, (), (-10.0,), (20.0,), (1,), 9, None, (), (5.0,))
+
+
+def test_maps_with_bounds_keep_their_place_and_their_first_band(tmp_path):
+    place = Georeference("EPSG:3067", (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0))
+    agb = np.array([[0.0, 5.0], [50.0, 100.0]], np.float32)
+    plain = write_predictions(tmp_path / "a", [Prediction("x", agb, place)], "w", "f00d")
+    bounded = write_predictions(tmp_path / "b", bounded_maps(plain, MODEL, progress=False), "w")
+    one = bounded.read("x")
+    np.testing.assert_array_equal(bounded["x"], agb)
+    np.testing.assert_array_equal(one.bounds_mg_per_ha[0], [[0, 0], [40, 90]])
+    np.testing.assert_array_equal(one.bounds_mg_per_ha[1], agb + 20)
+    assert one.georeference == place
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.open(bounded.file("x")) as source:
+        assert source.descriptions[1].startswith("lower bound")
+        assert source.crs.to_epsg() == 3067
+
+
+def test_borrowed_intervals_are_said(tmp_path, caplog):
+    maps = [Prediction("x", np.ones((2, 2), np.float32))]
+    folder = write_predictions(tmp_path / "a", maps, "final", "f00d")
+    warn_of_other_weights(folder, "f00d")
+    assert not caplog.records
+    warn_of_other_weights(folder, "beef")
+    assert "other than those" in caplog.text
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_folder_that_was_tampered_with_is_refused(tmp_path, foreign):
+    maps = [Prediction(name, np.ones((2, 2), np.float32)) for name in ("x", "y")]
+    folder = write_predictions(tmp_path / "a", maps, "w")
+    folder.check_files()
+    if foreign:
+        (folder.path / "z_agbm.tif").write_bytes(b"")
+    else:
+        folder.file("y").unlink()
+    with pytest.raises(BadInputError, match="z_agbm.tif" if foreign else "lacks y_agbm.tif"):
+        folder.check_files()
