@@ -50,19 +50,25 @@ class PartCounts:
 
     residuals: ResidualCounts
     means: ChipMeans
+    errors: ErrorSums
 
     @classmethod
     def empty(cls) -> "PartCounts":
         """Of no chip."""
-        return cls(ResidualCounts(CLASS_EDGES_MG_PER_HA), ChipMeans())
+        return cls(ResidualCounts(CLASS_EDGES_MG_PER_HA), ChipMeans(), ErrorSums())
 
     def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         """Take in one chip, [H, W] each, Mg/ha."""
         self.residuals.update(prediction, target)
         self.means.update(prediction, target)
+        self.errors.update(prediction, target)
 
     def __add__(self, other: "PartCounts") -> "PartCounts":
-        return PartCounts(self.residuals + other.residuals, self.means + other.means)
+        return PartCounts(
+            self.residuals + other.residuals,
+            self.means + other.means,
+            self.errors + other.errors,
+        )
 
     def fit(self, options: UncertaintyOptions) -> IntervalModel:
         """Intervals from these chips."""
@@ -129,20 +135,18 @@ def calibrate(
     check_chip_count(len(chip_ids), options.level)
     held_out = _HeldOut(chips, predictions, chip_ids, progress)
     part_of = assign_parts(len(chip_ids), options)
-    parts, sums = _count(held_out, part_of)
-    together = reduce(add, parts)
-    intervals = together.fit(options)
-    others = others_of(parts)
-    models = fit_each(others, options)
-    errors, coverage, correlation = (
-        sums.joined(intervals.edges),
-        CoverageCounts(),
-        CorrelationSums(),
-    )
+    parts = _count(held_out, part_of)
+    together, others = reduce(add, parts), others_of(parts)
+    intervals, models = together.fit(options), fit_each(others, options)
+    errors = together.errors.joined(intervals.edges)
+    biases = [one.errors.joined(model.edges) for one, model in zip(others, models, strict=False)]
+    coverage, correlation = CoverageCounts(), CorrelationSums()
     for number, (chip_id, predicted, target) in enumerate(held_out.read("Measuring intervals")):
         correlation.update(*errors.unbiased(predicted, target))
         if models:
-            coverage.update(chip_id, predicted, target, models[part_of[number]])
+            part = part_of[number]
+            corrected = biases[part].corrected_mean(predicted)
+            coverage.update(chip_id, predicted, target, models[part], corrected)
     share = coverage.summary()["pixel_coverage"] if models else None
     return Calibration(
         intervals=intervals,
@@ -179,13 +183,11 @@ def assign_parts(chips: int, options: UncertaintyOptions) -> NDArray[np.int64]:
     return generator.permutation(chips) % parts
 
 
-def _count(held_out: _HeldOut, part_of: NDArray[np.int64]) -> tuple[list[PartCounts], ErrorSums]:
+def _count(held_out: _HeldOut, part_of: NDArray[np.int64]) -> list[PartCounts]:
     parts = [PartCounts.empty() for _ in range(int(part_of.max()) + 1)]
-    sums = ErrorSums()
     for number, (_, predicted, target) in enumerate(held_out.read("Calibrating intervals")):
         parts[part_of[number]].update(predicted, target)
-        sums.update(predicted, target)
-    return parts, sums
+    return parts
 
 
 def others_of(parts: Sequence[PartCounts]) -> list[PartCounts]:

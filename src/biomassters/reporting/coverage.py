@@ -15,6 +15,7 @@ CHIP_COLUMNS = [
     "coverage",
     "mean_width",
     "prediction_mean",
+    "corrected_mean",
     "mean_lower",
     "mean_upper",
     "target_mean",
@@ -37,8 +38,17 @@ class CoverageCounts:
         prediction: NDArray[np.float32],
         target: NDArray[np.float32],
         model: IntervalModel,
+        corrected_mean: float,
     ) -> None:
-        """Take in one chip, [H, W] each, Mg/ha, with intervals calibrated on other chips."""
+        """Take in one chip.
+
+        Args:
+            chip_id: Name of the chip.
+            prediction: [H, W], Mg/ha.
+            target: [H, W], Mg/ha.
+            model: Calibrated on other chips.
+            corrected_mean: Mean prediction without the bias of other chips, Mg/ha.
+        """
         lower, upper = model.bounds(prediction)
         inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
         classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
@@ -55,6 +65,7 @@ class CoverageCounts:
                 "coverage": float(inside.mean()),
                 "mean_width": float(width.mean()),
                 "prediction_mean": mean_prediction,
+                "corrected_mean": corrected_mean,
                 "mean_lower": low,
                 "mean_upper": high,
                 "target_mean": mean_target,

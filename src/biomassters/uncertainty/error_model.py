@@ -128,6 +128,19 @@ class ErrorSums:
         sums._chips = self._chips
         return sums
 
+    def __add__(self, other: "ErrorSums") -> "ErrorSums":
+        assert self._edges == other._edges, "sums on other bins"
+        sums = ErrorSums(self._edges)
+        sums._sums = self._sums + other._sums
+        sums._chips = self._chips + other._chips
+        return sums
+
+    def corrected_mean(self, prediction: NDArray[Any]) -> float:
+        """Mean of a prediction without its bias, Mg/ha."""
+        predicted = np.asarray(prediction, np.float64)
+        bins = np.searchsorted(self._edges, predicted, side="right")
+        return float((predicted - self.bias()[bins]).mean())
+
     def bias(self) -> NDArray[np.float64]:
         """Mean error by bin, Mg/ha."""
         found: NDArray[np.float64] = self._sums[1] / np.maximum(1, self._sums[0])

@@ -9,6 +9,7 @@ from biomassters.chips.store_reader import ChipStore
 from biomassters.datasets.predictions import Predictions
 from biomassters.reporting.bounds import bounded_maps, warn_of_other_weights
 from biomassters.reporting.calibration import calibrate
+from biomassters.reporting.carbon_account import account_for_carbon
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
 
@@ -37,3 +38,16 @@ def bound_maps(predictions: PredictionFolder, uncertainty: dict[str, Any]) -> Pr
     intervals = IntervalModel.from_dict(uncertainty["intervals"])
     maps = bounded_maps(predictions, intervals)
     return Predictions(maps, predictions.weights, predictions.weights_fingerprint)
+
+
+def count_carbon(
+    held_out: PredictionFolder,
+    test: PredictionFolder,
+    chip_store: ChipStore,
+    models: dict[str, Any],
+    measured: pd.DataFrame,
+    uncertainty: UncertaintyOptions,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Biomass and carbon of both splits and of every chip, in Mg, with intervals."""
+    split = chip_store.split("train")
+    return account_for_carbon(split, held_out, test, models, measured, uncertainty)

@@ -1,14 +1,14 @@
-"""Held-out predictions + labels → intervals → maps of three bands."""
+"""Held-out predictions + labels → intervals → maps of three bands, carbon."""
 
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import bound_maps, calibrate_uncertainty
+from .nodes import bound_maps, calibrate_uncertainty, count_carbon
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Calibration first; then the bounds of the held-out and of the test chips."""
+    """Calibration first; then the bounds and the carbon of held-out and test chips."""
     return Pipeline(
         [
             Node(
@@ -28,6 +28,19 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 ["test_predictions", "uncertainty"],
                 "test_bounds",
                 name="bound_test",
+            ),
+            Node(
+                count_carbon,
+                [
+                    "held_out_predictions",
+                    "test_predictions",
+                    "chip_store",
+                    "uncertainty",
+                    "coverage_per_chip",
+                    "params:uncertainty",
+                ],
+                ["carbon", "carbon_per_chip"],
+                name="count_carbon",
             ),
         ],
         tags="uncertainty",
