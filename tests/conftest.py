@@ -32,6 +32,12 @@ def reference_root() -> Path:
     return _folder("BIOMASSTERS_REFERENCE", SHARED / "winner", "weights of the reference network")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one would keep all other processes waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 # Processes to be killed: one imports everything, and every start forks from it.
 _SERVER = """
 import os, signal, sys

@@ -32,10 +32,13 @@ class MeanOfMonths(nn.Module):
         self.weight = nn.Parameter(weight_HW)
         self.calls: list[tuple[bool, bool]] = []
 
-    def forward(self, s1, s2, chip_of_month, chip_count):
+    def scale(self, s1, s2):
+        return s1.float()
+
+    def forward_scaled(self, x_MCHW, chip_of_month, chip_count):
         self.calls.append((self.training, torch.is_grad_enabled()))
-        total = torch.zeros(chip_count, *s1.shape[-2:])
-        total.index_add_(0, chip_of_month, s1[:, 0].float())
+        total = torch.zeros(chip_count, *x_MCHW.shape[-2:])
+        total.index_add_(0, chip_of_month, x_MCHW[:, 0])
         months = torch.bincount(chip_of_month, minlength=chip_count)
         return (total / months[:, None, None] * self.weight)[:, None]
 
@@ -50,6 +53,20 @@ def batch_of(ids: tuple[str, ...], months: list[int], size: int = 4, seed: int =
         torch.tensor(months),
         ids,
     )
+
+
+def test_images_are_scaled_once_for_all_views():
+    class Counted(MeanOfMonths):
+        scaled = 0
+
+        def scale(self, s1, s2):
+            self.scaled += 1
+            return super().scale(s1, s2)
+
+    network, batch = Counted(torch.ones(4, 4)), batch_of(("a",), [0])
+    predict_batch(network, batch.s1, batch.s2, batch.chip_of_month, 1, list(VIEWS))
+    assert network.scaled == 1
+    assert len(network.calls) == len(VIEWS)
 
 
 def test_a_network_without_a_preferred_side_gives_the_same_in_every_view():
@@ -114,14 +131,14 @@ def test_buffers_may_be_reused_for_the_next_batch(capfd):
 
 
 def test_bfloat16_ends_in_float32():
-    class Product(nn.Module):
-        def forward(self, s1, s2, chip_of_month, chip_count):
-            return (s1[:, :1].float() @ torch.eye(s1.shape[-1])).to(torch.bfloat16)
+    class Product(MeanOfMonths):
+        def forward_scaled(self, x_MCHW, chip_of_month, chip_count):
+            return (x_MCHW[:, :1] @ torch.eye(x_MCHW.shape[-1])).to(torch.bfloat16)
 
     batch = batch_of(("a",), [0])
     batch.s1[:] = 100
     options = InferenceOptions(precision="bfloat16")
-    ((_, agb),) = predict_batches(Product(), [batch], options, CPU, progress=False)
+    ((_, agb),) = predict_batches(Product(torch.ones(4, 4)), [batch], options, CPU, progress=False)
     assert agb.dtype == np.float32
     assert (agb == 100).all()
 

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from biomassters.errors import BadInputError
@@ -37,9 +37,29 @@ class ImageBatch(Protocol):
     def to(self, device: torch.device) -> Self: ...  # noqa: D102
 
 
+class MonthNetwork(Protocol):
+    """A network that scales images and predicts from scaled ones, as ``AgbNet`` does."""
+
+    training: bool
+
+    def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """Scaled months [M, 15, H, W]."""
+        ...
+
+    def forward_scaled(
+        self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
+    ) -> Tensor:
+        """Biomass [B, 1, H, W], Mg/ha."""
+        ...
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation."""
+        ...
+
+
 @torch.inference_mode()
 def predict_batch(
-    network: nn.Module,
+    network: MonthNetwork,
     s1: Tensor,
     s2: Tensor,
     chip_of_month: Tensor,
@@ -53,7 +73,7 @@ def predict_batch(
     batch.
 
     Args:
-        network: ``(s1, s2, chip_of_month, chip_count) -> [B, 1, H, W]`` in Mg/ha.
+        network: On its device.
         s1: [M, 4, H, W], on the network's device.
         s2: [M, 11, H, W], on the network's device.
         chip_of_month: int64 [M].
@@ -65,9 +85,10 @@ def predict_batch(
     Returns:
         float32 [B, H, W], Mg/ha.
     """
+    x_MCHW = network.scale(s1, s2)  # once for all views
     total: Tensor | None = None
     for view in views:
-        seen = network(apply_view(s1, view), apply_view(s2, view), chip_of_month, chip_count)
+        seen = network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chip_count)
         agb_BHW = apply_view(seen.float().squeeze(1), view)
         total = agb_BHW if total is None else total + agb_BHW
     assert total is not None, "at least one view"
@@ -76,7 +97,7 @@ def predict_batch(
 
 
 def predict_batches(
-    network: nn.Module,
+    network: MonthNetwork,
     batches: Iterable[ImageBatch],
     options: InferenceOptions,
     device: torch.device,
@@ -112,7 +133,7 @@ def predict_batches(
 
 
 def _predict_on(
-    network: nn.Module, batch: ImageBatch, options: InferenceOptions, device: torch.device
+    network: MonthNetwork, batch: ImageBatch, options: InferenceOptions, device: torch.device
 ) -> NDArray[np.float32]:
     # Not around the loop: a context held across a yield would leak into the caller's code.
     with autocast(device, options.precision):
@@ -137,9 +158,9 @@ def _check_finite(chip_id: str, agb_HW: NDArray[np.float32]) -> None:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _evaluating(network: MonthNetwork) -> Iterator[None]:
     training = network.training
-    network.eval()
+    network.train(False)
     try:
         yield
     finally:

@@ -49,31 +49,36 @@ class BandScaler(nn.Module):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         shape = (len(s1), len(BAND_NAMES), *s1.shape[2:])
         x_MCHW = torch.empty(shape, device=s1.device, memory_format=layout)
-        minimum, band_range = self.offset[:, None, None], self.range[:, None, None]
-        x_MCHW[:, :S1_COUNT] = self._scale_s1(s1, minimum[:S1_COUNT], band_range[:S1_COUNT])
-        x_MCHW[:, S1_COUNT:] = self._scale_s2(s2, minimum[S1_COUNT:], band_range[S1_COUNT:])
+        x_MCHW[:, :S1_COUNT] = s1
+        x_MCHW[:, S1_COUNT:] = _readable(s2)
+        # In place and all bands at once: a temporary for each step would cost several times more.
+        factor, shift = self._line(1.0 if s1.is_floating_point() else S1_STORE_SCALE_DB)
+        x_MCHW.mul_(factor).add_(shift)
+        x_MCHW[:, :S1_COUNT].masked_fill_(_absent_s1(s1), 0.0)
+        if not self._s2_starts_at_zero:
+            x_MCHW[:, S1_COUNT:].masked_fill_(_absent_s2(s2), 0.0)
         return x_MCHW
 
-    def _scale_s1(self, s1: Tensor, minimum: Tensor, band_range: Tensor) -> Tensor:
-        if s1.is_floating_point():
-            absent, value_db = s1.isnan() | (s1 == S1_NODATA_DB), s1.float()
-        else:
-            absent, value_db = s1 == S1_STORE_FILL, s1.float() * S1_STORE_SCALE_DB
-        return ((value_db - minimum) / band_range).masked_fill_(absent, 0.0)
-
-    def _scale_s2(self, s2: Tensor, minimum: Tensor, band_range: Tensor) -> Tensor:
-        counts = _unsigned_to_float(s2)
-        scaled = (counts - minimum) / band_range
-        if self._s2_starts_at_zero:
-            return scaled
-        absent = (counts == 0).flatten(1).all(dim=1)
-        return scaled.masked_fill_(absent[:, None, None, None], 0.0)
+    def _line(self, s1_step_db: float) -> tuple[Tensor, Tensor]:
+        """(value − minimum) / range as value · factor + shift, [15, 1, 1] each."""
+        factor = 1.0 / self.range
+        factor[:S1_COUNT] *= s1_step_db
+        return factor[:, None, None], (-self.offset / self.range)[:, None, None]
 
 
-def _unsigned_to_float(counts: Tensor) -> Tensor:
-    if counts.dtype != torch.uint16:
-        return counts.float()
-    if counts.device.type == "cpu":
-        return counts.to(torch.float32)
+def _absent_s1(s1: Tensor) -> Tensor:
+    if s1.is_floating_point():
+        return s1.isnan() | (s1 == S1_NODATA_DB)
+    return s1 == S1_STORE_FILL
+
+
+def _absent_s2(s2: Tensor) -> Tensor:
+    """Months whose Sentinel-2 image is all zeros, bool [M, 1, 1, 1]."""
+    return (_readable(s2) == 0).flatten(1).all(dim=1)[:, None, None, None]
+
+
+def _readable(counts: Tensor) -> Tensor:
+    if counts.dtype != torch.uint16 or counts.device.type == "cpu":
+        return counts
     # Not every device converts uint16: read the bits as int16 and take the sign off again.
-    return (counts.view(torch.int16).to(torch.int32) & 0xFFFF).to(torch.float32)
+    return counts.view(torch.int16).to(torch.int32) & 0xFFFF

@@ -1,6 +1,7 @@
 """The held-out chips' score: every chip whole, once, as it will be predicted."""
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
-from biomassters.inference.predict import predict_batch
+from biomassters.inference.predict import MonthNetwork, predict_batch
 from biomassters.metrics import ScoreAccumulator
 from biomassters.training.batch import Batch
 from biomassters.training.options import TrainingOptions
@@ -69,7 +70,7 @@ def validate(
 def _predict(network: nn.Module, batch: Batch, options: TrainingOptions) -> np.ndarray:
     # Negative biomass is clipped, as it is in the predictions that are handed in.
     agb_BHW = predict_batch(
-        network,
+        cast("MonthNetwork", network),
         batch.s1,
         batch.s2,
         batch.chip_of_month,
