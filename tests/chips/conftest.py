@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -109,3 +110,26 @@ class MadeChips:
 @pytest.fixture(scope="session")
 def made_chips() -> type[MadeChips]:
     return MadeChips
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """Object storage in this process, empty."""
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def in_memory(memory: fsspec.AbstractFileSystem) -> Callable[[Path], str]:
+    """Copies a folder to that storage: ``in_memory(folder)`` is its URL."""
+
+    def upload(folder: Path) -> str:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                place = f"/bucket/{folder.name}/{path.relative_to(folder)}"
+                memory.pipe_file(place, path.read_bytes())
+        return f"memory://bucket/{folder.name}"
+
+    return upload

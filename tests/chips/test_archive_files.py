@@ -21,7 +21,7 @@ def test_files_at_any_depth(tmp_path: Path) -> None:
     touch(tmp_path / "b" / ".one.tif.partial")
     touch(tmp_path / "readme.txt")
     files = ArchiveFiles.find(tmp_path)
-    assert files.csv_paths == (tmp_path / "b" / "list.csv",)
+    assert files.csv_paths == (str(tmp_path / "b" / "list.csv"),)
     assert files.tif_paths == {
         "one.tif": str(tmp_path / "b" / "c" / "one.tif"),
         "two.tiff": str(tmp_path / "two.tiff"),

@@ -66,8 +66,8 @@ def test_the_nearest_and_then_the_official_name_counts(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     found = find_metadata(ArchiveFiles.find(tmp_path), "features_metadata")
-    assert found == tmp_path / "features_metadata.csv"
-    found.rename(tmp_path / "features_metadata_y.csv")
+    assert found == str(tmp_path / "features_metadata.csv")
+    Path(found).rename(tmp_path / "features_metadata_y.csv")
     with pytest.raises(BadInputError, match=r"_x.csv and .*_y.csv both look like .* keep one"):
         find_metadata(ArchiveFiles.find(tmp_path), "features_metadata")
 

@@ -4,7 +4,8 @@ import struct
 import google_crc32c
 import pytest
 
-from biomassters.chips.shard import OpenShard, shard_parts
+from biomassters.chips.file_shards import FileShard
+from biomassters.chips.shard import shard_parts
 from biomassters.errors import BadInputError
 
 LEFT_OUT = 2**64 - 1
@@ -15,7 +16,7 @@ def opened(tmp_path):
     def open_bytes(content, chunk_count):
         path = tmp_path / "shard"
         path.write_bytes(content)
-        return OpenShard("shard", os.open(path, os.O_RDONLY), chunk_count)
+        return FileShard("shard", os.open(path, os.O_RDONLY), chunk_count)
 
     return open_bytes
 

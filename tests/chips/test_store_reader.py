@@ -9,7 +9,7 @@ import pytest
 import xarray
 import zarr
 
-from biomassters.chips.local_array import LocalArray
+from biomassters.chips.packed_array import PackedArray
 from biomassters.chips.store_arrays import ZarrArray, open_array
 from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store_reader import ChipStore
@@ -50,8 +50,8 @@ def test_direct_reading_equals_zarr(path, window):
     top, left, height, width = window
     for array in ARRAYS:
         direct = open_array(path, "train", array)
-        general = ZarrArray(f"{path}/train", array)
-        assert isinstance(direct, LocalArray)
+        general = ZarrArray(f"{path}/train/{array.name}", array)
+        assert isinstance(direct, PackedArray)
         for chip in range(4):
             present = ChipStore(path).split("train").present[chip]
             sensor = {"s1": 0, "s2": 1}.get(array.name)
@@ -137,14 +137,15 @@ def test_a_store_rewritten_by_zarr_reads_the_same(own_copy, path):
         )
 
 
-def test_through_a_url(path):
-    split = pickle.loads(pickle.dumps(ChipStore(f"file://{path}").split("train")))
+def test_through_a_url(path, in_memory):
+    split = pickle.loads(pickle.dumps(ChipStore(in_memory(path)).split("train")))
     local = ChipStore(path).split("train")
     chip, expected = split.read_chip(2), local.read_chip(2)
     assert np.array_equal(chip.s1_db, expected.s1_db)
     assert np.array_equal(chip.s2, expected.s2)
-    with pytest.raises(BadInputError, match=r"no finished chip store at file://.*nothing"):
-        ChipStore(f"file://{path}/nothing")
+    assert ChipStore(f"file://{path}").path == path
+    with pytest.raises(BadInputError, match=r"no finished chip store at memory://.*nothing"):
+        ChipStore("memory://nothing")
 
 
 @pytest.mark.filterwarnings("error")

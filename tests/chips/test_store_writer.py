@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biomassters.chips.chip import Chip
-from biomassters.chips.store_chip_files import temporary_path
+from biomassters.chips.store_place import temporary_path
 from biomassters.chips.store_reader import ChipStore
 from biomassters.chips.store_writer import write_store
 from biomassters.errors import BadInputError

@@ -7,9 +7,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from biomassters.acquisition.wanted import WantedFile
+from biomassters.chips.archive_files import file_state
 from biomassters.chips.cksum import file_cksum
-from biomassters.chips.file_check import file_state
 from biomassters.chips.row_journal import RowJournal
+from biomassters.chips.storage import State
 from biomassters.workers.pool import Threads
 
 
@@ -57,7 +58,7 @@ def note(journal: RowJournal, file: WantedFile) -> None:
         journal.append(file.filename, proof(file, state))
 
 
-def proof(file: WantedFile, state: tuple[int, int]) -> list[int]:
+def proof(file: WantedFile, state: State) -> list[int | str]:
     """What must stay as it is for a file to count as read: size, time, checksum."""
     return [*state, file.cksum]
 

@@ -27,7 +27,7 @@ def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
     if options.source == "s3" or options.tar_parts:
         return
     for kind in (FEATURES_METADATA, LABELS_METADATA):
-        if not any(kind in path.name for path in files.csv_paths):
+        if not any(kind in path.rpartition("/")[2] for path in files.csv_paths):
             data = _read(kind, options)
             partial = root / f".{kind}.partial"
             partial.write_bytes(data)
@@ -43,7 +43,7 @@ def _read(kind: str, options: AcquisitionOptions) -> bytes:
                 f"acquisition.source: {source} is not a folder; use s3, an existing folder, "
                 "http(s):// or s3://."
             )
-        return find_metadata(ArchiveFiles.find(source), kind).read_bytes()
+        return Path(find_metadata(ArchiveFiles.find(source), kind)).read_bytes()
     try:
         with open_stream(address, options) as stream:
             return bytes(stream.read())

@@ -6,17 +6,15 @@ exist, the disk what does.
 """
 
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.archive_files import ArchiveFiles
+from biomassters.chips.archive_files import ArchiveFiles, file_state
 from biomassters.chips.archive_metadata import read_features, read_labels
 from biomassters.chips.archive_writer import write_archive
 from biomassters.chips.bands import MONTH_COUNT, S1
@@ -25,6 +23,7 @@ from biomassters.chips.chip_files import ChipFiles, OnDamage, read_chip_files
 from biomassters.chips.damage import DamagedFileError, RasterSpec
 from biomassters.chips.names import image_name, label_name
 from biomassters.chips.raster import read_raster, read_size, write_raster
+from biomassters.chips.storage import Place, State, place_of
 from biomassters.errors import BadInputError
 
 __all__ = [
@@ -44,27 +43,30 @@ class Archive:
     """A read-only handle on an archive; picklable, and safe to share between threads.
 
     Attributes:
-        root: Absolute path of the archive.
+        root: Absolute path of the archive, or its URL.
         features: One row a listed image: chip_id, split, sensor (``"s1"`` or ``"s2"``), month
             (0 is September), filename, path (``""`` where the file is missing).
         labels: One row a listed label of these chips: chip_id, filename, path.
+        states: State of every object when the archive was opened; empty for a folder.
     """
 
-    root: Path
+    root: Place
     features: pd.DataFrame = field(repr=False)
     labels: pd.DataFrame = field(repr=False)
+    states: Mapping[str, State] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def open(cls, root: Path | str) -> "Archive":
+    def open(cls, root: Place, parameter: str = "raw_root") -> "Archive":
         """Finds an archive's metadata and files.
 
         Args:
-            root: Its folder; metadata and images may lie in deeper ones.
+            root: Its folder or URL; metadata and images may lie deeper.
+            parameter: The parameter that names it, for messages.
 
         Raises:
             BadInputError: If there is no archive, or its metadata are missing or wrong.
         """
-        files = ArchiveFiles.find(root)
+        files = ArchiveFiles.find(root, parameter)
         features = read_features(files)
         train = features.loc[features["split"] == "train", "chip_id"].unique()
         labels = pd.DataFrame(columns=["chip_id", "filename", "path"], dtype=str)
@@ -77,7 +79,7 @@ class Archive:
                 f"{files.root} holds none of the TIFFs that its metadata list: copy the folders "
                 "train_features, test_features and train_agbm there."
             )
-        return cls(files.root, features, labels)
+        return cls(files.root, features, labels, files.states)
 
     def chip_ids(self, split: str | None = None) -> list[str]:
         """Sorted names of the chips, of one split or of all."""
@@ -87,15 +89,15 @@ class Archive:
         """``"train"`` or ``"test"``."""
         return self._chip(chip_id).split
 
-    def feature_path(self, chip_id: str, sensor: str, month: int) -> Path | None:
+    def feature_path(self, chip_id: str, sensor: str, month: int) -> Place | None:
         """An image's file, or None where it is missing or not listed."""
         path = self._chip(chip_id).images.get((sensor, month))
-        return Path(path) if path else None
+        return place_of(path) if path else None
 
-    def label_path(self, chip_id: str) -> Path | None:
+    def label_path(self, chip_id: str) -> Place | None:
         """A label's file, or None where it is missing or not listed."""
         path = self._chip(chip_id).label
-        return Path(path) if path else None
+        return place_of(path) if path else None
 
     def missing_files(self, chip_id: str) -> list[str]:
         """Names of files that a chip should have and hasn't.
@@ -127,7 +129,7 @@ class Archive:
         return read_chip_files(self._chip(chip_id, skip), self.shape, on_damage)
 
     def signature(self, chip_id: str, skip: Collection[str] = ()) -> str:
-        """A text that changes when a file of the chip changes, by name, size and time.
+        """A text that changes when a file of the chip changes, by name, size and time or tag.
 
         Raises:
             DamagedFileError: If a file has vanished since the archive was opened.
@@ -136,8 +138,15 @@ class Archive:
         digest = hashlib.blake2b(f"{chip_id} {chip.split} {self.shape}".encode(), digest_size=16)
         for path in (*chip.images.values(), chip.label):
             if path is not None:
-                digest.update(_file_state(path).encode())
+                size, mark = self._state(path)
+                digest.update(f"\n{path.rpartition('/')[2]} {size} {mark}".encode())
         return digest.hexdigest()
+
+    def _state(self, path: str) -> State:
+        state = self.states.get(path) or file_state(path)
+        if state is None:
+            raise DamagedFileError(path, "has vanished")
+        return state
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -188,13 +197,5 @@ class Archive:
         return chips
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("root", "features", "labels", "shape")  # the rest is quickly made again
+        kept = ("root", "features", "labels", "states", "shape")  # the rest is quickly made again
         return {name: value for name, value in self.__dict__.items() if name in kept}
-
-
-def _file_state(path: str) -> str:
-    try:
-        status = os.stat(path)  # noqa: PTH116 (24 a chip: Path.stat is slower)
-    except OSError as error:
-        raise DamagedFileError(path, f"can't be read ({error.strerror})") from error
-    return f"\n{os.path.basename(path)} {status.st_size} {status.st_mtime_ns}"  # noqa: PTH119

@@ -4,13 +4,14 @@ Re-hosted copies rename the CSVs (``features_metadata_FzP19JI.csv``,
 ``biomassters_features_metadata.csv``) and nest the folders.
 """
 
+import io
 import re
-from pathlib import Path
 
 import pandas as pd
 
 from biomassters.chips.archive_files import ArchiveFiles
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.storage import is_url, read
 from biomassters.errors import BadInputError
 
 FEATURES_METADATA = "features_metadata"
@@ -82,7 +83,7 @@ def read_labels(files: ArchiveFiles) -> pd.DataFrame:
     return labels.sort_values("chip_id", ignore_index=True)
 
 
-def find_metadata(files: ArchiveFiles, kind: str) -> Path:
+def find_metadata(files: ArchiveFiles, kind: str) -> str:
     """The CSV of a kind: the one nearest to the root, the official name before others.
 
     Args:
@@ -92,15 +93,15 @@ def find_metadata(files: ArchiveFiles, kind: str) -> Path:
     Raises:
         BadInputError: If there is none, or more than one to choose from.
     """
-    pattern = re.compile(rf"(.+[_-])?{kind}.*\.csv")
-    found = [path for path in files.csv_paths if pattern.fullmatch(path.name)]
+    pattern = re.compile(rf"(.*/)?([^/]+[_-])?{kind}[^/]*\.csv")
+    found = [path for path in files.csv_paths if pattern.fullmatch(path)]
     if not found:
         raise BadInputError(
             f"{files.root} has no {kind}.csv (or {kind}_*.csv): copy the archive's metadata there."
         )
-    depth = min(len(path.parts) for path in found)
-    nearest = [path for path in found if len(path.parts) == depth]
-    official = [path for path in nearest if path.name == f"{kind}.csv"]
+    depth = min(path.count("/") for path in found)
+    nearest = [path for path in found if path.count("/") == depth]
+    official = [path for path in nearest if path.endswith(f"/{kind}.csv")]
     if len(official or nearest) > 1:
         first, second = sorted(official or nearest)[:2]
         raise BadInputError(
@@ -109,7 +110,7 @@ def find_metadata(files: ArchiveFiles, kind: str) -> Path:
     return (official or nearest)[0]
 
 
-def read_metadata_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_metadata_csv(path: str, columns: tuple[str, ...]) -> pd.DataFrame:
     """A metadata file as text, with at least these columns and one row.
 
     Raises:
@@ -117,7 +118,10 @@ def read_metadata_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """
     try:
         # As text: a chip id such as 0003d2eb or 12345678 is not a number.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        source = io.BytesIO(read(path)) if is_url(path) else path
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except BadInputError:
+        raise
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()).rstrip(".")
         raise BadInputError(f"{path} can't be read as CSV ({message}): fetch it again.") from error
@@ -131,7 +135,7 @@ def read_metadata_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
-def _refuse(path: Path, table: pd.DataFrame, wrong: pd.Series, why: str) -> None:
+def _refuse(path: str, table: pd.DataFrame, wrong: pd.Series, why: str) -> None:
     if wrong.any():
         name = table["filename"][wrong].iloc[0]
         count = int(wrong.sum())

@@ -1,7 +1,6 @@
 """Read one chip from its files: months stacked, values checked."""
 
-import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2, SENSORS
 from biomassters.chips.chip import Chip, Georeference
 from biomassters.chips.damage import DamagedFileError, image_fault, label_fault
 from biomassters.chips.raster import read_georeference, read_raster_into
+from biomassters.chips.storage import fetch
 
 OnDamage = Callable[[DamagedFileError], None]
 _SENSOR_NAMES = tuple(sensor.name for sensor in SENSORS)
@@ -23,8 +23,8 @@ class ChipFiles:
     Attributes:
         chip_id: Name of the chip.
         split: ``"train"`` or ``"test"``.
-        images: Path of each image, by sensor and month.
-        label: Path of the label, or None.
+        images: Path or URL of each image, by sensor and month.
+        label: Path or URL of the label, or None.
     """
 
     chip_id: str
@@ -55,11 +55,12 @@ def read_chip_files(
     s1_db = np.empty((MONTH_COUNT, len(S1.bands), *shape), S1.archive_dtype)
     s2 = np.zeros((MONTH_COUNT, len(S2.bands), *shape), S2.archive_dtype)
     present = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
+    fetched = fetch([*files.images.values(), *filter(None, (files.label,))])
     located = None
     for (sensor, month), path in files.images.items():
         image = (s1_db if sensor == S1.name else s2)[month]
         try:
-            if _read_image(path, image):
+            if _read_image(path, image, fetched.get(path)):
                 located = path
         except DamagedFileError as error:
             _report(error, on_damage)
@@ -67,17 +68,17 @@ def read_chip_files(
         else:
             present[month, _SENSOR_NAMES.index(sensor)] = True
     s1_db[~present[:, 0]] = S1_NODATA_DB
-    label, label_located = _read_label(files.label, shape, on_damage)
+    label, label_located = _read_label(files.label, shape, fetched, on_damage)
     georeference = _first_georeference(located, label_located)
     return Chip(files.chip_id, files.split, s1_db, s2, present, label, georeference)
 
 
 def _name(path: str) -> str:
-    return path.rpartition(os.sep)[2]
+    return path.rpartition("/")[2]
 
 
-def _read_image(path: str, out: NDArray) -> bool:
-    located = read_raster_into(path, out)
+def _read_image(path: str, out: NDArray, data: bytes | None) -> bool:
+    located = read_raster_into(path, out, data)
     fault = image_fault(out)
     if fault is not None:
         raise DamagedFileError(path, fault)
@@ -85,14 +86,17 @@ def _read_image(path: str, out: NDArray) -> bool:
 
 
 def _read_label(
-    path: str | None, shape: tuple[int, int], on_damage: OnDamage | None
+    path: str | None,
+    shape: tuple[int, int],
+    fetched: Mapping[str, bytes],
+    on_damage: OnDamage | None,
 ) -> tuple[NDArray[np.float32] | None, str | None]:
     """The label [H, W] and the path if it says where it lies."""
     if path is None:
         return None, None
     label = np.empty(shape, np.float32)
     try:
-        located = read_raster_into(path, label[None])
+        located = read_raster_into(path, label[None], fetched.get(path))
         fault = label_fault(label)
         if fault is not None:
             raise DamagedFileError(path, fault)

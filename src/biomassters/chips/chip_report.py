@@ -78,7 +78,7 @@ def inspect_chip(
         **_image_facts(chip),
         **_label_facts(chip),
         "missing_files": missing,
-        "damaged_files": sorted(error.path.name for error in damage),
+        "damaged_files": sorted(error.name for error in damage),
         "problem": problem,
         "usable": usable,
     }
@@ -95,7 +95,7 @@ def _judge(
     usable = not unlabelled and months >= options.minimum_months
     if damage:
         usable &= options.on_damaged == "leave_out_image"
-        return f"{describe(damage[0].path.name, damage)}.", usable
+        return f"{describe(damage[0].name, damage)}.", usable
     if unlabelled:
         return "It is a training chip without a label.", usable
     if not usable:

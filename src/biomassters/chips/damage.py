@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,15 @@ class DamagedFileError(BadInputError):
     """A file of the archive that does not hold what it should.
 
     Attributes:
-        path: The file.
+        path: The file, or its URL.
+        name: Its name.
         reason: What is wrong with it, as the end of a sentence that begins with its name.
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path} {reason}: fetch it again or leave it out.")
-        self.path = Path(path)
+        self.path = path
+        self.name = PurePosixPath(path).name
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:

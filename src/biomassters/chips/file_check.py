@@ -1,6 +1,5 @@
 """One file of the archive against its metadata and against what it should hold."""
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from biomassters.chips.cksum import posix_cksum
 from biomassters.chips.damage import DamagedFileError, RasterSpec
 from biomassters.chips.pixel_facts import PixelFacts, pixel_facts
 from biomassters.chips.raster import read_file, view_pixels
+from biomassters.chips.storage import State
 
 RIGHT, MISSING, DAMAGED, UNLISTED = "right", "missing", "damaged", "no checksum"
 _SPECS = {sensor.name: (len(sensor.bands), np.dtype(sensor.archive_dtype)) for sensor in SENSORS}
@@ -24,9 +24,10 @@ class ListedFile(NamedTuple):
         filename: Its name.
         sensor: ``"s1"``, ``"s2"`` or ``"label"``.
         month: 0 is September; −1 for a label.
-        path: Where it lies, ``""`` where it is missing.
+        path: Path or URL, ``""`` where it is missing.
         size: Its size in bytes as the metadata say, or None.
         cksum: Its POSIX cksum as the metadata say, or None.
+        state: Its state when it was looked for, None where it is missing.
     """
 
     filename: str
@@ -35,14 +36,18 @@ class ListedFile(NamedTuple):
     path: str
     size: int | None
     cksum: int | None
+    state: State | None = None
 
 
-def check_file(file: ListedFile, shape: tuple[int, int]) -> dict[str, Any]:
+def check_file(
+    file: ListedFile, shape: tuple[int, int], data: bytes | None = None
+) -> dict[str, Any]:
     """Reads a file once: size, checksum, decoding, values.
 
     Args:
         file: The file.
         shape: Height and width in pixels that it should have.
+        data: Its bytes, where they have been fetched.
 
     Returns:
         size and cksum as found (None where it can't be read); nan_, nodata_, zero_ and
@@ -55,10 +60,10 @@ def check_file(file: ListedFile, shape: tuple[int, int]) -> dict[str, Any]:
         return {**row, "status": MISSING, "reason": "is missing"}
     fault = None
     try:
-        data = read_file(file.path)
-        row |= {"size": len(data), "cksum": posix_cksum(data)}
+        view = read_file(file.path, data)
+        row |= {"size": len(view), "cksum": posix_cksum(view)}
         fault = transfer_fault(file.size, file.cksum, row["size"], row["cksum"])
-        facts = _decode(file, data, shape)
+        facts = _decode(file, view, shape)
         row |= _facts(facts)
         reason = fault or facts.fault or ""
     except DamagedFileError as error:
@@ -77,15 +82,6 @@ def transfer_fault(
     if expected_cksum is not None and cksum != expected_cksum:
         return f"has cksum {cksum} instead of {expected_cksum}"
     return None
-
-
-def file_state(path: str) -> tuple[int, int] | None:
-    """Size and time of the last change, None where there is no file."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 (24 a chip: Path.stat is slower)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _decode(file: ListedFile, data: memoryview, shape: tuple[int, int]) -> PixelFacts:

@@ -1,29 +1,35 @@
 """One raster through GDAL: anything that is not plain strips, and where a raster lies."""
 
+import io
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from biomassters.chips.chip import Georeference
 from biomassters.chips.damage import DamagedFileError, RasterSpec
+from biomassters.chips.storage import Place, is_url, read
 
 # rasterio is imported where it is used: it takes long, and official archives rarely need it.
 
 
 def read_with_gdal(
-    path: Path | str, expected: RasterSpec | None
+    path: Place, data: memoryview, expected: RasterSpec | None
 ) -> tuple[NDArray, Georeference | None]:
     """Reads a raster [bands, height, width] of any kind and where it lies.
+
+    Args:
+        path: A local file, which GDAL opens itself, or a URL.
+        data: Its bytes.
+        expected: What it should be, or None for anything.
 
     Raises:
         DamagedFileError: If it can't be read or isn't as expected.
     """
-    with _opened(path) as source:
+    with _opened(path, data) as source:
         if expected is not None:
             size = (source.height, source.width)
             fault = expected.fault(source.count, source.dtypes[0], size)
@@ -32,23 +38,24 @@ def read_with_gdal(
         return source.read(), _georeference(source)
 
 
-def read_size_with_gdal(path: Path | str) -> tuple[int, int]:
-    """Height and width in pixels.
+def read_size_with_gdal(path: Place, data: memoryview) -> tuple[int, int]:
+    """Height and width in pixels; arguments as of ``read_with_gdal``.
 
     Raises:
         DamagedFileError: If the raster can't be read.
     """
-    with _opened(path) as source:
+    with _opened(path, data) as source:
         return source.height, source.width
 
 
-def read_georeference(path: Path | str) -> Georeference | None:
+def read_georeference(path: Place) -> Georeference | None:
     """Where a raster lies, or None if it doesn't say.
 
     Raises:
         DamagedFileError: If it can't be read.
     """
-    with _opened(path) as source:
+    data = memoryview(read(str(path)) if is_url(path) else b"")
+    with _opened(path, data) as source:
         return _georeference(source)
 
 
@@ -77,7 +84,7 @@ def encode_with_gdal(
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[Any]:
+def _opened(path: Place, data: memoryview) -> Iterator[Any]:
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -86,7 +93,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
         # Without this option GDAL lists the whole folder, 100,000 names, for each file.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             with _without_georeference_warning():
-                source = rasterio.open(path)
+                source = rasterio.open(io.BytesIO(data) if is_url(path) else path)
             with source:
                 yield source
     except (RasterioError, OSError) as error:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from biomassters.chips.store_layout import MANIFEST_NAME, partial_path
+from biomassters.chips.storage import Place, read, state
+from biomassters.chips.store_layout import MANIFEST_NAME, PLAN_NAME, partial_path, work_url
 from biomassters.chips.store_manifest import Manifest
 from biomassters.errors import BadInputError
 
 
-def read_manifest(path: Path | str) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """Read the manifest of a complete store.
 
     Args:
@@ -21,16 +22,13 @@ def read_manifest(path: Path | str) -> Manifest:
     """
     if isinstance(path, Path):
         return _read_local_manifest(path)
-    import fsspec  # type: ignore[import-untyped]  # only a remote store needs it
-
-    place = f"{path}/{MANIFEST_NAME}"
     try:
-        with fsspec.open(place) as file:
-            return Manifest.from_json(file.read(), path)
+        return Manifest.from_json(read(f"{path}/{MANIFEST_NAME}"), path)
     except FileNotFoundError:
-        raise BadInputError(
-            f"There is no finished chip store at {path}, because {place} is missing: pack one."
-        ) from None
+        pass
+    if state(f"{work_url(path)}/{PLAN_NAME}") is not None:
+        raise _unfinished(path)
+    raise _none(path)
 
 
 def _read_local_manifest(path: Path) -> Manifest:
@@ -39,20 +37,28 @@ def _read_local_manifest(path: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         pass
     if partial_path(path).is_dir() and not path.exists():
-        raise BadInputError(
-            f"The chip store {path} is unfinished: run the pipeline data_engineering again, it "
-            "continues where it stopped."
-        )
-    raise BadInputError(
+        raise _unfinished(path)
+    raise _none(path)
+
+
+def _unfinished(path: Place) -> BadInputError:
+    return BadInputError(
+        f"The chip store {path} is unfinished: run the pipeline data_engineering again, it "
+        "continues where it stopped."
+    )
+
+
+def _none(path: Place) -> BadInputError:
+    return BadInputError(
         f"There is no finished chip store at {path}, because it has no {MANIFEST_NAME}: run the "
         "pipeline data_engineering, which packs one."
     )
 
 
-def manifest_mark(path: Path | str) -> object:
-    """Something that changes when a local store is replaced by another."""
+def manifest_mark(path: Place) -> object:
+    """Something that changes when a store is replaced by another."""
     if not isinstance(path, Path):
-        return None
+        return state(f"{path}/{MANIFEST_NAME}")
     try:
         status = (path / MANIFEST_NAME).stat()
     except FileNotFoundError:

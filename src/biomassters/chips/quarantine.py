@@ -4,6 +4,8 @@ import logging
 import shutil
 from pathlib import Path
 
+from biomassters.chips.storage import Place
+
 logger = logging.getLogger(__name__)
 
 FOLDER = ".quarantine"  # hidden, so that nothing there counts as a file of the archive
@@ -12,6 +14,13 @@ FOLDER = ".quarantine"  # hidden, so that nothing there counts as a file of the 
 def quarantined_path(root: Path, filename: str) -> Path:
     """Where a file lies, if it is in quarantine."""
     return root / FOLDER / filename
+
+
+def quarantined_files(root: Place) -> dict[str, str]:
+    """Paths of the TIFFs in quarantine, by name; object storage has none."""
+    if not isinstance(root, Path):
+        return {}
+    return {path.name: str(path) for path in (root / FOLDER).glob("*.tif*")}
 
 
 def quarantine(root: Path, path: Path) -> bool:

@@ -21,16 +21,17 @@ from biomassters.chips.gdal_raster import (
     read_size_with_gdal,
     read_with_gdal,
 )
+from biomassters.chips.storage import Place, is_url, read
 from biomassters.chips.tiff_layout import StripLayout, parse_strip_layout
 
 
 def read_raster(
-    path: Path | str, expected: RasterSpec | None = None
+    path: Place, expected: RasterSpec | None = None
 ) -> tuple[NDArray, Georeference | None]:
     """Reads a raster and where it lies.
 
     Args:
-        path: A TIFF.
+        path: A TIFF, or its URL.
         expected: What it should be, or None for anything.
 
     Returns:
@@ -42,19 +43,20 @@ def read_raster(
     data = read_file(path)
     layout = _layout(path, data)
     if layout is None:
-        return read_with_gdal(path, expected)
+        return read_with_gdal(path, data, expected)
     if expected is not None:
         _check(path, layout, expected)
     values = layout.pixels(data).astype(layout.dtype.newbyteorder("="), order="C")
     return values, read_georeference(path) if layout.georeferenced else None
 
 
-def read_raster_into(path: Path | str, out: NDArray) -> bool:
+def read_raster_into(path: Place, out: NDArray, fetched: bytes | None = None) -> bool:
     """Reads a raster into an array whose type and shape state what it should be.
 
     Args:
-        path: A TIFF.
+        path: A TIFF, or its URL.
         out: [bands, height, width]; undefined after an error.
+        fetched: Its bytes, where they are at hand.
 
     Returns:
         Whether the file may say where it lies (see ``read_georeference``).
@@ -63,21 +65,22 @@ def read_raster_into(path: Path | str, out: NDArray) -> bool:
         DamagedFileError: If it can't be read or has another size, type or band count.
     """
     expected = RasterSpec(out.shape[0], out.dtype, (out.shape[1], out.shape[2]))
-    data = read_file(path)
+    data = read_file(path, fetched)
     layout = _layout(path, data)
     if layout is None:
-        out[:], georeference = read_with_gdal(path, expected)
+        out[:], georeference = read_with_gdal(path, data, expected)
         return georeference is not None
     _check(path, layout, expected)
     out[:] = layout.pixels(data)
     return layout.georeferenced
 
 
-def view_pixels(path: Path | str, data: memoryview, expected: RasterSpec) -> NDArray:
+def view_pixels(path: Place, data: memoryview, expected: RasterSpec) -> NDArray:
     """A raster's pixels in the bytes of its file, where they lie so.
 
     Args:
-        path: The file, for messages, and for GDAL where its pixels don't lie in one piece.
+        path: The file or its URL, for messages, and for GDAL where the pixels of a local file
+            don't lie in one piece.
         data: Its bytes.
         expected: What it should be.
 
@@ -89,19 +92,20 @@ def view_pixels(path: Path | str, data: memoryview, expected: RasterSpec) -> NDA
     """
     layout = _layout(path, data)
     if layout is None:
-        return read_with_gdal(path, expected)[0]
+        return read_with_gdal(path, data, expected)[0]
     _check(path, layout, expected)
     return layout.pixels(data)
 
 
-def read_size(path: Path | str) -> tuple[int, int]:
+def read_size(path: Place) -> tuple[int, int]:
     """Height and width of a raster in pixels, from its header.
 
     Raises:
         DamagedFileError: If it can't be read.
     """
-    layout = _layout(path, read_file(path))
-    return (layout.height, layout.width) if layout is not None else read_size_with_gdal(path)
+    data = read_file(path)
+    layout = _layout(path, data)
+    return (layout.height, layout.width) if layout is not None else read_size_with_gdal(path, data)
 
 
 def write_raster(
@@ -163,12 +167,18 @@ def _header(
 _scratch = threading.local()
 
 
-def read_file(path: Path | str) -> memoryview:
+def read_file(path: Place, fetched: bytes | None = None) -> memoryview:
     """A file's bytes, in a buffer that the thread's next call overwrites.
+
+    Args:
+        path: The file, or its URL.
+        fetched: Its bytes, where they are at hand.
 
     Raises:
         DamagedFileError: If it can't be read or is empty.
     """
+    if fetched is not None or is_url(path):
+        return _read_object(str(path), fetched)
     filled = 0
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path.open is slower)
@@ -185,10 +195,20 @@ def read_file(path: Path | str) -> memoryview:
     return view[:filled]
 
 
+def _read_object(url: str, fetched: bytes | None) -> memoryview:
+    try:
+        data = read(url) if fetched is None else fetched
+    except FileNotFoundError:
+        raise DamagedFileError(url, "has vanished") from None
+    if not data:
+        raise DamagedFileError(url, "is empty")
+    return memoryview(data)
+
+
 _known: dict[int, tuple[bytes, StripLayout]] = {}  # file size: header, layout
 
 
-def _layout(path: Path | str, data: memoryview) -> StripLayout | None:
+def _layout(path: Place, data: memoryview) -> StripLayout | None:
     """A file's layout. Files of one kind share their header, so it is parsed once."""
     header, layout = _known.get(len(data), (b"", None))
     if layout is not None and data[: len(header)] == header:
@@ -203,7 +223,7 @@ def _layout(path: Path | str, data: memoryview) -> StripLayout | None:
     return layout
 
 
-def _check(path: Path | str, layout: StripLayout, expected: RasterSpec) -> None:
+def _check(path: Place, layout: StripLayout, expected: RasterSpec) -> None:
     fault = expected.fault(layout.bands, layout.dtype.name, (layout.height, layout.width))
     if fault is not None:
         raise DamagedFileError(path, fault)

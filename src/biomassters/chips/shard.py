@@ -7,9 +7,10 @@ index's CRC-32C. zarr-python reads and writes the same files; doing it here save
 the way in and lets the writer fsync.
 """
 
-import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import google_crc32c
 import numpy as np
@@ -43,24 +44,22 @@ def shard_parts(chunks: Sequence[bytes | memoryview | None]) -> list[bytes | mem
     return [*parts, index_bytes, struct.pack("<I", google_crc32c.value(index_bytes))]
 
 
-class OpenShard:
-    """An open shard and where its chunks lie; closes itself when nobody uses it any more.
+class Shard(ABC):
+    """A shard and where its chunks lie.
 
     Args:
         name: Name for messages.
-        descriptor: An open file, owned by this object from now on.
+        size: Bytes.
         chunk_count: Chunks in the index; None for a file that is one chunk without an index.
     """
 
-    def __init__(self, name: str, descriptor: int, chunk_count: int | None) -> None:
+    def __init__(self, name: str, size: int, chunk_count: int | None) -> None:
         self.name = name
-        self._descriptor = descriptor
-        size = os.fstat(descriptor).st_size
         self._index = ((0, size),) if chunk_count is None else self._read_index(size, chunk_count)
 
-    def __del__(self) -> None:
-        # Threads share shards: only the last reference may close the file.
-        os.close(self._descriptor)
+    @abstractmethod
+    def fill(self, out: memoryview, position: int) -> None:
+        """Read bytes from a position on until ``out`` is full, or raise ``damage``."""
 
     def chunk_size(self, number: int) -> int | None:
         """Bytes of an encoded chunk; None when it was left out."""
@@ -78,13 +77,7 @@ class OpenShard:
         Raises:
             BadInputError: The file ends too early.
         """
-        position = self._index[number][0] + skip
-        while len(out):
-            count = os.preadv(self._descriptor, [out], position)
-            if count == 0:
-                raise self.damage("it ends too early")
-            out = out[count:]
-            position += count
+        self.fill(out, self._index[number][0] + skip)
 
     def damage(self, reason: str) -> BadInputError:
         """The exception that says what is wrong with this file."""
@@ -97,10 +90,20 @@ class OpenShard:
         start = size - length - _CRC_BYTES
         if start < 0:
             raise self.damage("it has no index")
-        stored = os.pread(self._descriptor, length + _CRC_BYTES, start)
+        buffer = bytearray(length + _CRC_BYTES)
+        self.fill(memoryview(buffer), start)
+        stored = bytes(buffer)
         if struct.pack("<I", google_crc32c.value(stored[:length])) != stored[length:]:
             raise self.damage("its index has a wrong checksum")
         index = np.frombuffer(stored, "<u8", chunk_count * 2).reshape(chunk_count, 2).tolist()
         if any(offset != _LEFT_OUT and offset + count > start for offset, count in index):
             raise self.damage("its index points past the data")
         return tuple((offset, count) for offset, count in index)
+
+
+class Shards(Protocol):
+    """Where the shards of an array are."""
+
+    def open(self, chip: int, chunk_count: int | None) -> Shard:
+        """A chip's shard; raises BadInputError where it is missing."""
+        ...

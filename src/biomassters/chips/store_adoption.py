@@ -1,16 +1,17 @@
 """What an older store has already packed: a new one takes it over instead of the archive."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.manifest_file import read_manifest
-from biomassters.chips.store_chip_files import has_files, link_chip, make_array_folders
+from biomassters.chips.storage import Place
+from biomassters.chips.store_chip_files import has_files, moved_keys
 from biomassters.chips.store_chip_packing import ChipSource
-from biomassters.chips.store_journal import Journal
+from biomassters.chips.store_journal import ChipJournal
 from biomassters.chips.store_manifest import ChipRecord
+from biomassters.chips.store_publishing import finished_place
 from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 
@@ -20,9 +21,8 @@ Signatures = Mapping[str, Mapping[str, str]]
 
 
 def adopt_packed(
-    path: Path,
-    folder: Path,
-    journal: Journal,
+    path: Place,
+    journal: ChipJournal,
     source: ChipSource,
     signatures: Signatures,
     codec: str,
@@ -31,8 +31,7 @@ def adopt_packed(
 
     Args:
         path: Place of the older store, if there is one.
-        folder: Folder of the unfinished store.
-        journal: Its journal; gets a line for each chip that is taken over.
+        journal: Of the unfinished store; gets a line for each chip that is taken over.
         source: The chips.
         signatures: Per split and chip id the signature of the source, in order.
         codec: The new store's codec.
@@ -44,19 +43,22 @@ def adopt_packed(
         manifest = read_manifest(path)
     except BadInputError:
         return source
-    pairs = list(_same_chips(manifest.records, signatures, path))
+    old_place = finished_place(path)
+    keys = old_place.keys()
+    pairs = list(_same_chips(manifest.records, signatures, keys))
     if manifest.codec != codec:
         places = {old.chip_id: (old.split, old.index) for old, _, _ in pairs}
         return StoreFirst(source, ChipStore(path), places)
-    adopted = []
+    adopted: list[ChipRecord] = []
+    moved: dict[str, str | None] = {}
     for old, split, index in pairs:
         if journal.valid_record(split, index, old.signature) is None:
-            make_array_folders(folder / split)
-            link_chip(path / old.split, old.index, folder / split, index)
+            moved |= moved_keys(keys, old, split, index)
             adopted.append(replace(old, split=split, index=index))
     if adopted:
+        journal.growing.take(old_place, moved)
         journal.append(*adopted)
-        _logger.info("%s: %d chips taken over from the older store.", folder, len(adopted))
+        _logger.info("%d chips taken over from the older store %s.", len(adopted), path)
     return source
 
 
@@ -94,12 +96,12 @@ class StoreFirst:
 
 
 def _same_chips(
-    records: tuple[ChipRecord, ...], signatures: Signatures, path: Path
+    records: tuple[ChipRecord, ...], signatures: Signatures, keys: Collection[str]
 ) -> Iterator[tuple[ChipRecord, str, int]]:
     """Packed chips that are wanted and unchanged, with their new split and index."""
     known = {(record.split, record.chip_id): record for record in records}
     for split, chips in signatures.items():
         for index, (chip_id, signature) in enumerate(chips.items()):
             old = known.get((split, chip_id))
-            if old and old.signature == signature and has_files(path / old.split, old):
+            if old and old.signature == signature and has_files(keys, old):
                 yield old, split, index

@@ -1,4 +1,4 @@
-"""Two ways to read one chunk of a store's array: straight from a local file, or by Zarr.
+"""Two ways to read one chunk of a store's array: straight from its shard, or by Zarr.
 
 The direct way knows just the layout that ``store_writer`` produces. Whatever else lies
 there is left to zarr-python.
@@ -6,13 +6,17 @@ there is left to zarr-python.
 
 import json
 import os
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from biomassters.chips.local_array import LocalArray
+from biomassters.chips.file_shards import FileShards
+from biomassters.chips.packed_array import PackedArray
+from biomassters.chips.storage import is_url, read
 from biomassters.chips.store_layout import StoreArray
+from biomassters.chips.url_shards import UrlShards
 from biomassters.errors import BadInputError
 
 
@@ -35,17 +39,27 @@ def open_array(store: Path | str, split: str, array: StoreArray) -> ChunkReader:
     Returns:
         A reader that threads may share.
     """
-    if isinstance(store, Path) and hasattr(os, "preadv"):
-        place = store / split / array.name / "zarr.json"
-        try:
-            metadata = json.loads(place.read_text())
-        except (FileNotFoundError, ValueError):
-            raise BadInputError(
-                f"{place} is missing or damaged: delete the chip store and pack it again."
-            ) from None
-        if _is_direct(metadata, array):
-            return LocalArray(store / split / array.name, array, metadata)
-    return ZarrArray(f"{store}/{split}", array)
+    place = f"{store}/{split}/{array.name}"
+    metadata = _metadata(place)
+    direct = _is_direct(metadata, array)
+    if isinstance(store, str):
+        if not direct:
+            raise BadInputError(f"{place} is laid out by other software: copy it to a folder.")
+        return PackedArray(UrlShards(place, array), array, metadata)
+    if direct and hasattr(os, "preadv"):
+        return PackedArray(FileShards(Path(place), array), array, metadata)
+    return ZarrArray(place, array)
+
+
+def _metadata(place: str) -> dict[str, Any]:
+    name = f"{place}/zarr.json"
+    try:
+        text = read(name) if is_url(name) else Path(name).read_bytes()
+        return dict(json.loads(text))
+    except (FileNotFoundError, JSONDecodeError):
+        raise BadInputError(
+            f"{name} is missing or damaged: delete the chip store and pack it again."
+        ) from None
 
 
 def _is_direct(metadata: dict[str, Any], array: StoreArray) -> bool:
@@ -83,17 +97,17 @@ def _is_plain(codecs: list[dict[str, Any]]) -> bool:
 
 
 class ZarrArray:
-    """Any array that zarr-python reads: other codecs, other layouts, object storage.
+    """Any array in a folder that zarr-python reads: other codecs, other layouts.
 
     Args:
-        group: Folder or URL of the split's group.
+        folder: The array's folder.
         array: Which array it is.
     """
 
-    def __init__(self, group: str, array: StoreArray) -> None:
+    def __init__(self, folder: str, array: StoreArray) -> None:
         import zarr  # a second of start-up that the direct way doesn't need
 
-        self._array = zarr.open_array(f"{group}/{array.name}", mode="r")
+        self._array = zarr.open_array(folder, mode="r")
         self._has_months = bool(array.bands)
 
     def read_into(self, chip: int, month: int, out: NDArray, top: int, left: int) -> None:

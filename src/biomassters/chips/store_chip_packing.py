@@ -1,12 +1,12 @@
 """The work of packing one chip: where it comes from, where it goes, and a task for workers."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.store_chip_files import write_chip
 from biomassters.chips.store_manifest import ChipRecord
+from biomassters.chips.store_place import StorePlace
 from biomassters.errors import BadInputError
 
 
@@ -36,11 +36,11 @@ class Place:
     signature: str
 
 
-def pack_chip(folder: Path, place: Place, chip: Chip, codec: str) -> ChipRecord:
-    """Encode and write a chip; when this returns, its data is on the disk.
+def pack_chip(store: StorePlace, place: Place, chip: Chip, codec: str) -> ChipRecord:
+    """Encode and write a chip; when this returns, its data is safe.
 
     Args:
-        folder: Folder of the unfinished store.
+        store: Where the unfinished store lies.
         place: Where it goes.
         chip: The chip.
         codec: The store's codec.
@@ -48,31 +48,31 @@ def pack_chip(folder: Path, place: Place, chip: Chip, codec: str) -> ChipRecord:
     Returns:
         What the journal notes of it.
     """
-    crc = write_chip(folder / place.split, place.index, chip, codec)
+    crc = write_chip(store, place.split, place.index, chip, codec)
     return ChipRecord.of(chip, place.split, place.index, place.signature, crc)
 
 
 @dataclass(frozen=True)
 class PackChip:
-    """Reads, encodes and writes one chip; runs on a worker, which needs the same folders.
+    """Reads, encodes and writes one chip; runs on a worker, which needs the same folders or URLs.
 
     Attributes:
-        folder: Folder of the unfinished store.
+        store: Where the unfinished store lies.
         source: The chips.
         codec: The store's codec.
         size: Height and width in pixels that each must have.
     """
 
-    folder: Path
+    store: StorePlace
     source: ChipSource
     codec: str
     size: tuple[int, int]
 
     def __call__(self, place: Place) -> ChipRecord:
-        """Packs a chip; when this returns, its data is on the disk."""
+        """Packs a chip; when this returns, its data is safe."""
         chip = self.source.read_chip(place.chip_id)
         check_size(chip, self.size)
-        return pack_chip(self.folder, place, chip, self.codec)
+        return pack_chip(self.store, place, chip, self.codec)
 
 
 def check_size(chip: Chip, size: tuple[int, int]) -> None:

@@ -5,13 +5,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from biomassters.chips.store_layout import FORMAT_VERSION
 from biomassters.chips.store_manifest import ChipRecord
+from biomassters.chips.store_place import FolderPlace, StorePlace
 from biomassters.errors import BadInputError
 
 _NAME = "journal.jsonl"
@@ -31,7 +33,51 @@ def plan_of(codec: str, splits: Mapping[str, list[str]]) -> dict[str, object]:
     return {"version": FORMAT_VERSION, "codec": codec, "order": order}
 
 
-class Journal:
+class ChipJournal(ABC):
+    """Which chips of an unfinished store are done.
+
+    Attributes:
+        records: Their records, by split and index.
+        growing: Where the store grows.
+    """
+
+    records: dict[tuple[str, int], ChipRecord]
+    growing: StorePlace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def valid_record(self, split: str, index: int, signature: str) -> ChipRecord | None:
+        """A finished chip's record; one of another source is forgotten."""
+        record = self.records.get((split, index))
+        if record is not None and record.signature != signature:
+            del self.records[split, index]
+            return None
+        return record
+
+    def append(self, *records: ChipRecord) -> None:
+        """Declare chips done; their files must be safe already."""
+        self.records.update({(record.split, record.index): record for record in records})
+        self._note(records)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let others write the store."""
+
+    @abstractmethod
+    def _note(self, records: Sequence[ChipRecord]) -> None:
+        """Keep records for the next run."""
+
+
+class Journal(ChipJournal):
     """Append-only list of finished chips in the folder of an unfinished store.
 
     Its first line is the plan, every other line one chip, written after the chip's files
@@ -48,6 +94,7 @@ class Journal:
 
     def __init__(self, folder: Path, plan: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.growing = FolderPlace(folder)
         self._path = folder / _NAME
         self._file = self._path.open("ab+", buffering=0)
         try:
@@ -57,28 +104,11 @@ class Journal:
             self._file.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """See ``ChipJournal.close``."""
         self._file.close()
 
-    def valid_record(self, split: str, index: int, signature: str) -> ChipRecord | None:
-        """A finished chip's record; one of another source is forgotten."""
-        record = self.records.get((split, index))
-        if record is not None and record.signature != signature:
-            del self.records[split, index]
-            return None
-        return record
-
-    def append(self, *records: ChipRecord) -> None:
-        """Declare chips done; their files must be on the disk already."""
-        self.records.update({(record.split, record.index): record for record in records})
+    def _note(self, records: Sequence[ChipRecord]) -> None:
         self._write(*(record.to_dict() for record in records))
 
     def _write(self, *lines: Mapping[str, object]) -> None:

@@ -19,6 +19,7 @@ from biomassters.chips.packing import S2_STORE_FILL
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+PLAN_NAME = "plan.json"  # of an unfinished store at a URL
 CODECS = ("lz4", "zstd", "none")
 
 # zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
@@ -129,3 +130,8 @@ def encode(values: NDArray, codec: str) -> bytes | memoryview:
 def partial_path(path: Path) -> Path:
     """Where a store grows until it is complete."""
     return path.with_name(path.name + ".partial")
+
+
+def work_url(url: str) -> str:
+    """Where the writer of a store at a URL keeps its journal and what isn't public yet."""
+    return f"{url}.partial"

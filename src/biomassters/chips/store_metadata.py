@@ -1,40 +1,40 @@
 """The Zarr metadata and small arrays of a store whose chips are all written."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCname, BloscCodec
+from zarr.storage import MemoryStore
 
 from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, S1, S2, SENSORS
 from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS, StoreArray
 from biomassters.chips.store_manifest import ChipRecord, Manifest
 
 
-def write_metadata(folder: Path, manifest: Manifest) -> None:
-    """Turn a folder of shard files into a Zarr v3 hierarchy.
+def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
+    """What turns shard files in ``<split>/<array>/`` into a Zarr v3 hierarchy.
 
     Args:
-        folder: The store; its shard files lie in ``<split>/<array>/``.
         manifest: All chips.
+
+    Returns:
+        Content of each file by its key.
     """
-    root = zarr.open_group(folder, mode="a", zarr_format=3)
+    files: dict[str, Buffer] = {}
+    root = zarr.open_group(MemoryStore(files), mode="w", zarr_format=3)
     root.attrs.update({"Conventions": "CF-1.11", "title": "BioMassters chip store"})
     for split in manifest.splits:
         group = root.require_group(split)
         group.attrs.update({"Conventions": "CF-1.11", "coordinates": "chip_id month_name"})
         records = manifest.of_split(split)
         for array in ARRAYS:
-            array_folder = folder / split / array.name
-            # Left by a run that was killed here; create_array would empty the folder.
-            (array_folder / "zarr.json").unlink(missing_ok=True)
-            if array is AGB_ARRAY and not any(record.labelled for record in records):
-                array_folder.rmdir()
-            else:
+            if array is not AGB_ARRAY or any(record.labelled for record in records):
                 _declare(group, array, records, manifest.codec)
         _write_coordinates(group, records)
+    return {key: [content.to_bytes()] for key, content in files.items()}
 
 
 def _declare(group: zarr.Group, array: StoreArray, records: list[ChipRecord], codec: str) -> None:

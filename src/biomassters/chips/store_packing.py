@@ -9,14 +9,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from tqdm import tqdm
 
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
-from biomassters.chips.durable_files import require_space
-from biomassters.chips.store_chip_files import has_files, make_array_folders
+from biomassters.chips.store_chip_files import has_files
 from biomassters.chips.store_chip_packing import (
     ChipSource,
     PackChip,
@@ -24,9 +22,10 @@ from biomassters.chips.store_chip_packing import (
     check_size,
     pack_chip,
 )
-from biomassters.chips.store_journal import Journal
+from biomassters.chips.store_journal import ChipJournal
 from biomassters.chips.store_layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store_manifest import ChipRecord
+from biomassters.chips.store_place import StorePlace
 from biomassters.workers.pool import Workers
 
 # Below what was measured on the real chip 000aa810, 1.8 and 2.1, so that the check of the
@@ -39,8 +38,7 @@ _logger = logging.getLogger(__name__)
 
 
 def pack_missing(
-    folder: Path,
-    journal: Journal,
+    journal: ChipJournal,
     source: ChipSource,
     signatures: Mapping[str, Mapping[str, str]],
     codec: str,
@@ -50,8 +48,7 @@ def pack_missing(
     """Pack the chips that the journal doesn't know, or knows from another source.
 
     Args:
-        folder: Folder of the unfinished store.
-        journal: Its journal; gets a line for each chip.
+        journal: Of the unfinished store; gets a line for each chip.
         source: The chips.
         signatures: Per split and chip id the signature of the source, in order.
         codec: The store's codec.
@@ -61,24 +58,27 @@ def pack_missing(
     Raises:
         BadInputError: Chips of different sizes, or too little space on the disk.
     """
-    todo = _missing(folder, journal, signatures)
+    store = journal.growing
+    todo = _missing(journal, signatures)
     if journal.records:
-        _logger.info("%s: continued, %d chips left to pack.", folder, len(todo))
+        _logger.info("%s: continued, %d chips left to pack.", store, len(todo))
     if not todo:
         return
     first = next(iter(journal.records.values()), None)
     size = (first.height, first.width) if first else None
     with tqdm(total=len(todo), desc="Packing chips", unit="chip", disable=not progress) as bar:
         if workers is None:
-            _pack_here(folder, journal, source, todo, codec, size, bar)
+            _pack_here(journal, source, todo, codec, size, bar)
             return
         size = size or source.read_chip(todo[0].chip_id).shape
-        _check_space(folder, size, len(todo), codec)
-        task = PackChip(folder, source, codec, size)
+        _check_space(store, size, len(todo), codec)
+        task = PackChip(store, source, codec, size)
         _pack_elsewhere(journal, workers.each(task, todo), bar)
 
 
-def _pack_elsewhere(journal: Journal, results: Iterator[tuple[int, ChipRecord]], bar: tqdm) -> None:
+def _pack_elsewhere(
+    journal: ChipJournal, results: Iterator[tuple[int, ChipRecord]], bar: tqdm
+) -> None:
     """Give packed chips their lines, those of a second together: each line waits for the disk."""
     packed: list[ChipRecord] = []
     noted = time.monotonic()
@@ -96,34 +96,31 @@ def _pack_elsewhere(journal: Journal, results: Iterator[tuple[int, ChipRecord]],
 
 
 def _pack_here(
-    folder: Path,
-    journal: Journal,
+    journal: ChipJournal,
     source: ChipSource,
     todo: Sequence[Place],
     codec: str,
     size: tuple[int, int] | None,
     bar: tqdm,
 ) -> None:
-    with _Writers(folder, journal, codec) as writers:
+    with _Writers(journal, codec) as writers:
         for place in todo:
             chip = source.read_chip(place.chip_id)
             size = size or chip.shape
             check_size(chip, size)
             if place is todo[0]:
-                _check_space(folder, size, len(todo), codec)
+                _check_space(journal.growing, size, len(todo), codec)
             writers.submit(place, chip)
             bar.update()
 
 
-def _missing(
-    folder: Path, journal: Journal, signatures: Mapping[str, Mapping[str, str]]
-) -> list[Place]:
+def _missing(journal: ChipJournal, signatures: Mapping[str, Mapping[str, str]]) -> list[Place]:
     todo = []
+    keys = journal.growing.keys() if journal.records else set()
     for split, chips in signatures.items():
-        make_array_folders(folder / split)
         for index, (chip_id, signature) in enumerate(chips.items()):
             record = journal.valid_record(split, index, signature)
-            if record is None or not has_files(folder / split, record):
+            if record is None or not has_files(keys, record):
                 todo.append(Place(split, index, chip_id, signature))
     return todo
 
@@ -131,8 +128,8 @@ def _missing(
 class _Writers:
     """A few chips being encoded and written; the journal is kept in their order."""
 
-    def __init__(self, folder: Path, journal: Journal, codec: str) -> None:
-        self._folder, self._journal, self._codec = folder, journal, codec
+    def __init__(self, journal: ChipJournal, codec: str) -> None:
+        self._journal, self._codec = journal, codec
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="chip writer")
         self._waiting: deque[Future[ChipRecord]] = deque()
 
@@ -153,7 +150,7 @@ class _Writers:
         self._waiting.append(self._pool.submit(self._write, place, chip))
 
     def _write(self, place: Place, chip: Chip) -> ChipRecord:
-        return pack_chip(self._folder, place, chip, self._codec)
+        return pack_chip(self._journal.growing, place, chip, self._codec)
 
     def _note(self) -> None:
         """Wait for the first, and give it and all that are done as well their lines."""
@@ -163,8 +160,8 @@ class _Writers:
         self._journal.append(*records)
 
 
-def _check_space(folder: Path, size: tuple[int, int], count: int, codec: str) -> None:
+def _check_space(store: StorePlace, size: tuple[int, int], count: int, codec: str) -> None:
     values = MONTH_COUNT * (len(S1_ARRAY.bands) + len(S2_ARRAY.bands))
     pixel_bytes = values * S1_ARRAY.dtype.itemsize + AGB_ARRAY.dtype.itemsize
     needed = int(count * size[0] * size[1] * pixel_bytes / _ASSUMED_RATIO[codec])
-    require_space(folder, needed, f"Packing {count} chips with codec {codec}")
+    store.require_space(needed, f"Packing {count} chips with codec {codec}")

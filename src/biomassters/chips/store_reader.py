@@ -1,6 +1,5 @@
 """A lazy handle on a chip store, for any number of threads and processes."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip, Georeference
 from biomassters.chips.manifest_file import manifest_mark, read_manifest
 from biomassters.chips.packing import unpack_backscatter
+from biomassters.chips.storage import Place, place_of
 from biomassters.chips.store_arrays import ChunkReader, open_array
 from biomassters.chips.store_layout import (
     AGB_ARRAY,
@@ -40,8 +40,8 @@ class ChipStore:
             holds other data.
     """
 
-    def __init__(self, path: Path | str, fingerprint: str | None = None) -> None:
-        self.path = path if "://" in str(path) else Path(path).absolute()
+    def __init__(self, path: Place, fingerprint: str | None = None) -> None:
+        self.path = place_of(path)
         self._mark = manifest_mark(self.path)
         manifest = read_manifest(self.path)
         self.splits = manifest.splits
@@ -197,9 +197,9 @@ class StoreSplit:
         return readers[array.name]
 
 
-def _open_split(path: Path | str, fingerprint: str, name: str) -> StoreSplit:
+def _open_split(path: Place, fingerprint: str, name: str) -> StoreSplit:
     return ChipStore(path, fingerprint).split(name)
 
 
-def _replaced(path: Path | str) -> BadInputError:
+def _replaced(path: Place) -> BadInputError:
     return BadInputError(f"The chip store {path} was replaced meanwhile: start again.")

@@ -2,17 +2,16 @@
 
 import errno
 import logging
-from pathlib import Path
 
-from biomassters.chips.durable_files import publish_folder, sync_all, write_durably
+from biomassters.chips.manifest_file import read_manifest
+from biomassters.chips.storage import Place, place_of
 from biomassters.chips.store_adoption import adopt_packed
-from biomassters.chips.store_chip_files import remove_temporary
 from biomassters.chips.store_chip_packing import ChipSource
-from biomassters.chips.store_journal import Journal, plan_of, remove_journal
-from biomassters.chips.store_layout import CODECS, MANIFEST_NAME, partial_path
+from biomassters.chips.store_journal import plan_of
+from biomassters.chips.store_layout import CODECS
 from biomassters.chips.store_manifest import Manifest, source_table
-from biomassters.chips.store_metadata import write_metadata
 from biomassters.chips.store_packing import pack_missing
+from biomassters.chips.store_publishing import open_journal, publish
 from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.workers.pool import Workers
@@ -23,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def write_store(
-    path: Path | str,
+    path: Place,
     source: ChipSource,
     *,
     codec: str = "lz4",
@@ -32,13 +31,14 @@ def write_store(
 ) -> ChipStore:
     """Pack chips into a store.
 
-    The store grows in ``<path>.partial`` and takes its name when it is complete; until then
-    an older store stays as it is. An interrupted run is continued with the first chip that
-    was not finished. A store that already holds the same chips is left alone; one that holds
-    some of them gives its files to the new one, or, with another codec, its pixels.
+    In a folder the store grows in ``<path>.partial`` and takes its name when it is complete;
+    until then an older store stays as it is. At a URL it grows in its place, or beside an older
+    one, and the manifest is written last. An interrupted run is continued with the first chip
+    that was not finished. A store that already holds the same chips is left alone; one that
+    holds some of them gives its files to the new one, or, with another codec, its pixels.
 
     Args:
-        path: The store's folder.
+        path: The store's folder, or its URL.
         source: The chips.
         codec: ``"lz4"``, ``"zstd"`` (smaller, slower) or ``"none"`` (fastest to read).
         progress: Whether to show a bar.
@@ -51,7 +51,7 @@ def write_store(
         BadInputError: No chips, a chip id twice, chips of different sizes, an unknown codec,
             too little space on the disk, or another run writing the same store.
     """
-    path = Path(path).absolute()
+    path = place_of(path)
     _check_codec(codec)
     splits = _checked_splits(source)
     signatures = source_table(
@@ -62,18 +62,17 @@ def write_store(
     if _is_current(path, codec, signatures):
         _logger.info("%s already holds these chips: nothing to pack.", path)
         return ChipStore(path)
-    folder = partial_path(path)
     try:
-        with Journal(folder, plan_of(codec, splits)) as journal:
-            source = adopt_packed(path, folder, journal, source, signatures, codec)
-            pack_missing(folder, journal, source, signatures, codec, progress, workers)
+        with open_journal(path, plan_of(codec, splits)) as journal:
+            source = adopt_packed(path, journal, source, signatures, codec)
+            pack_missing(journal, source, signatures, codec, progress, workers)
             places = [(split, i) for split in splits for i in range(len(splits[split]))]
             records = tuple(journal.records[place] for place in places)
-            _finish(folder, path, Manifest(codec, records))
+            publish(path, journal, Manifest(codec, records))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BadInputError(
-                f"The disk is full while packing {folder}: free some space and run again, "
+                f"The disk is full while packing {path}: free some space and run again, "
                 "the chips packed so far are kept."
             ) from error
         raise
@@ -97,26 +96,13 @@ def _checked_splits(source: ChipSource) -> dict[str, list[str]]:
     return splits
 
 
-def _is_current(path: Path, codec: str, signatures: dict[str, dict[str, str]]) -> bool:
+def _is_current(path: Place, codec: str, signatures: dict[str, dict[str, str]]) -> bool:
     """Whether a complete store holds the same chips from the same sources, by the same codec."""
     try:
-        text = (path / MANIFEST_NAME).read_bytes()
-        manifest = Manifest.from_json(text, str(path))
-    except (OSError, BadInputError):
+        manifest = read_manifest(path)
+    except BadInputError:
         return False
     same = [(split, list(chips.items())) for split, chips in manifest.sources().items()]
     return manifest.codec == codec and same == [
         (split, list(chips.items())) for split, chips in signatures.items()
     ]
-
-
-def _finish(folder: Path, path: Path, manifest: Manifest) -> None:
-    """Complete the store: Zarr's metadata, then the manifest, then its name."""
-    remove_temporary(folder)
-    write_metadata(folder, manifest)
-    # The chips' own files were waited for when they were written.
-    rest = [entry for entry in folder.rglob("*") if not entry.name.startswith("c.")]
-    sync_all([folder, *rest])
-    write_durably(folder / MANIFEST_NAME, [manifest.to_json().encode()])
-    publish_folder(folder, path)
-    remove_journal(path)

@@ -14,6 +14,7 @@ from biomassters.chips.archive import Archive
 from biomassters.chips.file_check import DAMAGED, ListedFile, transfer_fault
 from biomassters.chips.quarantine import quarantine, quarantined_path
 from biomassters.chips.row_journal import RowJournal
+from biomassters.chips.storage import Place
 from biomassters.chips.verification_chips import CheckChip, ChipListing, chip_listings
 from biomassters.options import Options
 from biomassters.workers.pool import Threads, Workers
@@ -37,7 +38,8 @@ class VerificationOptions(Options):
     quarantine: bool = Field(
         True,
         description="Move files whose size or checksum is wrong into the archive's folder "
-        ".quarantine, from where acquisition replaces them; nothing is deleted",
+        ".quarantine, from where acquisition replaces them; nothing is deleted, and on object "
+        "storage nothing is moved",
     )
 
 
@@ -126,7 +128,7 @@ def _check_missing(
 
 
 def _rows(
-    chips: Sequence[ChipListing], journal: RowJournal, root: Path, options: VerificationOptions
+    chips: Sequence[ChipListing], journal: RowJournal, root: Place, options: VerificationOptions
 ) -> Iterator[dict[str, Any]]:
     """Rows of the table; what is wrong is moved aside on the way."""
     for chip in chips:
@@ -138,14 +140,15 @@ def _rows(
 
 
 def _set_aside(
-    file: ListedFile, facts: dict[str, Any], root: Path, options: VerificationOptions
+    file: ListedFile, facts: dict[str, Any], root: Place, options: VerificationOptions
 ) -> bool:
     """Moves a file whose bytes are wrong; True if it is in quarantine then.
 
     Bytes that are as the metadata say stay, even if they don't decode: a new copy would be
     the same.
     """
-    if not file.path or facts["status"] != DAMAGED:
+    # On object storage nothing is moved: it would be a copy and a deletion of shared data.
+    if not file.path or facts["status"] != DAMAGED or not isinstance(root, Path):
         return False
     if Path(file.path).parent == quarantined_path(root, ""):
         return True

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from biomassters.chips.archive import Archive
-from biomassters.chips.archive_files import ArchiveFiles
+from biomassters.chips.archive_files import ArchiveFiles, file_state
 from biomassters.chips.archive_listing import read_listing
-from biomassters.chips.file_check import ListedFile, check_file, file_state
-from biomassters.chips.quarantine import quarantined_path
+from biomassters.chips.file_check import ListedFile, check_file
+from biomassters.chips.quarantine import quarantined_files
+from biomassters.chips.storage import fetch
 
 
 class ChipListing(NamedTuple):
@@ -23,8 +24,7 @@ class ChipListing(NamedTuple):
 
     def signature(self) -> str:
         """A text that changes when a file, or what should be in it, changes."""
-        states = [file_state(file.path) if file.path else None for file in self.files]
-        facts = json.dumps([[*file] for file in self.files] + [states])
+        facts = json.dumps(self.files)
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
@@ -40,7 +40,8 @@ class CheckChip:
 
     def __call__(self, chip: ChipListing) -> list[dict[str, Any]]:
         """One row a file, as ``check_file`` gives it."""
-        return [check_file(file, self.shape) for file in chip.files]
+        fetched = fetch(file.path for file in chip.files)
+        return [check_file(file, self.shape, fetched.get(file.path)) for file in chip.files]
 
 
 def chip_listings(archive: Archive) -> list[ChipListing]:
@@ -49,16 +50,17 @@ def chip_listings(archive: Archive) -> list[ChipListing]:
     Raises:
         BadInputError: If the metadata are missing or wrong.
     """
-    listing = read_listing(ArchiveFiles.find(archive.root))
+    files = ArchiveFiles.find(archive.root)
+    listing = read_listing(files)
     chips: dict[str, ChipListing] = {}
     columns = ("chip_id", "split", "filename", "sensor", "month", "path", "size", "cksum")
     values = (listing[name].astype(object).tolist() for name in columns)
-    aside = {path.name for path in quarantined_path(archive.root, "").glob("*.tif*")}
+    aside = quarantined_files(archive.root)
     for chip_id, split, filename, sensor, month, path, size, cksum in zip(*values, strict=True):
-        if not path and filename in aside:
-            path = str(quarantined_path(archive.root, filename))
-        numbers = (None if value is pd.NA else int(value) for value in (size, cksum))
-        file = ListedFile(filename, sensor, month, path, *numbers)
-        files = chips[chip_id].files if chip_id in chips else ()
-        chips[chip_id] = ChipListing(chip_id, split, (*files, file))
+        path = path or aside.get(filename, "")
+        size, cksum = (None if value is pd.NA else int(value) for value in (size, cksum))
+        state = files.states.get(path) or file_state(path) if path else None
+        file = ListedFile(filename, sensor, month, path, size, cksum, state)
+        others = chips[chip_id].files if chip_id in chips else ()
+        chips[chip_id] = ChipListing(chip_id, split, (*others, file))
     return list(chips.values())

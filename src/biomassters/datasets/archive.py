@@ -6,6 +6,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from biomassters.chips.archive import Archive
+from biomassters.chips.storage import place_of
 from biomassters.errors import BadInputError
 from biomassters.simulation.simulate import SimulatedChips, write_simulated
 
@@ -21,22 +22,29 @@ class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
     """
 
     def __init__(
-        self, *, filepath: str, writable: bool = False, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        filepath: str,
+        parameter: str = "raw_root",
+        writable: bool = False,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         """Point at an archive.
 
         Args:
-            filepath: The archive's folder.
+            filepath: The archive's folder, or its URL.
+            parameter: The parameter that names it, for messages.
             writable: Whether simulated chips may be written there.
             metadata: For other tools, ignored here.
         """
-        self._filepath = Path(filepath)
+        self._filepath = place_of(filepath)
+        self._parameter = parameter
         self._writable = writable
         self.metadata = metadata
 
     def load(self) -> Archive:
         """Open the archive; raises BadInputError when there is none."""
-        return Archive.open(self._filepath)
+        return Archive.open(self._filepath, self._parameter)
 
     def save(self, data: SimulatedChips) -> None:
         """Write simulated chips, unless just these are there already."""
@@ -45,10 +53,15 @@ class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
                 f"{self._filepath} is the place of a real archive, and simulation won't write "
                 "there; run '--pipelines from_archive', which begins after the simulation."
             )
+        if not isinstance(self._filepath, Path):
+            raise BadInputError(
+                f"raw_root: simulation can't write to {self._filepath}; name a folder, or use "
+                "'--pipelines from_archive', which begins after the simulation."
+            )
         write_simulated(data, self._filepath)
 
     def _exists(self) -> bool:
-        return self._filepath.is_dir()
+        return isinstance(self._filepath, str) or self._filepath.is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "writable": self._writable}

@@ -1,11 +1,12 @@
 """The chip store as a Kedro dataset."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
 
+from biomassters.chips.manifest_file import manifest_mark
+from biomassters.chips.storage import place_of
 from biomassters.chips.store_reader import ChipStore
 from biomassters.chips.store_writer import ChipSource, write_store
 from biomassters.workers.pool import Workers
@@ -40,10 +41,10 @@ class ChipStoreDataset(AbstractDataset[Packing, ChipStore]):
         """Point at a store.
 
         Args:
-            filepath: The store's folder.
+            filepath: The store's folder, or its URL.
             metadata: For other tools, ignored here.
         """
-        self._filepath = Path(filepath)
+        self._filepath = place_of(filepath)
         self.metadata = metadata
 
     def load(self) -> ChipStore:
@@ -55,7 +56,7 @@ class ChipStoreDataset(AbstractDataset[Packing, ChipStore]):
         write_store(self._filepath, data.source, codec=data.codec, workers=data.workers)
 
     def _exists(self) -> bool:
-        return self._filepath.is_dir()
+        return manifest_mark(self._filepath) is not None
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

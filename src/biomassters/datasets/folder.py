@@ -5,6 +5,9 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from biomassters.chips.storage import is_url
+from biomassters.errors import BadInputError
+
 
 class FolderDataset(AbstractDataset[Any, Path]):
     """The path of a folder, so that the catalog stays the only place that knows paths.
@@ -20,11 +23,14 @@ class FolderDataset(AbstractDataset[Any, Path]):
             filepath: The folder; made when loaded.
             metadata: For other tools, ignored here.
         """
+        self._url = filepath
         self._filepath = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Make the folder if need be and return its path."""
+        """Make the folder if need be and return its path; raises BadInputError for a URL."""
+        if is_url(self._url):
+            raise BadInputError(f"{self._url} is a URL, but this needs a folder: name one.")
         self._filepath.mkdir(parents=True, exist_ok=True)
         return self._filepath
 

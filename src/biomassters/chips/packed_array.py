@@ -1,23 +1,20 @@
-"""An array of a store read straight from its files into the caller's memory.
+"""An array of a store read straight from its shards into the caller's memory.
 
 The reads and the decoding leave Python's lock alone, so that threads work side by side.
 """
 
 import math
-import os
 import struct
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.shard import OpenShard
+from biomassters.chips.shard import Shard, Shards
 from biomassters.chips.store_layout import StoreArray
-from biomassters.errors import BadInputError
 
 _OPEN_SHARDS = 64
 # github.com/Blosc/c-blosc, README_CHUNK_FORMAT: version, versionlz, flags, typesize, nbytes,
@@ -27,20 +24,17 @@ _BLOSC_HEADER = struct.Struct("<4xI4xI")
 _scratch = threading.local()
 
 
-class LocalArray:
-    """Files read by preadv(2) and decoded by blosc; threads may share it.
+class PackedArray:
+    """Chunks read from shards and decoded by blosc; threads may share it.
 
     Args:
-        folder: The array's folder.
+        shards: The array's shards.
         array: Which array it is.
         metadata: Its ``zarr.json``, of a layout that ``is_direct`` accepts.
     """
 
-    def __init__(self, folder: Path, array: StoreArray, metadata: dict[str, Any]) -> None:
-        self._folder = folder
-        self._descriptor: int | None = None
-        # Through this descriptor an old store stays readable while a new one takes its name.
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    def __init__(self, shards: Shards, array: StoreArray, metadata: dict[str, Any]) -> None:
+        self._source = shards
         self._array = array
         codecs = metadata["codecs"]
         self._sharded = codecs[0]["name"] == "sharding_indexed"
@@ -51,12 +45,8 @@ class LocalArray:
         self._chunk_shape = shape[2:] if array.bands else shape[1:]
         self._chunk_bytes = math.prod(shape) * array.dtype.itemsize
         self._months = array.shard_shape(height, width)[1] if self._sharded else None
-        self._shards: OrderedDict[int, OpenShard] = OrderedDict()
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = threading.Lock()
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
 
     def read_into(self, chip: int, month: int, out: NDArray, top: int, left: int) -> None:
         """Fill ``out`` with a window of a chunk; see ``ChunkReader``."""
@@ -79,7 +69,7 @@ class LocalArray:
         else:
             self._read_rows(shard, month, out, top, left)
 
-    def _decode(self, shard: OpenShard, month: int, size: int, chunk: NDArray) -> None:
+    def _decode(self, shard: Shard, month: int, size: int, chunk: NDArray) -> None:
         encoded = _scratch_bytes("encoded", size)
         shard.read_into(month, encoded)
         # blosc believes its header (sizes decoded and encoded), even past the end of a buffer.
@@ -90,7 +80,7 @@ class LocalArray:
         except (RuntimeError, ValueError) as error:
             raise shard.damage("a chunk can't be decoded") from error
 
-    def _read_rows(self, shard: OpenShard, month: int, out: NDArray, top: int, left: int) -> None:
+    def _read_rows(self, shard: Shard, month: int, out: NDArray, top: int, left: int) -> None:
         """Read only the rows of the window, band by band."""
         height, width = out.shape[-2:]
         full_height, full_width = self._chunk_shape[-2:]
@@ -101,29 +91,18 @@ class LocalArray:
             shard.read_into(month, _bytes_of(rows), first)
             target[...] = rows[:, left : left + width]
 
-    def _shard(self, chip: int) -> OpenShard:
+    def _shard(self, chip: int) -> Shard:
         with self._lock:
             shard = self._shards.get(chip)
             if shard is not None:
                 self._shards.move_to_end(chip)
                 return shard
-        shard = self._open(chip)
+        shard = self._source.open(chip, self._months)
         with self._lock:
             self._shards[chip] = shard
             if len(self._shards) > _OPEN_SHARDS:
                 self._shards.popitem(last=False)
         return shard
-
-    def _open(self, chip: int) -> OpenShard:
-        name = self._array.file_name(chip)
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
-        except FileNotFoundError:
-            raise BadInputError(
-                f"{self._folder / name} is missing, or the store was replaced: start again; "
-                "if it is still missing, delete the chip store and pack it again."
-            ) from None
-        return OpenShard(str(self._folder / name), descriptor, self._months)
 
 
 def _bytes_of(array: NDArray) -> memoryview:
