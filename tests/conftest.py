@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,3 +120,84 @@ def victims() -> Iterator[Callable[[str, str], Victims]]:
     yield make
     for herd in made:
         herd.close()
+
+
+class S3Server:
+    """A real S3-compatible server: a process on loopback.
+
+    Attributes:
+        url: Its address.
+    """
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait(self) -> None:
+        """Until it answers."""
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(self.url, timeout=5)
+                return
+            except OSError:
+                time.sleep(0.1)
+        pytest.fail("the S3 server didn't start")
+
+    def client(self) -> Any:
+        """A client that may write."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(proxies={}),
+        )
+
+    def upload(self, bucket: str, root: Path, prefix: str = "", pattern: str = "*") -> None:
+        """Files below a folder to a public bucket of that name, which is made."""
+        client = self.client()
+        client.create_bucket(Bucket=bucket, ACL="public-read")
+        for path in sorted(path for path in root.rglob(pattern) if path.is_file()):
+            key = prefix + str(path.relative_to(root))
+            client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), ACL="public-read")
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An empty S3 server."""
+    server = S3Server()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def s3_access(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """That server as the environment names it, for this process and those it starts."""
+    from biomassters.chips import storage
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    storage._system.cache_clear()
+    yield s3_server
+    storage._system.cache_clear()

@@ -1,13 +1,11 @@
 """Servers on loopback and a small archive that they serve; nothing here leaves the machine."""
 
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,52 +84,10 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def s3(published: Path) -> Iterator[str]:
+def s3(s3_server: Any, published: Path) -> str:
     """A real S3-compatible server with the published archive in a public bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url)
-        _upload(url, published)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail("the S3 server didn't start")
-
-
-def _upload(url: str, root: Path) -> None:
-    import boto3
-    from botocore.config import Config
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(proxies={}),
-    )
-    client.create_bucket(Bucket=BUCKET, ACL="public-read")
-    for path in sorted(root.rglob("*.tif")):
-        key = str(path.relative_to(root))
-        client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes(), ACL="public-read")
+    s3_server.upload(BUCKET, published, pattern="*.tif")
+    return str(s3_server.url)
 
 
 @pytest.fixture(scope="session")

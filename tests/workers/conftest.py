@@ -62,7 +62,8 @@ class Cluster:
     def _start(
         self, kind: str, *arguments: str, python_path: str = ""
     ) -> "subprocess.Popen[bytes]":
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path}
+        path = os.pathsep.join(filter(None, (python_path, os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         process = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_" + kind, *arguments],
             cwd=self._folder,

@@ -9,6 +9,7 @@ import pytest
 from biomassters.chips.archive import Archive
 from biomassters.chips.archive_source import UsableChips
 from biomassters.chips.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.storage import listing, read
 from biomassters.chips.store_writer import write_store
 from biomassters.chips.verification import VerificationOptions, verify_archive
 from biomassters.errors import BadInputError
@@ -36,11 +37,14 @@ class Killing:
             yield result
 
 
-def contents(root):
-    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+def files_of(place):
+    if isinstance(place, str):
+        return {name: read(f"{place}/{name}") for name in listing(place)}
+    files = (path for path in place.rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): path.read_bytes() for path in files}
 
 
-def data_work(archive_root, folder, workers_of):
+def data_work(archive_root, folder, workers_of, store=None):
     """Verification, inspection and packing; what they give."""
     archive = Archive.open(archive_root)
     verification = verify_archive(
@@ -49,19 +53,31 @@ def data_work(archive_root, folder, workers_of):
     table, statistics = inspect_archive(
         archive, InspectionOptions(), False, workers_of("inspect"), verification
     )
-    store = folder / "store"
-    write_store(store, UsableChips(archive, table), progress=False, workers=workers_of("pack"))
-    return verification, table, statistics.to_frame(), contents(store)
+    packed = write_store(
+        store or folder / "store",
+        UsableChips(archive, table),
+        progress=False,
+        workers=workers_of("pack"),
+    )
+    return verification, table, statistics.to_frame(), packed.fingerprint, files_of(packed.path)
 
 
 def same(first, second):
     for one, other in zip(first[:3], second[:3], strict=True):
         pd.testing.assert_frame_equal(one, other)
-    assert first[3] == second[3]
+    assert first[3:] == second[3:]
 
 
-def test_workers_killed_on_the_way(cluster, archive_root, tmp_path):
-    """Of two workers one is killed in every stage, and another joins: the results of threads."""
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_workers_killed_on_the_way(cluster, archive_root, tmp_path, where, request):
+    """Of two workers one is killed in every stage, and another joins: the results of threads.
+
+    In a bucket, all of them read from an S3 server and write the store there.
+    """
+    root, store = archive_root, None
+    if where == "bucket":
+        request.getfixturevalue("s3_access").upload("forest", archive_root, "archive/")
+        root, store = "s3://forest/archive", "s3://forest/chips.zarr"
     cluster.start_worker()
     victims = [cluster.start_worker()]
     workers = workers_at(cluster.address)
@@ -71,9 +87,12 @@ def test_workers_killed_on_the_way(cluster, archive_root, tmp_path):
             victims.append(cluster.start_worker())
         return Killing(workers, victims[-1])
 
-    found = data_work(archive_root, tmp_path / "there", killing)
+    found = data_work(root, tmp_path / "there", killing, store)
     assert [victim.poll() for victim in victims] == [-signal.SIGKILL] * 3
-    same(found, data_work(archive_root, tmp_path / "here", lambda _: None))
+    expected = data_work(archive_root, tmp_path / "here", lambda _: None)
+    if where == "bucket":  # the sources' signatures are others
+        assert found[-1].pop("manifest.json") != expected[-1].pop("manifest.json")
+    same(found, expected)
 
 
 def test_the_last_worker_dies(cluster):

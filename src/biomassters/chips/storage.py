@@ -165,6 +165,7 @@ def _system(protocol: str, process: int) -> Any:
     options: dict[str, Any] = {
         "retry_config": {"max_retries": _RETRIES},
         "client_options": {"allow_http": endpoint.startswith("http:")},
+        "skip_instance_cache": True,
     }
     make: Any = FsspecStore  # its overloads know no options that are put together
     return make(protocol, **options | fsspec.config.conf.get(protocol, {}))
