@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from biomassters.inference.options import InferenceOptions
+from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
 from biomassters.reporting.options import ReportingOptions
@@ -21,6 +22,7 @@ MODELS = {
     "network": NetworkOptions,
     "reporting": ReportingOptions,
     "simulation": SimulationOptions,
+    "tracking": TrackingOptions,
     "training": TrainingOptions,
     "uncertainty": UncertaintyOptions,
 }

@@ -13,6 +13,7 @@ from biomassters.chips.store_reader import StoreSplit
 from biomassters.chips.store_writer import write_store
 from biomassters.reporting.pictures import ChipPicture, choose_pictures
 from biomassters.reporting.scoring import Scores, score_predictions
+from biomassters.uncertainty.intervals import IntervalModel
 
 SIZE = (32, 48)
 
@@ -115,7 +116,8 @@ def scores(forest, maps) -> Scores:
 
 @pytest.fixture(scope="session")
 def pictures(forest, maps, scores) -> list[ChipPicture]:
-    return choose_pictures(forest, maps, scores.accumulator.per_chip(), 2)
+    intervals = IntervalModel(0.9, (60.0,), (-20.0, -50.0), (30.0, 60.0), (9, 9), 9)
+    return choose_pictures(forest, maps, scores.accumulator.per_chip(), 2, intervals)
 
 
 @pytest.fixture

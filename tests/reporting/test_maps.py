@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from biomassters.reporting.maps import PANELS, MapScale, example_maps, panel_figure
+from biomassters.reporting.maps import PANELS, MapScale, example_maps, panel_figure, panels_of
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,26 @@ def test_few_outliers_do_not_set_the_scale(pictures):
     assert MapScale.of([picture]).agb_top == 50
 
 
-def test_every_chip_has_its_four_panels_on_the_same_scales(pictures):
+def test_every_chip_has_its_panels_on_the_same_scales(pictures):
     figure = example_maps(pictures)
     images = [axes.images[0] for axes in figure.axes if axes.images]
-    assert len(images) == len(PANELS) * len(pictures)
+    assert len(images) == 5 * len(pictures)
     scale = MapScale.of(pictures)
     for row in range(len(pictures)):
-        _, target, prediction, residual = images[4 * row : 4 * row + 4]
+        _, target, prediction, residual, width = images[5 * row : 5 * row + 5]
+        assert width.get_clim() == (0, scale.width_top)
         assert target.get_clim() == prediction.get_clim() == (0, scale.agb_top)
         assert residual.get_clim() == (-scale.residual_top, scale.residual_top)
         np.testing.assert_array_equal(residual.get_array(), pictures[row].residual)
     assert any("RMSE" in axes.get_ylabel() for axes in figure.axes)
+
+
+def test_without_intervals_there_is_no_panel_of_their_width(pictures):
+    bare = [dataclasses.replace(picture, interval_width=None) for picture in pictures]
+    assert panels_of(pictures) == PANELS
+    assert panels_of(bare) == ("rgb", "target", "prediction", "residual")
+    images = [axes for axes in example_maps(bare).axes if axes.images]
+    assert len(images) == 4 * len(pictures)
 
 
 def test_scale_bar_is_as_long_as_it_says(pictures):

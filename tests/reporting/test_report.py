@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.reporting.report import ReportContent, flatten, render_report
+from biomassters.reporting.flat_options import flatten
+from biomassters.reporting.report import ReportContent, render_report
 
 _VOID = {"meta", "br", "link", "img", "hr", "input"}
 

@@ -47,7 +47,7 @@ def account_for_carbon(
     intervals = IntervalModel.from_dict(models["intervals"])
     errors = ErrorModel.from_dict(models["errors"])
     fraction = options.carbon_fraction
-    cross_fitted = measured.set_index("chip_id")["corrected_mean"].to_dict()
+    cross_fitted = dict(zip(measured["chip_id"], measured["corrected_mean"], strict=True))
     known = chip_totals(held_out, intervals, errors, fraction, cross_fitted, progress=progress)
     hectares, targets = _labels(chips, held_out, known["chip_id"].tolist())
     chip_errors = known["mean_agb_mg_per_ha"].to_numpy() - targets

@@ -15,6 +15,7 @@ NETWORK, BASELINE = "#0072b2", "#d55e00"
 AGB_COLOURS = "viridis"
 RESIDUAL_COLOURS = "PuOr"  # orange: too low, purple: too high
 DENSITY_COLOURS = "cividis"
+WIDTH_COLOURS = "magma"
 
 # In a page each colour becomes the variable of that name, which a dark theme sets anew.
 _VARIABLES = {

@@ -7,7 +7,8 @@ _SIMULATED = (
 _REAL = (
     (
         "BioMassters chips carry no location, so chips were held out at random and may lie beside "
-        "chips that were trained on. In a region never seen, errors may be larger."
+        "chips that were trained on. Validation by blocks of land, which would show it, is "
+        "impossible on them. In a region never seen, errors may be larger and intervals too narrow."
     ),
     (
         "The labels are taken as the truth. They are estimates with errors of their own, which no "
@@ -20,8 +21,8 @@ _ALWAYS = (
         "differs between classes of biomass (see the table)."
     ),
     (
-        "Totals over an area were not verified: errors of neighbouring pixels are alike, so they "
-        "do not cancel as independent ones would."
+        "Totals over an area larger than a chip were not verified: how alike errors are farther "
+        "apart than a chip is wide cannot be seen in chips."
     ),
     "Other years, other sensors and other forests than those of the data were not tested.",
 )

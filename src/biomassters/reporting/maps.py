@@ -16,11 +16,13 @@ from biomassters.reporting.figure_style import (
     INK,
     MUTED,
     RESIDUAL_COLOURS,
+    WIDTH_COLOURS,
 )
 from biomassters.reporting.pictures import ChipPicture
 
-PANELS = ("rgb", "target", "prediction", "residual")
+PANELS = ("rgb", "target", "prediction", "residual", "width")
 _BAR_LENGTHS_M = (2000, 1000, 500, 200, 100, 50)
+_BAR_LABELS = {RESIDUAL_COLOURS: "Prediction − target", WIDTH_COLOURS: "Upper − lower"}
 _SCALE_PERCENTILE = 99.5  # a few outliers must not make everything else one colour
 
 
@@ -31,17 +33,24 @@ class MapScale:
     Attributes:
         agb_top: Colours span 0 … this, Mg/ha.
         residual_top: Colours span − this … this, Mg/ha.
+        width_top: Of the interval's width; colours span 0 … this, Mg/ha.
     """
 
     agb_top: float
     residual_top: float
+    width_top: float = 50.0
 
     @classmethod
     def of(cls, pictures: Sequence[ChipPicture]) -> "MapScale":
         """Scales that fit all of some pictures."""
         agb = [values for picture in pictures for values in (picture.target, picture.prediction)]
         residuals = [np.abs(picture.residual) for picture in pictures]
-        return cls(_round_top(agb, step=50.0), _round_top(residuals, step=25.0))
+        widths = [one.interval_width for one in pictures if one.interval_width is not None]
+        return cls(
+            _round_top(agb, step=50.0),
+            _round_top(residuals, step=25.0),
+            _round_top(widths, step=50.0),
+        )
 
 
 def _round_top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
@@ -51,15 +60,15 @@ def _round_top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
 
 def example_maps(pictures: Sequence[ChipPicture]) -> Figure:
     """All pictures in one figure: a row a chip, a column each of ``PANELS``."""
-    rows = max(1, len(pictures))
+    rows, panels = max(1, len(pictures)), panels_of(pictures)
     height_in = 3.3 * rows + 0.1
-    figure = Figure(figsize=(11.0, height_in), facecolor="white")
-    grid = figure.subplots(rows, len(PANELS), squeeze=False)
+    figure = Figure(figsize=(2.75 * len(panels), height_in), facecolor="white")
+    grid = figure.subplots(rows, len(panels), squeeze=False)
     bottom, top = 0.6 / height_in, 1 - 0.3 / height_in
     figure.subplots_adjust(0.05, bottom, 0.99, top, wspace=0.06, hspace=0.34)
     scale = MapScale.of(pictures)
     for axes_row, picture in zip(grid, pictures, strict=False):
-        for axes, panel in zip(axes_row, PANELS, strict=True):
+        for axes, panel in zip(axes_row, panels, strict=True):
             draw_panel(axes, picture, panel, scale)
         axes_row[0].set_ylabel(
             f"{picture.chip_id} ({picture.place})\nRMSE {picture.rmse:.1f} {AGB_UNIT}",
@@ -67,6 +76,12 @@ def example_maps(pictures: Sequence[ChipPicture]) -> Figure:
             fontsize=9,
         )
     return figure
+
+
+def panels_of(pictures: Sequence[ChipPicture]) -> tuple[str, ...]:
+    """Those of ``PANELS`` that there is something to show in."""
+    bounded = bool(pictures) and all(one.interval_width is not None for one in pictures)
+    return PANELS if bounded else PANELS[:-1]
 
 
 def panel_figure(picture: ChipPicture, panel: str, scale: MapScale) -> Figure:
@@ -85,6 +100,11 @@ def draw_panel(axes: Axes, picture: ChipPicture, panel: str, scale: MapScale) ->
         spine.set_color(MUTED)
     if panel == "rgb":
         _draw_rgb(axes, picture)
+    elif panel == "width":
+        assert picture.interval_width is not None, "only drawn where there is one"
+        _draw_values(
+            axes, picture.interval_width, "Interval width", 0.0, scale.width_top, WIDTH_COLOURS
+        )
     elif panel == "residual":
         top = scale.residual_top
         _draw_values(axes, picture.residual, "Residual", -top, top, RESIDUAL_COLOURS)
@@ -121,7 +141,7 @@ def _draw_values(
         image, cax=beneath, orientation="horizontal", extend="both" if bottom < 0 else "max"
     )
     bar.set_ticks([bottom, (bottom + top) / 2, top])
-    label = "Prediction − target" if bottom < 0 else "AGB"
+    label = _BAR_LABELS.get(colours, "AGB")
     bar.set_label(f"{label}, {AGB_UNIT}", color=INK, fontsize=8, labelpad=1)
     bar.ax.tick_params(colors=MUTED, labelsize=8, length=2, pad=1)
     bar.outline.set_visible(False)

@@ -29,6 +29,9 @@ class ReportingOptions(Options):
     picture_chips: int = Field(
         default=4, gt=0, le=24, description="Chips shown as maps, from the best to the worst."
     )
+    attention_chips: int = Field(
+        default=100, gt=0, description="Held-out chips at most whose attention is read."
+    )
     listed_chips: int = Field(
         default=10, ge=0, description="Worst chips that the report lists by name."
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from biomassters.chips.bands import CLP_NONE, MONTH_NAMES, S2
 from biomassters.chips.chip import Chip
 from biomassters.reporting.labelled_chips import LabelledChips, positions
+from biomassters.uncertainty.intervals import IntervalModel
 
 # Full leaf first: July, June, August, May, September; then whatever is clearest.
 _LEAFY_MONTHS = tuple(
@@ -33,6 +34,7 @@ class ChipPicture:
         rgb_month: Name of the month that ``rgb`` shows, or "".
         target: float32 [H, W], Mg/ha.
         prediction: float32 [H, W], Mg/ha.
+        interval_width: Upper − lower bound, float32 [H, W], Mg/ha, or None.
     """
 
     chip_id: str
@@ -42,6 +44,7 @@ class ChipPicture:
     rgb_month: str
     target: NDArray[np.float32]
     prediction: NDArray[np.float32]
+    interval_width: NDArray[np.float32] | None = None
 
     @property
     def residual(self) -> NDArray[np.float32]:
@@ -54,6 +57,7 @@ def choose_pictures(
     predictions: Mapping[str, NDArray[np.float32]],
     per_chip: pd.DataFrame,
     count: int,
+    intervals: IntervalModel | None = None,
 ) -> list[ChipPicture]:
     """Pictures of chips evenly spread from the best to the worst.
 
@@ -62,6 +66,7 @@ def choose_pictures(
         predictions: AGB by chip id, float32 [H, W], Mg/ha.
         per_chip: ``chip_id`` and ``rmse`` of the scored chips.
         count: Chips to show at most.
+        intervals: For their width, or None.
 
     Returns:
         Best first.
@@ -76,6 +81,7 @@ def choose_pictures(
         chip = chips.read_chip(index)
         assert chip.agb_mg_per_ha is not None, "a scored chip has a label"
         rgb, month = rgb_of(chip)
+        prediction = np.asarray(predictions[chip.chip_id])
         pictures.append(
             ChipPicture(
                 chip_id=chip.chip_id,
@@ -84,17 +90,31 @@ def choose_pictures(
                 rgb=rgb,
                 rgb_month=month,
                 target=chip.agb_mg_per_ha,
-                prediction=np.asarray(predictions[chip.chip_id]),
+                prediction=prediction,
+                interval_width=_width(prediction, intervals),
             )
         )
     return pictures
 
 
+def _width(
+    prediction: NDArray[np.float32], intervals: IntervalModel | None
+) -> NDArray[np.float32] | None:
+    if intervals is None:
+        return None
+    lower, upper = intervals.bounds(prediction)
+    return upper - lower
+
+
 def _spread(available: int, wanted: int) -> NDArray[np.int64]:
-    """Ranks from the first to the last; of the median if only one is wanted."""
+    """Ranks from the first to the last, the median among them; it alone if one is wanted."""
+    median = (available - 1) // 2
     if wanted == 1:
-        return np.array([(available - 1) // 2])
-    return np.unique(np.linspace(0, available - 1, wanted).round().astype(np.int64))
+        return np.array([median])
+    ranks = np.linspace(0, available - 1, wanted).round().astype(np.int64)
+    if wanted > 2:
+        ranks[1 + np.abs(ranks[1:-1] - median).argmin()] = median
+    return np.unique(ranks)
 
 
 def _place(rank: int, count: int) -> str:

@@ -1,6 +1,6 @@
 """The report: one HTML page that needs nothing but itself."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,19 @@ from tqdm import tqdm
 
 from biomassters import __version__
 from biomassters.metrics import AGB_UNIT, DensityHistogram
+from biomassters.reporting.chip_scatter import chip_scatter
 from biomassters.reporting.comparison import compared_scores, verdict
 from biomassters.reporting.data_summary import summarise_data
 from biomassters.reporting.figure_style import to_svg
+from biomassters.reporting.flat_options import flatten
 from biomassters.reporting.limits import standing_limits
 from biomassters.reporting.maps import PANELS, MapScale, panel_figure
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.pictures import ChipPicture
 from biomassters.reporting.plots import class_plot, density_plot, learning_plot
+from biomassters.reporting.score_groups import bootstrap_score, s2_months_of, scores_by
+from biomassters.reporting.uncertainty_plots import attention_plot, coverage_plot, residual_plot
+from biomassters.reporting.uncertainty_section import UncertaintyContent
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,10 @@ class ReportContent:
         chosen_on_held_out: Whether the held-out chips also decided which weights were kept.
         further_limits: What else was not verified in this run.
         options: How much is listed.
+        uncertainty: Intervals, carbon, attention.
+        fold_of_chip: Fold by chip id.
+        facts: Versions and cost, as names and texts.
+        run_file: Name of the run's own record beside the page, or "".
     """
 
     dataset: str
@@ -54,6 +63,10 @@ class ReportContent:
     chosen_on_held_out: bool = True
     further_limits: Sequence[str] = ()
     options: ReportingOptions = field(default_factory=ReportingOptions)
+    uncertainty: UncertaintyContent = field(default_factory=UncertaintyContent)
+    fold_of_chip: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    run_file: str = ""
 
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
@@ -74,6 +87,7 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["percent"] = _percent
     scores = compared_scores(content.metrics)
     return environment.get_template("report.html.j2").render(
         content=content,
@@ -85,7 +99,15 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         top_score=max((score.rmse for score in scores), default=1.0),
         classes=content.by_class.to_dict("records"),
         worst=_worst(content),
+        score_interval=bootstrap_score(
+            content.per_chip["rmse"].tolist(), seed=content.options.seed
+        ),
+        by_months=scores_by(content.per_chip, s2_months_of(content.chip_table)),
+        by_fold=scores_by(content.per_chip, dict(content.fold_of_chip)),
+        uncertainty=content.uncertainty,
+        measured=content.uncertainty.measured,
         figures=_figures(content),
+        scatter=_scatter(content),
         chips=_drawn_chips(content, progress),
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
@@ -106,10 +128,25 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
         "density": (density_plot(content.density), "Predicted against target biomass, by pixel"),
         "classes": (class_plot(content.by_class), "RMSE and bias by biomass class"),
     }
+    known = content.uncertainty
+    residuals = residual_plot(content.density, known.intervals)
+    figures["residuals"] = (residuals, "Residuals by predicted biomass")
+    if not known.by_level.empty:
+        text = "Measured against nominal coverage of the intervals"
+        figures["coverage"] = (coverage_plot(known.by_level), text)
+    if not known.attention.empty:
+        text = "Mean attention weight of each month at each level"
+        figures["attention"] = (attention_plot(known.attention), text)
     if not content.history.empty:
         figures["learning"] = (learning_plot(content.history), "Error over the training epochs")
     # Drawn by us from numbers and checked ids: safe to put in as it is.
     return {name: Markup(to_svg(figure, name, text)) for name, (figure, text) in figures.items()}
+
+
+def _scatter(content: ReportContent) -> Markup | None:
+    chips = content.uncertainty.per_chip
+    chips = content.per_chip if chips.empty else chips
+    return None if chips.empty else chip_scatter(chips)
 
 
 def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]:
@@ -121,20 +158,24 @@ def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]
             Markup(to_svg(panel_figure(picture, panel, scale), f"chip{number}-{panel}", text))
             for panel, text in _described(picture).items()
         ]
-        drawn.append({"picture": picture, "panels": panels})
+        attention = content.uncertainty.attention_of(picture.chip_id)
+        drawn.append({"picture": picture, "panels": panels, "attention": attention})
     return drawn
 
 
 def _described(picture: ChipPicture) -> dict[str, str]:
     """Each panel in words, for those who can't see it."""
-    texts = (
+    texts: tuple[str, ...] = (
         f"natural-colour image of {picture.rgb_month}" if picture.rgb_month else "no clear image",
         f"target biomass, {picture.target.mean():.0f} {AGB_UNIT} on average",
         f"predicted biomass, {picture.prediction.mean():.0f} {AGB_UNIT} on average",
         f"prediction minus target, RMSE {picture.rmse:.0f} {AGB_UNIT}",
     )
+    if picture.interval_width is not None:
+        width = picture.interval_width.mean()
+        texts = (*texts, f"width of the interval, {width:.0f} {AGB_UNIT} on average")
     return {
-        panel: f"Chip {picture.chip_id}: {text}" for panel, text in zip(PANELS, texts, strict=True)
+        panel: f"Chip {picture.chip_id}: {text}" for panel, text in zip(PANELS, texts, strict=False)
     }
 
 
@@ -145,13 +186,6 @@ def _number(value: float | None, digits: int = 1) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
-def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested options as dotted names and texts, in their order."""
-    for name, value in options.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield (
-                f"{prefix}{name}",
-                ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value),
-            )
+def _percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage; a dash if undefined."""
+    return "–" if value is None or pd.isna(value) else f"{_number(100 * value, digits)} %"

@@ -37,23 +37,34 @@ def predict_split(
     Raises:
         BadInputError: The network cannot take the chips' size, or predicts no number.
     """
-    check_size(split.height, split.width)
     device = choose_device(options.device)
+    loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
+    place = {split.chip_ids[index]: split.georeference(index) for index in indices}
+    ready = ready_network(network, options, device)
+    maps = predict_batches(ready, loader, options, device, total=len(indices))
+    return (Prediction(chip_id, agb, place[chip_id]) for chip_id, agb in maps)
+
+
+def whole_chips(
+    split: StoreSplit, indices: Sequence[int], options: InferenceOptions, *, pin_memory: bool
+) -> ThreadedLoader:
+    """Batches of whole chips with every month they have, in the order of ``indices``.
+
+    Raises:
+        BadInputError: The network cannot take the chips' size.
+    """
+    check_size(split.height, split.width)
     month_masks = split.present[:, :, 0] | split.present[:, :, 1]
     samples = [
         plain_sample(index, np.flatnonzero(month_masks[index]).tolist()) for index in indices
     ]
-    loader = ThreadedLoader(
+    return ThreadedLoader(
         split,
         batches_of(samples, options.batch_size, drop_last=False),
         crop=None,
         threads=options.loader_threads,
-        pin_memory=device.type == "cuda",
+        pin_memory=pin_memory,
     )
-    place = {split.chip_ids[index]: split.georeference(index) for index in indices}
-    ready = ready_network(network, options, device)
-    maps = predict_batches(ready, loader, options, device, total=len(samples))
-    return (Prediction(chip_id, agb, place[chip_id]) for chip_id, agb in maps)
 
 
 def predict_chips(

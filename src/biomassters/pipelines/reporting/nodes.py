@@ -11,10 +11,15 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.reporting.baselines import Baselines, score_baselines
 from biomassters.reporting.comparison import all_metrics
+from biomassters.reporting.labelled_chips import positions
+from biomassters.reporting.model_card import model_card
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.pictures import ChipPicture
 from biomassters.reporting.pictures import choose_pictures as pictures_of
+from biomassters.reporting.run_record import RUN_FILE, versions_and_cost
 from biomassters.reporting.scoring import Scores, score_predictions
+from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.uncertainty.intervals import IntervalModel
 
 # matplotlib.figure.Figure: importing it would cost every command a second, also those that
 # draw nothing, and Kedro wants the types of a node at run time.
@@ -25,6 +30,7 @@ def score_held_out(
     predictions: PredictionFolder, chip_store: ChipStore
 ) -> tuple[Scores, pd.DataFrame, pd.DataFrame]:
     """Held-out maps compared with their labels: all scores, a row per chip, a row per class."""
+    predictions.check_files()
     scores = score_predictions(chip_store.split("train"), predictions, list(predictions))
     return scores, scores.accumulator.per_chip(), scores.accumulator.by_class()
 
@@ -51,12 +57,30 @@ def choose_pictures(
     predictions: PredictionFolder,
     chip_store: ChipStore,
     scores: Scores,
+    uncertainty: dict[str, Any],
     reporting: ReportingOptions,
 ) -> list[ChipPicture]:
     """Chips from the best to the worst, with what is drawn of each."""
     split = chip_store.split("train")
     per_chip = scores.accumulator.per_chip()
-    return pictures_of(split, predictions, per_chip, reporting.picture_chips)
+    intervals = IntervalModel.from_dict(uncertainty["intervals"])
+    return pictures_of(split, predictions, per_chip, reporting.picture_chips, intervals)
+
+
+def read_attention(
+    predictions: PredictionFolder,
+    chip_store: ChipStore,
+    weights: NetworkWeights,
+    inference: InferenceOptions,
+    reporting: ReportingOptions,
+) -> pd.DataFrame:
+    """How much the network looked at each month of held-out chips, level by level."""
+    from biomassters.training.chip_attention import attention_of_split
+
+    split = chip_store.split("train")
+    step = -(-len(predictions) // reporting.attention_chips)
+    chosen = positions(split, list(predictions)[::step])
+    return attention_of_split(weights.network, split, chosen, inference)
 
 
 def draw_example_maps(pictures: list[ChipPicture]) -> Figure:
@@ -87,12 +111,26 @@ def draw_scores(metrics: dict[str, Any]) -> Chart:
     return score_chart(metrics)
 
 
+def gather_uncertainty(
+    uncertainty: dict[str, Any],
+    by_level: pd.DataFrame,
+    by_class: pd.DataFrame,
+    per_chip: pd.DataFrame,
+    carbon: dict[str, Any],
+    attention: pd.DataFrame,
+) -> UncertaintyContent:
+    """Intervals, carbon and attention put together for the report."""
+    return UncertaintyContent(uncertainty, by_level, by_class, per_chip, carbon, attention)
+
+
 def write_report(
     scores: Scores,
     metrics: dict[str, Any],
     pictures: list[ChipPicture],
     training_history: pd.DataFrame,
     chip_table: pd.DataFrame,
+    folds: pd.DataFrame,
+    uncertainty: UncertaintyContent,
     reporting: ReportingOptions,
     recipe: dict[str, Any],
 ) -> str:
@@ -111,6 +149,10 @@ def write_report(
         chip_table=chip_table,
         recipe=recipe,
         options=reporting,
+        uncertainty=uncertainty,
+        fold_of_chip=dict(zip(folds["chip_id"], folds["fold"], strict=True)),
+        facts=versions_and_cost(training_history),
+        run_file=RUN_FILE,
     )
     return render_report(content)
 
@@ -120,3 +162,11 @@ def gather_recipe(weights: NetworkWeights, inference: InferenceOptions) -> dict[
     told = ("data_fingerprint", "epoch", "network", "recipe")
     recipe = {name.replace("_", " "): weights.description.get(name) for name in told}
     return {"weights": weights.name, **recipe, "inference": inference.model_dump()}
+
+
+def write_model_card(
+    scores: Scores, metrics: dict[str, Any], recipe: dict[str, Any], reporting: ReportingOptions
+) -> str:
+    """What the weights are for, on what they learnt and how right they are, in Markdown."""
+    by_class = scores.accumulator.by_class()
+    return model_card(reporting.dataset, reporting.simulated, recipe, metrics, by_class)

@@ -13,7 +13,10 @@ from .nodes import (
     draw_scores,
     fit_baselines,
     gather_recipe,
+    gather_uncertainty,
+    read_attention,
     score_held_out,
+    write_model_card,
     write_report,
 )
 
@@ -44,7 +47,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 choose_pictures,
-                ["held_out_predictions", "chip_store", "scores", _OPTIONS],
+                ["held_out_predictions", "chip_store", "scores", "uncertainty", _OPTIONS],
                 "pictures",
                 name="choose_pictures",
             ),
@@ -64,6 +67,31 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="gather_recipe",
             ),
             Node(
+                read_attention,
+                [
+                    "held_out_predictions",
+                    "chip_store",
+                    "fit_weights",
+                    "params:inference",
+                    _OPTIONS,
+                ],
+                "attention",
+                name="read_attention",
+            ),
+            Node(
+                gather_uncertainty,
+                [
+                    "uncertainty",
+                    "coverage_by_level",
+                    "coverage_by_class",
+                    "coverage_per_chip",
+                    "carbon",
+                    "attention",
+                ],
+                "uncertainty_content",
+                name="gather_uncertainty",
+            ),
+            Node(
                 write_report,
                 [
                     "scores",
@@ -71,11 +99,19 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "pictures",
                     "training_history",
                     "chip_table",
+                    "folds",
+                    "uncertainty_content",
                     _OPTIONS,
                     "recipe",
                 ],
                 "report",
                 name="write_report",
+            ),
+            Node(
+                write_model_card,
+                ["scores", "metrics", "recipe", _OPTIONS],
+                "model_card",
+                name="write_model_card",
             ),
         ],
         tags="reporting",

@@ -1,0 +1,60 @@
+"""Which months the network looked at in each of some chips of a store."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from tqdm import tqdm
+
+from biomassters.chips.store_reader import StoreSplit
+from biomassters.inference.attention import recorded_attention
+from biomassters.inference.device import autocast, choose_device
+from biomassters.inference.options import InferenceOptions
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.backbones import STRIDES
+from biomassters.training.chip_prediction import whole_chips
+
+COLUMNS = ("chip_id", "stride", "month", "weight", "has_s2")
+
+
+def attention_of_split(
+    network: AgbNet,
+    split: StoreSplit,
+    indices: Sequence[int],
+    options: InferenceOptions,
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Mean attention weight of every month of some chips, at every level; one view, unmirrored.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        split: The chips' split.
+        indices: Which of its chips.
+        options: Batch size, precision, device.
+        progress: Show a bar on stderr.
+
+    Returns:
+        A row for each chip, level and month that the chip has: chip_id, stride (of the level, in
+        pixels), month (0: September), weight (mean over pixels; a level's months of a chip sum
+        to 1) and has_s2 (whether there is an optical image).
+    """
+    device = choose_device(options.device)
+    network.eval().to(device)
+    rows: list[tuple[str, int, int, float, bool]] = []
+    bar = tqdm(total=len(indices), desc="Reading attention", unit="chip", disable=not progress)
+    loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
+    with recorded_attention(network.attn) as recorded, bar:
+        for batch in loader:
+            there = batch.to(device)
+            with autocast(device, options.precision):
+                network(there.s1, there.s2, there.chip_of_month, len(batch))
+            for stride, weights_BT in zip(STRIDES, recorded, strict=True):
+                for row, sample in enumerate(batch.samples):
+                    chip_id = batch.chip_ids[row]
+                    for place, month in enumerate(sample.months):
+                        has_s2 = bool(split.present[sample.chip, month, 1])
+                        weight = float(weights_BT[row, place])
+                        rows.append((chip_id, stride, month, weight, has_s2))
+            recorded.clear()
+            bar.update(len(batch))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
