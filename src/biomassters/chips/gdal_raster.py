@@ -122,3 +122,29 @@ def _georeference(source: Any) -> Georeference | None:
     if source.crs is None:
         return None
     return Georeference(source.crs.to_string(), tuple(source.transform)[:6])
+
+
+def decode_with_gdal(content: bytes, name: str) -> NDArray:
+    """The pixels [bands, height, width] of a raster's bytes.
+
+    Args:
+        content: The file.
+        name: For messages.
+
+    Raises:
+        DamagedFileError: If it can't be read.
+    """
+    from rasterio.errors import RasterioError
+    from rasterio.io import MemoryFile
+
+    try:
+        with (
+            _without_georeference_warning(),
+            MemoryFile(content) as memory,
+            memory.open() as source,
+        ):
+            pixels: NDArray = source.read()
+            return pixels
+    except (RasterioError, OSError, ValueError) as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        raise DamagedFileError(name, f"can't be read as a TIFF ({message})") from error

@@ -1,14 +1,66 @@
 """Verbs of the submission pipeline."""
 
+import logging
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 
 from biomassters.chips.predictions import PredictionFolder
 from biomassters.datasets.submission import Submission
+from biomassters.reporting.submission_check import SubmissionCheck, check_submission
+
+logger = logging.getLogger(__name__)
+
+# matplotlib.figure.Figure: importing it would cost every command a second.
+Figure = Any
 
 
 def assemble_submission(test_predictions: PredictionFolder, chip_table: pd.DataFrame) -> Submission:
     """Predicted maps paired with the list of test chips that the metadata asks for."""
+    test_predictions.check_files()
+    return Submission(test_predictions, *_expected(chip_table))
+
+
+def look_at_submission(submission: Path, chip_table: pd.DataFrame) -> dict[str, Any]:
+    """The finished archive read once more: counts, range of values, anything unlikely."""
+    check = check_submission(submission, *_expected(chip_table))
+    _log_remarks(check)
+    return {"file": submission.name, "bytes": submission.stat().st_size, **check.summary()}
+
+
+def draw_preview(test_predictions: PredictionFolder) -> Figure:
+    """Small pictures of the maps that are handed in, on one colour scale."""
+    from biomassters.reporting.preview_sheet import preview_sheet
+
+    return preview_sheet(test_predictions)
+
+
+def examine_submission(submission: Path, chip_table: pd.DataFrame) -> dict[str, Any]:
+    """Every member of an archive, whoever made it, compared with the list of test chips."""
+    check = check_submission(submission, *_expected(chip_table))
+    _log_remarks(check)
+    return {"path": str(submission), **check.summary()}
+
+
+def confirm_submission(examined: dict[str, Any]) -> None:
+    """The run ended with an error if the archive is no valid submission."""
+    check = SubmissionCheck(faults=[(name, fault) for name, fault in examined["faults"]])
+    check.require_valid(Path(examined["path"]))
+    logger.info("%s is a valid submission of %d maps.", examined["path"], examined["maps"])
+
+
+def _expected(chip_table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[int, int]]:
+    """The test chips, and the size of their maps."""
     test = chip_table[chip_table["split"] == "test"]
     sizes = test[["height", "width"]].drop_duplicates()
     size = (int(sizes["height"].iloc[0]), int(sizes["width"].iloc[0])) if len(sizes) else (256, 256)
-    return Submission(test_predictions, tuple(test["chip_id"]), size)
+    return tuple(test["chip_id"]), size
+
+
+def _log_remarks(check: SubmissionCheck) -> None:
+    if check.remarks:
+        name, remark = check.remarks[0]
+        logger.info(
+            "Valid, but worth a look: %s %s (%d such remarks).", name, remark, len(check.remarks)
+        )

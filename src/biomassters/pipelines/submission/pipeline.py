@@ -4,11 +4,11 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import assemble_submission
+from .nodes import assemble_submission, draw_preview, look_at_submission
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """One node; the archive takes its name only when it has passed its checks."""
+    """The archive takes its name only when it has passed its checks; then a look at it."""
     return Pipeline(
         [
             Node(
@@ -16,7 +16,14 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 ["test_predictions", "chip_table"],
                 "submission",
                 name="assemble_submission",
-            )
+            ),
+            Node(
+                look_at_submission,
+                ["submission", "chip_table"],
+                "submission_summary",
+                name="look_at_submission",
+            ),
+            Node(draw_preview, "test_predictions", "submission_preview", name="draw_preview"),
         ],
         tags="submission",
     )

@@ -1,0 +1,23 @@
+"""A finished submission, whoever made it → what is wrong with it."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from biomassters.pipelines.submission.nodes import confirm_submission, examine_submission
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Two nodes: the findings are saved before anything is called wrong."""
+    return Pipeline(
+        [
+            Node(
+                examine_submission,
+                ["submission_file", "chip_table"],
+                "submission_findings",
+                name="examine_submission",
+            ),
+            Node(confirm_submission, "submission_findings", None, name="confirm_submission"),
+        ],
+        tags="submission",
+    )
