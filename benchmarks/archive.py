@@ -158,14 +158,7 @@ def dask_workers(count: int) -> Iterator[Workers]:
 def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
     """Chips per second of verification, inspection and packing; workers; memory."""
     archive = Archive.open(root / "archive")
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
-    source = UsableChips(archive, table)
-
-    def pack(workers: Workers | None) -> float:
-        shutil.rmtree(root / "store", ignore_errors=True)
-        return chips / seconds(
-            lambda: write_store(root / "store", source, progress=False, workers=workers)
-        )
+    pack = packing(root, archive, chips)
 
     def verify(workers: Workers) -> float:
         options = VerificationOptions()
@@ -189,34 +182,57 @@ def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
         }.items()
     }
     with dask_workers(1) as one, dask_workers(2) as two:
-        pack(one), pack(two)  # imports
+        inspect(one), inspect(two)  # imports
         kinds = {
             "verify": lambda: verify(Threads(2)),
             "verify_1_thread": lambda: verify(Threads(1)),
             "inspect": lambda: inspect(Threads(2)),
             "inspect_two_workers": lambda: inspect(two),
             "pack": lambda: pack(None),
-            "pack_one_worker": lambda: pack(one),
-            "pack_two_workers": lambda: pack(two),
         }
         found = median_rates(kinds, repeats)
-    with dask_workers(2) as two, Memory() as there:
-        pack(two)
-    ratios = [
-        b / a for a, b in zip(found["pack_one_worker"], found["pack_two_workers"], strict=True)
-    ]
     rates = {f"{name}_chips_per_s": statistics.median(values) for name, values in found.items()}
     store_bytes = sum(path.stat().st_size for path in (root / "store").rglob("*") if path.is_file())
     return (
         rates
         | cpu
         | {
-            "two_worker_ratio": statistics.median(ratios),
-            "peak_memory_mb": there.peak_mb,
             "peak_memory_threads_mb": here.peak_mb,
             "store_mb_per_chip": store_bytes / chips / 1e6,
         }
     )
+
+
+def packing(root: Path, archive: Archive, chips: int) -> Callable[[Workers | None], float]:
+    """What packs an archive of so many chips anew and says how many chips a second that were."""
+    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    source = UsableChips(archive, table)
+
+    def pack(workers: Workers | None) -> float:
+        shutil.rmtree(root / "store", ignore_errors=True)
+        return chips / seconds(
+            lambda: write_store(root / "store", source, progress=False, workers=workers)
+        )
+
+    return pack
+
+
+def worker_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
+    """Two workers against one, with enough chips that beginning and end don't count."""
+    pack = packing(root, Archive.open(root / "many"), chips)
+    with dask_workers(1) as one, dask_workers(2) as two:
+        pack(one), pack(two)  # imports
+        kinds = {
+            "pack_one_worker": lambda: pack(one),
+            "pack_two_workers": lambda: pack(two),
+        }
+        found = median_rates(kinds, repeats)
+    with dask_workers(2) as two, Memory() as there:
+        pack(two)
+    pairs = zip(found["pack_one_worker"], found["pack_two_workers"], strict=True)
+    ratios = {"two_worker_ratio": statistics.median(b / a for a, b in pairs)}
+    rates = {f"{name}_chips_per_s": statistics.median(values) for name, values in found.items()}
+    return rates | ratios | {"peak_memory_mb": there.peak_mb}
 
 
 def fetch_costs(root: Path, chips: int) -> dict[str, float]:
@@ -314,9 +330,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print only the last line's JSON")
     parser.add_argument("--chips", type=int, default=24, help="0 leaves them out")
+    parser.add_argument("--worker-chips", type=int, default=96, help="0 leaves out two against one")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fetch-chips", type=int, default=1000, help="0 leaves fetching out")
-    parser.add_argument("--folder", type=Path, help="where to work; needs about 2 GB")
+    parser.add_argument("--folder", type=Path, help="where to work; needs about 3 GB")
     given = parser.parse_args()
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -330,12 +347,15 @@ def main() -> None:
 
 
 def _parts(root: Path, given: argparse.Namespace) -> Iterator[dict[str, float]]:
+    chip = replace(typical_chip(), chip_id="template")
+    write_archive(root / "one", [chip], progress=False)
     if given.chips:
-        chip = replace(typical_chip(), chip_id="template")
-        write_archive(root / "one", [chip], progress=False)
         link_copies(root / "one", root / "archive", given.chips)
         yield file_costs(Archive.open(root / "archive"), max(given.repeats, 5))
         yield chip_costs(root, given.chips, given.repeats)
+    if given.worker_chips:
+        link_copies(root / "one", root / "many", given.worker_chips)
+        yield worker_costs(root, given.worker_chips, given.repeats)
     if given.fetch_chips:
         yield fetch_costs(root, given.fetch_chips)
     yield inventory_costs(root)

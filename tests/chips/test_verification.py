@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from biomassters.chips.archive import Archive, write_raster
 from biomassters.chips.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.row_journal import RowJournal
 from biomassters.chips.verification import (
     JOURNAL_NAME,
     VerificationOptions,
@@ -164,13 +166,28 @@ def test_an_unfinished_run_goes_on(archive_root, tmp_path):
 
 
 def test_two_runs_at_once(archive_root, tmp_path):
-    from biomassters.chips.row_journal import RowJournal
-
     with (
         RowJournal(tmp_path / "work" / JOURNAL_NAME, "verifying this"),
         pytest.raises(BadInputError, match=r"Another run is verifying .* wait until it ends"),
     ):
         verify(archive_root, tmp_path / "work")
+
+
+def test_a_full_disk(archive_root, tmp_path, monkeypatch):
+    """The journal can't grow; nothing but a sentence comes of it, and the next run goes on."""
+    write = RowJournal._write
+
+    def fill_up(journal, line):
+        if len(journal.entries) == 2:
+            journal._file.close()
+            journal._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+        write(journal, line)
+
+    with monkeypatch.context() as full:
+        full.setattr(RowJournal, "_write", fill_up)
+        with pytest.raises(BadInputError, match=r"disk is full while verifying .*free some space"):
+            verify(archive_root, tmp_path)
+    assert (verify(archive_root, tmp_path)["status"] == "right").all()
 
 
 def test_the_real_files(sample_root, tmp_path):

@@ -71,7 +71,7 @@ class ArchiveFiles:
 
     def paths(self, filenames: pd.Series) -> pd.Series:
         """Path of each file, ``""`` for a missing one."""
-        found = [self.tif_paths.get(name, "") for name in filenames]
+        found = [self.tif_paths.get(name, "") for name in filenames.to_numpy()]
         return pd.Series(found, filenames.index, dtype=str)
 
 

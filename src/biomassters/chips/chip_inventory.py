@@ -21,12 +21,10 @@ def chip_inventory(features: pd.DataFrame) -> pd.DataFrame:
     table = ordered.groupby("chip_id")["split"].first().to_frame()
     for sensor in SENSORS:
         images = ordered[ordered["sensor"] == sensor.name]
-        months = images.groupby("chip_id")["month"].agg(list)
-        table[f"{sensor.name}_months"] = _lists(months.reindex(table.index))
+        months: dict[str, list[int]] = {chip_id: [] for chip_id in table.index}
+        for chip_id, month in images[["chip_id", "month"]].to_numpy():
+            months[chip_id].append(month)
+        table[f"{sensor.name}_months"] = list(months.values())
     distinct = ordered[["chip_id", "month"]].drop_duplicates()
     table["months"] = distinct.groupby("chip_id").size()
     return table.reset_index()
-
-
-def _lists(months: pd.Series) -> pd.Series:
-    return months.map(lambda value: value if isinstance(value, list) else [])

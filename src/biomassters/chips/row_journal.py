@@ -1,5 +1,6 @@
 """A journal of work that falls apart into chips: what is done survives a kill."""
 
+import errno
 import fcntl
 import json
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class RowJournal:
     """
 
     def __init__(self, path: Path, work: str) -> None:
+        self._work = work
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+", buffering=0)
         try:
@@ -59,7 +61,15 @@ class RowJournal:
         self._write(_DONE)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise BadInputError(
+                f"The disk is full while {self._work} ({self._file.name} can't grow): free some "
+                "space and run again, what is done so far is kept."
+            ) from error
 
     def _read(self) -> dict[str, Any]:
         self._file.seek(0)

@@ -1,5 +1,6 @@
 """How a task comes to Dask's workers: once a worker, also to one that joins later."""
 
+import ctypes
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -9,6 +10,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from biomassters.errors import BadInputError
 
 PACKAGE = "biomassters"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 class TaskPlugin(WorkerPlugin):
@@ -31,6 +33,20 @@ class TaskPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Refuse a worker of another release, which might write something else."""
         require_version(worker.address, version(PACKAGE), self._version)
+        _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let this process use the memory of one chip for the next.
+
+    Dask starts workers so that every array goes back to the system at once
+    (``MALLOC_TRIM_THRESHOLD_``), and the system then fills each new one with zeros: that took as
+    long as all the work on a chip.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of the GNU C library
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # its largest value; a chip's arrays are smaller
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def run_task(name: str, item: Any) -> Any:
