@@ -11,9 +11,14 @@ from biomassters.chips.bands import S1_NODATA_DB
 from biomassters.chips.chip import Chip
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.chips.store_writer import write_store
+from biomassters.reporting.calibration import calibrate
+from biomassters.reporting.carbon_account import account_for_carbon
 from biomassters.reporting.pictures import ChipPicture, choose_pictures
+from biomassters.reporting.report import ReportContent, render_report
 from biomassters.reporting.scoring import Scores, score_predictions
+from biomassters.reporting.uncertainty_section import UncertaintyContent
 from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.options import UncertaintyOptions
 
 SIZE = (32, 48)
 
@@ -148,3 +153,63 @@ def chip_table() -> pd.DataFrame:
     faults = ("missing_files", "damaged_files", "problem", "usable")
     table = pd.DataFrame(rows, columns=[*names, *faults])
     return table.assign(height=32, width=48, s1_months=[list(range(12))] * 4)
+
+
+@pytest.fixture(scope="session")
+def uncertainty_content(forest, maps) -> UncertaintyContent:
+    """Intervals, carbon and attention of the forest, calibrated for real at a low level."""
+    options = UncertaintyOptions(level=0.5, minimum_pixels=500, resamples=50)
+    found = calibrate(forest, maps, list(maps), options, progress=False)
+    models = {"intervals": found.intervals.to_dict(), "errors": found.errors.to_dict()}
+    measured = found.coverage.per_chip()
+    carbon, _ = account_for_carbon(
+        forest, maps, {"t0": maps["c0"]}, models, measured, options, progress=False
+    )
+    attention = pd.DataFrame(
+        [
+            (f"c{chip}", stride, month, 1 / 12, month != 3)
+            for chip in range(6)
+            for stride in (2, 4, 8, 16, 32)
+            for month in range(12)
+        ],
+        columns=["chip_id", "stride", "month", "weight", "has_s2"],
+    )
+    models |= {"level": options.level, "measured": found.metrics()}
+    by_class = found.coverage.by_class()
+    return UncertaintyContent(models, found.levels, by_class, measured, carbon, attention)
+
+
+@pytest.fixture
+def content(scores, pictures, history, chip_table, uncertainty_content) -> ReportContent:
+    """Everything that a report may show."""
+    baselines = {
+        "baseline_mean_rmse": 60.0,
+        "baseline_ridge_rmse": 45.0,
+        "gain_over_mean": 0.5,
+        "gain_over_ridge": -0.1,
+        "training_mean_agb": 61.5,
+        "ridge_pixels": 12800,
+    }
+    accumulator = scores.accumulator
+    return ReportContent(
+        dataset="simulated",
+        simulated=True,
+        metrics=accumulator.summary() | baselines,
+        per_chip=accumulator.per_chip(),
+        by_class=accumulator.by_class(),
+        density=scores.density,
+        pictures=pictures,
+        history=history,
+        chip_table=chip_table,
+        recipe={"training": {"epochs": 3, "crop": None}, "views": ["identity", "both"]},
+        further_limits=["Nothing else."],
+        uncertainty=uncertainty_content,
+        fold_of_chip={"c1": 0, "c3": 0, "c5": 1},
+        facts={"Software": "Python 3"},
+        run_file="run.json",
+    )
+
+
+@pytest.fixture
+def full_report(content) -> str:
+    return render_report(content, progress=False)

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
 from biomassters.reporting.flat_options import flatten
-from biomassters.reporting.report import ReportContent, render_report
+from biomassters.reporting.report import render_report
+from biomassters.reporting.uncertainty_section import UncertaintyContent
 
 _VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -43,38 +43,13 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
 
-@pytest.fixture
-def content(scores, pictures, history, chip_table) -> ReportContent:
-    accumulator = scores.accumulator
-    baselines = {
-        "baseline_mean_rmse": 60.0,
-        "baseline_ridge_rmse": 45.0,
-        "gain_over_mean": 0.5,
-        "gain_over_ridge": -0.1,
-        "training_mean_agb": 61.5,
-        "ridge_pixels": 12800,
-    }
-    return ReportContent(
-        dataset="simulated",
-        simulated=True,
-        metrics=accumulator.summary() | baselines,
-        per_chip=accumulator.per_chip(),
-        by_class=accumulator.by_class(),
-        density=scores.density,
-        pictures=pictures,
-        history=history,
-        chip_table=chip_table,
-        recipe={"training": {"epochs": 3, "crop": None}, "views": ["identity", "both"]},
-        further_limits=["Nothing else."],
-    )
-
-
 def test_page_needs_nothing_but_itself(content):
     html = render_report(content, progress=False)
     page = Page(html)
     assert page.references
     for reference in page.references:
-        assert reference.startswith(("#", "data:image/png;base64,")), reference[:80]
+        beside = reference == content.run_file  # a link to follow, not something to load
+        assert beside or reference.startswith(("#", "data:image/png;base64,")), reference[:80]
     assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
     assert set(re.findall(r"url\(['\"]?(.)", html)) <= {"#"}
     assert "@import" not in html
@@ -97,6 +72,16 @@ def test_page_says_what_was_measured(content):
         "identity, both",
         "Nothing else.",
         "12,800 training pixels",
+        "50 % intervals",
+        "Carbon, Mg",
+        "ART-TREES",
+        "ESA CCI",
+        "GEDI L4B",
+        "carbon is 0.47 of it",
+        "Which months it looked at",
+        "Its 95 % interval",
+        "c5: target",
+        'href="run.json"',
     ):
         assert text in html, text
     assert not re.search(r"\bnan\b", html.lower())
@@ -138,6 +123,7 @@ def test_nothing_scored_and_nothing_learnt_still_give_a_page(content):
         pictures=[],
         history=pd.DataFrame(),
         recipe={},
+        uncertainty=UncertaintyContent(),
     )
     html = render_report(bare, progress=False)
     Page(html)
