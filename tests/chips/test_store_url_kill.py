@@ -1,0 +1,61 @@
+"""A process that packs into a bucket is killed; the next one goes on."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from biomassters.chips import storage
+from biomassters.chips.archive import Archive, write_archive
+from biomassters.chips.archive_source import UsableChips
+from biomassters.chips.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store_writer import write_store
+from biomassters.errors import BadInputError
+
+CHIPS = 60
+RUN = """
+import sys
+import pandas as pd
+from biomassters.chips.archive import Archive
+from biomassters.chips.archive_source import UsableChips
+from biomassters.chips.store_writer import write_store
+root, table, url = sys.argv[1:]
+source = UsableChips(Archive.open(root), pd.read_pickle(table))
+write_store(url, source, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process(s3_access, tmp_path, made_chips, caplog):
+    made = made_chips({"train": [f"{number:08x}" for number in range(CHIPS)]})
+    root, url = tmp_path / "archive", "s3://killed/chips.zarr"
+    write_archive(root, (made.chip(name) for name in made), progress=False)
+    s3_access.client().create_bucket(Bucket="killed")
+    table, _ = inspect_archive(Archive.open(root), InspectionOptions(), progress=False)
+    table.to_pickle(tmp_path / "table.pickle")
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(root), str(tmp_path / "table.pickle"), url]
+    )
+    try:
+        while not any("/journal/" in name for name in storage.listing("s3://killed")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(BadInputError, match="is unfinished"):
+        ChipStore(url)
+    source = UsableChips(Archive.open(root), table)
+    with caplog.at_level("INFO"):
+        store = write_store(url, source, progress=False)
+    (left,) = (record.args[1] for record in caplog.records if "left to pack" in record.msg)
+    assert 0 < left < CHIPS
+    fresh = write_store(tmp_path / "fresh", source, progress=False)
+    assert store.fingerprint == fresh.fingerprint
+    files = (path for path in fresh.path.rglob("*") if path.is_file())
+    assert {name: storage.read(f"{url}/{name}") for name in storage.listing(url)} == {
+        str(path.relative_to(fresh.path)): path.read_bytes() for path in files
+    }
+    assert not any(".partial" in name for name in storage.listing("s3://killed"))
