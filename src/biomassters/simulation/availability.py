@@ -5,10 +5,12 @@ counted in the metadata of the real archive (8,689 train and 2,773 test chips); 
 has an image for every month of every chip there, but an orbit may hold no data for months.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from biomassters.simulation.noise import Window
 
 # Months with a Sentinel-2 image, September to August → chips in train, chips in test.
 S2_MONTH_PATTERNS = {
@@ -49,6 +51,19 @@ class SwathEdge:
         columns = np.arange(width)[None, :]
         border = self.share * width if self.from_left else (1 - self.share) * width
         return (columns < border + self.slope * rows) == self.from_left
+
+    def within(self, size: tuple[int, int], window: Window) -> "SwathEdge":
+        """The same border, seen from a window of the image.
+
+        Args:
+            size: Height and width of the whole image.
+            window: A part of it, from its upper left corner.
+        """
+        height, width = size
+        share = self.share if self.from_left else 1 - self.share
+        middle = window.top + (window.height - height) / 2
+        inside = (share * width + self.slope * middle - window.left) / window.width
+        return replace(self, share=inside if self.from_left else 1 - inside)
 
 
 @dataclass(frozen=True)
