@@ -51,7 +51,9 @@ class SimulatedRegion:
         self._seeds = np.random.SeedSequence([options.seed, _REGION]).spawn(4)
         self._weather: Weather = make_weather(np.random.default_rng(self._seeds[0]))
         gaps = np.random.default_rng(self._seeds[1])
-        self._available = make_availability(gaps, "test") if options.missing_images else everything()
+        self._available = (
+            make_availability(gaps, "test") if options.missing_images else everything()
+        )
 
     @property
     def present(self) -> NDArray[np.bool_]:

@@ -1,0 +1,82 @@
+"""Images of any coordinate system and resolution on the map's grid, window by window."""
+
+import numpy as np
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+
+from biomassters.chips.bands import S1
+from biomassters.regions.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
+from biomassters.regions.grid import Grid, PixelWindow, bounds_between
+from biomassters.regions.layers import Layer, Values
+
+_BY_CLASS = (CLOUD_PROBABILITY, SCENE_CLASSES)  # 255 and class numbers must not be averaged
+_FINER = 0.75  # of the map's pixel: below it several of the image's pixels are averaged
+
+
+def read_aligned(layer: Layer, grid: Grid, window: PixelWindow) -> Values:
+    """An image as it looks in a window of the map.
+
+    On the map's own grid pixels are copied. Elsewhere they are averaged where the image is finer
+    than the map, interpolated bilinearly where it is not, and taken from the nearest pixel in
+    CLP and SCL. Backscatter is averaged as power, not as dB.
+
+    Args:
+        layer: The image.
+        grid: Of the map.
+        window: Of the map; may reach beyond map and image.
+
+    Returns:
+        float32 [bands, h, w], NaN where there is no data.
+
+    Raises:
+        DamagedFileError: The file can't be read.
+    """
+    target = grid.part(window)
+    offset = target.offset_in(layer.grid)
+    if offset is not None:
+        return _copied(layer, PixelWindow(*offset, *window.shape))
+    return _resampled(layer, target)
+
+
+def _copied(layer: Layer, window: PixelWindow) -> Values:
+    out = np.full((len(layer.bands), *window.shape), np.nan, np.float32)
+    inside = window.clipped(*layer.grid.shape)
+    if inside.height and inside.width:
+        out[(..., *inside.slices_in(window))] = layer.read(inside)
+    return out
+
+
+def _resampled(layer: Layer, target: Grid) -> Values:
+    out = np.full((len(layer.bands), *target.shape), np.nan, np.float32)
+    margin = 2 * max(target.pixel_size, 1e-12)
+    west, south, east, north = target.bounds
+    around = (west - margin, south - margin, east + margin, north + margin)
+    wanted = layer.grid.window_of(bounds_between(target.crs, layer.grid.crs, around))
+    grown = PixelWindow(wanted.top - 2, wanted.left - 2, wanted.height + 4, wanted.width + 4)
+    inside = grown.clipped(*layer.grid.shape)
+    if not inside.height or not inside.width:
+        return out
+    source, ratio = layer.grid.part(inside), wanted.width / target.width
+    smooth = Resampling.average if ratio > 1 / _FINER else Resampling.bilinear
+    values = layer.read(inside)
+    for index, band in enumerate(layer.bands):
+        method = Resampling.nearest if band in _BY_CLASS else smooth
+        is_db = band in S1.bands
+        image = _power(values[index]) if is_db else values[index]
+        reproject(
+            image, out[index], src_transform=source.transform, src_crs=source.crs,
+            src_nodata=np.nan, dst_transform=target.transform, dst_crs=target.crs,
+            dst_nodata=np.nan, resampling=method, num_threads=1,
+        )  # fmt: skip
+        if is_db:
+            out[index] = _decibels(out[index])
+    return out
+
+
+def _power(db: Values) -> Values:
+    return np.power(np.float32(10), db / np.float32(10))
+
+
+def _decibels(power: Values) -> Values:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(10 * np.log10(power), np.float32)

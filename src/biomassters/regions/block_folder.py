@@ -1,0 +1,119 @@
+"""Finished blocks on disk: what a killed run has done is never done again."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.durable_files import write_durably
+from biomassters.chips.row_journal import RowJournal
+from biomassters.regions.block_prediction import BlockMap
+from biomassters.regions.lattice import Block
+
+_JOB = "job.json"
+
+
+class BlockFolder:
+    """Blocks of one map, each a file or two, and the journal of those that are complete.
+
+    Args:
+        folder: Where they lie; what another map left there is deleted.
+        job: Fingerprint of everything that the map depends on.
+
+    Raises:
+        BadInputError: Another process works there.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._journal = RowJournal(folder / "journal.jsonl", "mapping a region")
+        if self._job() != job:
+            self.clear()
+            (folder / _JOB).write_text(json.dumps({"job": job}) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._journal.__exit__(kind, error, traceback)
+
+    def has(self, block: Block) -> bool:
+        """Whether a block is complete: in the journal, with the bytes that were noted."""
+        noted = self._journal.entries.get(block.name)
+        if noted is None:
+            return False
+        try:
+            return [_checksum(path.read_bytes()) for path in self._paths(block, noted)] == noted
+        except OSError:
+            return False
+
+    def save(self, result: BlockMap) -> None:
+        """Write a block; it counts when all its bytes are on the disk."""
+        arrays = [result.months] + ([] if result.sums is None else [result.sums])
+        contents = [_encoded(array) for array in arrays]
+        checksums = [_checksum(content) for content in contents]
+        for path, content in zip(self._paths(result.block, checksums), contents, strict=True):
+            write_durably(path, [content])
+        self._journal.append(result.block.name, checksums)
+
+    def sums(self, block: Block) -> NDArray[np.float32] | None:
+        """A complete block's sums, mapped from the disk; None where it has no data."""
+        if len(self._journal.entries[block.name]) == 1:
+            return None
+        return np.asarray(np.load(self._sums(block), mmap_mode="r"))
+
+    def months(self, block: Block) -> NDArray[np.uint8]:
+        """A complete block's months with data, [h, w] of its core."""
+        return np.asarray(np.load(self._months(block)))
+
+    def clear(self) -> None:
+        """Delete every block."""
+        for path in self._folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "journal.jsonl":
+                path.unlink()
+        self._journal.complete()
+        self._journal.entries.clear()
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder
+
+    def _job(self) -> str | None:
+        try:
+            return str(json.loads((self._folder / _JOB).read_text())["job"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _paths(self, block: Block, noted: list[Any]) -> list[Path]:
+        return [self._months(block), self._sums(block)][: len(noted)]
+
+    def _months(self, block: Block) -> Path:
+        return self._folder / f"{block.name}.months.npy"
+
+    def _sums(self, block: Block) -> Path:
+        return self._folder / f"{block.name}.sums.npy"
+
+
+def _encoded(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _checksum(content: bytes) -> int:
+    return int(google_crc32c.value(content))

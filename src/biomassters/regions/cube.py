@@ -1,0 +1,147 @@
+"""One Zarr cube of a region, with the chip store's conventions.
+
+Arrays ``s1`` int16 [month, s1_band, y, x] in 0.01 dB (−32768: no data) and ``s2`` uint16
+[month, s2_band, y, x] in counts; ``present`` bool [month, sensor]; the attributes ``crs`` (WKT or
+EPSG:…) and ``transform`` (six affine coefficients, pixel to map units) say where it lies.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.transform import Affine
+
+from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
+from biomassters.chips.damage import DamagedFileError
+from biomassters.errors import BadInputError
+from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.layers import Values
+from biomassters.regions.month_image import MonthLayers
+
+_METADATA = ("zarr.json", ".zgroup")
+
+
+@dataclass(frozen=True)
+class CubeLayer:
+    """One month and sensor of a cube.
+
+    Attributes:
+        name: Address of the array, and the month.
+        bands: All bands of the sensor.
+        grid: Of the cube.
+        array: Address of the array.
+        month: 0 (September) to 11.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    grid: Grid
+    array: str
+    month: int
+    _opened: list[Any] = field(default_factory=list, compare=False, repr=False)
+
+    def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+        """See ``layers.Layer.read``."""
+        rows, columns = (
+            slice(start, start + size, 1 if count is None else max(1, size // count))
+            for start, size, count in (
+                (window.top, window.height, shape and shape[0]),
+                (window.left, window.width, shape and shape[1]),
+            )
+        )
+        try:
+            raw = np.asarray(self._zarr()[self.month, :, rows, columns])
+        except Exception as error:  # codecs raise whatever they like at damaged bytes
+            raise DamagedFileError(self.name, f"can't be read ({error})") from None
+        values = raw.astype(np.float32)
+        if self.bands == S1.bands:
+            values *= np.float32(S1_STORE_SCALE_DB)
+            values[raw == S1_STORE_FILL] = np.nan
+        return values
+
+    def _zarr(self) -> Any:
+        if not self._opened:
+            import zarr
+
+            self._opened.append(zarr.open_array(self.array, mode="r"))
+        return self._opened[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CubeLayer, (self.name, self.bands, self.grid, self.array, self.month)
+
+
+def is_cube(place: str) -> bool:
+    """Whether a Zarr group lies at a path or address."""
+    return place.rstrip("/").endswith(".zarr") or any(
+        (Path(place) / name).is_file() for name in _METADATA
+    )
+
+
+def read_cube(place: str) -> list[MonthLayers]:
+    """The months of a cube.
+
+    Args:
+        place: Folder, or address that fsspec knows.
+
+    Raises:
+        BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(place, mode="r")
+    except (OSError, KeyError, ValueError) as error:
+        raise BadInputError(f"{place} is no Zarr group ({error}): give the cube's path.") from None
+    shapes = {name: array.shape for name, array in group.arrays()}
+    sizes = {shapes[sensor.name][-2:] for sensor in (S1, S2) if sensor.name in shapes}
+    if len(sizes) != 1:
+        raise BadInputError(
+            f"{place}: expected arrays s1 and s2 [month, band, y, x] of the same size, "
+            f"got {shapes}."
+        )
+    grid = _grid(place, dict(group.attrs), *sizes.pop())
+    present = _present(group, shapes)
+    return [
+        MonthLayers(month, *(_layers(place, sensor, grid, month, present) for sensor in (S1, S2)))
+        for month in range(MONTH_COUNT)
+        if present[month].any()
+    ]
+
+
+def _layers(
+    place: str, sensor: Sensor, grid: Grid, month: int, present: NDArray[np.bool_]
+) -> tuple[CubeLayer, ...]:
+    if not present[month, (S1, S2).index(sensor)]:
+        return ()
+    array = f"{place.rstrip('/')}/{sensor.name}"
+    return (CubeLayer(f"{array}, month {month:02d},", sensor.bands, grid, array, month),)
+
+
+def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Grid:
+    try:
+        crs = CRS.from_user_input(attributes["crs"])
+        transform = Affine(*attributes["transform"][:6])
+    except (KeyError, TypeError, CRSError):
+        raise BadInputError(
+            f"{place} doesn't say where it lies: give the group the attributes crs (as in "
+            "EPSG:3067) and transform (six affine coefficients)."
+        ) from None
+    return Grid(crs, transform, int(height), int(width))
+
+
+def _present(group: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[np.bool_]:
+    """Bool [12, 2]; without the array of that name, every month is there."""
+    found = np.zeros((MONTH_COUNT, 2), bool)
+    for number, sensor in enumerate((S1, S2)):
+        shape = shapes.get(sensor.name)
+        if shape is not None and shape[:2] != (MONTH_COUNT, len(sensor.bands)):
+            raise BadInputError(
+                f"{sensor.name} has shape {shape}; expected [{MONTH_COUNT}, {len(sensor.bands)}, "
+                "y, x]: one entry a month and band, in the order of the chip store."
+            )
+        found[:, number] = shape is not None
+    return found & np.asarray(group["present"]) if "present" in shapes else found

@@ -1,0 +1,89 @@
+"""Options of maps of regions; checked before anything runs, without torch."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from biomassters.chips.bands import S1, S2
+from biomassters.options import Options
+
+CHIP_STEP_PIXELS = 32
+
+
+class AreaOptions(Options):
+    """Which part of the images is mapped."""
+
+    geojson: str | None = Field(
+        None, description="File with the polygons to map; null: everything that the images show"
+    )
+    bounds: tuple[float, float, float, float] | None = Field(
+        None, description="Rectangle to map: west, south, east, north"
+    )
+    bounds_crs: str = Field("EPSG:4326", description="Coordinate system of these bounds")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.geojson is not None and self.bounds is not None:
+            raise ValueError("give geojson or bounds, not both")
+        return self
+
+
+class ImageOptions(Options):
+    """What the files hold, where they don't say so themselves."""
+
+    s1_bands: tuple[str, ...] = Field(
+        S1.bands, description="Bands of Sentinel-1 files without band descriptions, in order"
+    )
+    s2_bands: tuple[str, ...] = Field(
+        S2.bands, description="Bands of Sentinel-2 files without band descriptions, in order"
+    )
+    check_ranges: bool = Field(
+        True, description="Refuse images whose values look like another unit or order of bands"
+    )
+    crs: str | None = Field(
+        None,
+        description="Coordinate system of the map, in metres; null: the first image's, or its UTM "
+        "zone where that is in degrees",
+    )
+    pixel_size_m: float = Field(
+        10.0, gt=0, description="Pixel of the map; the network knows pixels of 10 m"
+    )
+
+
+class MappingOptions(Options):
+    """How a region becomes a map."""
+
+    area: AreaOptions = Field(AreaOptions(), description="Which part of the images is mapped")
+    images: ImageOptions = Field(ImageOptions(), description="What the files hold")
+    chip: int | None = Field(
+        None,
+        gt=0,
+        multiple_of=CHIP_STEP_PIXELS,
+        description="Side in pixels of what the network sees at once; null: of the chips that its "
+        "weights were trained on, for a network answers otherwise to other sizes",
+    )
+    overlap: float = Field(
+        1 / 3, ge=0, le=0.9, description="Share of a chip's side that it shares with the next one"
+    )
+    window: int = Field(
+        512, gt=0, description="Side in pixels of the windows that are read and predicted at a time"
+    )
+    ensemble: tuple[str, ...] = Field(
+        (), description="Further weights files, whose maps are averaged with the first one's"
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        description="Processes of this machine that predict, with one thread each; 0: this "
+        "process alone. dask.scheduler_address takes those of a cluster",
+    )
+    memory_per_process_gb: float = Field(
+        4.0, gt=0, description="Memory at which such a process is ended and started again"
+    )
+    reader_threads: int = Field(4, gt=0, description="Threads that read images ahead")
+    overwrite: bool = Field(False, description="Replace a map that exists")
+    first_year: int | None = Field(
+        None,
+        ge=1972,
+        description="Year of the September that the images begin with, for the STAC item",
+    )

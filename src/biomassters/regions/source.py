@@ -1,0 +1,221 @@
+"""A year of images of a region, read window by window on the map's grid."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import calculate_default_transform
+
+from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
+from biomassters.errors import BadInputError
+from biomassters.regions.area import Area, read_area
+from biomassters.regions.cube import is_cube, read_cube
+from biomassters.regions.folder import read_folder
+from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.layers import Layer
+from biomassters.regions.month_image import MonthLayers
+from biomassters.regions.options import AreaOptions, ImageOptions
+from biomassters.regions.range_check import check_ranges
+from biomassters.regions.stac_input import read_item_collection
+
+log = logging.getLogger(__name__)
+_WORLD = CRS.from_epsg(4326)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowImages:
+    """A year of images in one window of the map, only the months that exist.
+
+    Attributes:
+        months: Which months, ascending.
+        s1: int16 [M, 4, h, w] in 0.01 dB; −32768 where there is no data.
+        s2: uint16 [M, 11, h, w], counts.
+        inside: bool [h, w]: pixels to be mapped.
+    """
+
+    months: tuple[int, ...]
+    s1: NDArray[np.int16]
+    s2: NDArray[np.uint16]
+    inside: NDArray[np.bool_]
+
+    def seen(self) -> NDArray[np.bool_]:
+        """Bool [M, h, w]: pixels to be mapped of which a month has data of either sensor."""
+        with_s1 = (self.s1 != S1_STORE_FILL).any(axis=1)
+        with_s2 = (self.s2[:, : len(S2.bands) - 1] > 0).any(axis=1)
+        return (with_s1 | with_s2) & self.inside
+
+
+@dataclass(frozen=True)
+class RegionSource:
+    """Images of a region; picklable, for any number of threads and processes.
+
+    Attributes:
+        name: Where the images lie.
+        grid: Of the map.
+        months: What exists.
+        area: What of the grid is to be mapped, or None: all of it.
+    """
+
+    name: str
+    grid: Grid
+    months: tuple[MonthLayers, ...]
+    area: Area | None
+
+    def read(self, window: PixelWindow, pool: ThreadPoolExecutor) -> WindowImages:
+        """Read a window; may reach beyond the grid, where there is no data.
+
+        Args:
+            window: Of the map.
+            pool: Threads that each read one image.
+
+        Raises:
+            DamagedFileError: A file can't be read.
+        """
+        s1 = np.empty((len(self.months), len(S1.bands), *window.shape), np.int16)
+        s2 = np.empty((len(self.months), len(S2.bands), *window.shape), np.uint16)
+
+        def fill(index: int) -> None:
+            s1[index] = self.months[index].read_s1(self.grid, window)
+            s2[index] = self.months[index].read_s2(self.grid, window)
+
+        for _ in pool.map(fill, range(len(self.months))):
+            pass
+        inside = np.zeros(window.shape, bool)
+        part = window.clipped(*self.grid.shape)
+        rows, columns = part.slices_in(window)
+        inside[rows, columns] = True if self.area is None else self.area.inside(self.grid, part)
+        return WindowImages(tuple(month.month for month in self.months), s1, s2, inside)
+
+    def layers(self) -> list[tuple[str, Layer]]:
+        """Every image with its sensor's name."""
+        return [
+            (sensor.name, layer)
+            for month in self.months
+            for sensor in SENSORS
+            for layer in (month.s1 if sensor is S1 else month.s2)
+        ]
+
+
+def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSource:
+    """Look at the images and settle the map's grid.
+
+    Args:
+        place: A folder of monthly rasters, a STAC item collection (JSON), or a Zarr cube.
+        images: Bands, units, grid.
+        area: What of it is mapped.
+
+    Raises:
+        BadInputError: There are no images, they hold something else than they should, or none
+            of them meets the area.
+    """
+    months = _read_months(place, images)
+    layers = [layer for month in months for layer in (*month.s2, *month.s1)]
+    grid = _map_grid(layers, images)
+    wanted = read_area(area, grid.crs)
+    if wanted is not None:
+        window = grid.window_of(wanted.bounds)
+        clipped = window.clipped(*grid.shape)
+        if not clipped.height or not clipped.width:
+            raise BadInputError(
+                f"The images in {place} do not overlap the area: they cover {_degrees(grid)} "
+                "(west, south, east, north in degrees); check mapping.area."
+            )
+        grid = grid.part(clipped)
+    source = RegionSource(place, grid, _overlapping(months, grid, place), wanted)
+    if images.check_ranges:
+        for sensor, layer in source.layers():
+            check_ranges(layer, sensor)
+    return source
+
+
+def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
+    path = Path(place)
+    if place.endswith((".json", ".geojson")):
+        return read_item_collection(place, images)
+    if is_cube(place):
+        return read_cube(place)
+    if not path.is_dir():
+        raise BadInputError(
+            f"There are no images at {place}: give a folder, a STAC item collection or a Zarr "
+            "cube with '--params region_root=PLACE', or run '--pipelines region_simulation' first."
+        )
+    return read_folder(path, images)
+
+
+def _map_grid(layers: list[Layer], images: ImageOptions) -> Grid:
+    """The first image's grid where it has the right pixels, else a new one over all images."""
+    first = layers[0].grid
+    crs = _metric_crs(first) if images.crs is None else _crs(images.crs)
+    size = images.pixel_size_m
+    upright = first.transform.b == first.transform.d == 0 and first.transform.e < 0
+    if first.crs == crs and upright and abs(first.pixel_size / size - 1) < 1e-6:
+        grids = [layer.grid for layer in layers if layer.grid.offset_in(first) is not None]
+        return _union(first, grids)
+    bounds = np.array([layer.grid.bounds_in(crs) for layer in layers])
+    west, south = np.floor(bounds[:, :2].min(axis=0) / size) * size
+    east, north = np.ceil(bounds[:, 2:].max(axis=0) / size) * size
+    transform, width, height = calculate_default_transform(
+        crs, crs, round((east - west) / size), round((north - south) / size),
+        west, south, east, north, resolution=size,
+    )  # fmt: skip
+    return Grid(crs, transform, height, width)
+
+
+def _union(first: Grid, grids: list[Grid]) -> Grid:
+    bounds = np.array([grid.bounds for grid in grids])
+    corners = (*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0))
+    return first.part(first.window_of(corners))
+
+
+def _metric_crs(grid: Grid) -> CRS:
+    """The grid's own coordinate system, or the UTM zone of its middle if it isn't in metres."""
+    if grid.crs.is_projected and abs(grid.crs.linear_units_factor[1] - 1) < 1e-9:
+        return grid.crs
+    west, south, east, north = grid.bounds_in(_WORLD)
+    zone = int((west + east) / 2 // 6) + 31
+    return CRS.from_epsg((32600 if south + north >= 0 else 32700) + min(max(zone, 1), 60))
+
+
+def _crs(text: str) -> CRS:
+    try:
+        crs = CRS.from_user_input(text)
+    except CRSError:
+        raise BadInputError(
+            f"mapping.images.crs: {text} is no coordinate system; try one such as EPSG:3067."
+        ) from None
+    if not crs.is_projected:
+        raise BadInputError(
+            f"mapping.images.crs: {text} is in degrees; choose one in metres, such as EPSG:3067."
+        )
+    return crs
+
+
+def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> tuple[MonthLayers, ...]:
+    """The images that meet the map; those that don't are named in the log and left out."""
+
+    def meets(layer: Layer) -> bool:
+        part = layer.grid.window_of(grid.bounds_in(layer.grid.crs)).clipped(*layer.grid.shape)
+        if not part.height or not part.width:
+            log.warning("%s does not overlap the area and is left out.", layer.name)
+            return False
+        return True
+
+    kept = [
+        MonthLayers(one.month, tuple(filter(meets, one.s1)), tuple(filter(meets, one.s2)))
+        for one in months
+    ]
+    left = tuple(one for one in kept if (*one.s1, *one.s2))
+    if not left:
+        raise BadInputError(
+            f"No image in {place} overlaps the area: check mapping.area and the coordinate systems."
+        )
+    return left
+
+
+def _degrees(grid: Grid) -> str:
+    return ", ".join(f"{value:.4f}" for value in grid.bounds_in(_WORLD))
