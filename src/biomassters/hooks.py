@@ -151,6 +151,10 @@ _PEOPLE_OPEN = {
     "submission": "Submission",
     "report": "Report",
     "metrics": "Metrics",
+    "simulated_region": "Simulated region",
+    "region_summary": "Numbers of the map, which lies beside them",
+    "region_quicklook": "Quick look",
+    "region_page": "Page",
 }
 
 

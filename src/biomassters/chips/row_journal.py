@@ -60,6 +60,11 @@ class RowJournal:
         """Notes that all work is done; the next run begins anew."""
         self._write(_DONE)
 
+    def restart(self) -> None:
+        """Forgets everything."""
+        self._file.truncate(0)
+        self.entries = {}
+
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")

@@ -2,6 +2,7 @@
 
 import numpy as np
 from rasterio.enums import Resampling
+from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from biomassters.chips.bands import S1
@@ -10,6 +11,7 @@ from biomassters.regions.grid import Grid, PixelWindow, bounds_between
 from biomassters.regions.layers import Layer, Values
 
 _BY_CLASS = (CLOUD_PROBABILITY, SCENE_CLASSES)  # 255 and class numbers must not be averaged
+_PICKED_BEYOND, _PICKED = 8, 4  # of an image's pixels in one of the map's, along a side
 _FINER = 0.75  # of the map's pixel: below it several of the image's pixels are averaged
 
 
@@ -56,9 +58,10 @@ def _resampled(layer: Layer, target: Grid) -> Values:
     inside = grown.clipped(*layer.grid.shape)
     if not inside.height or not inside.width:
         return out
-    source, ratio = layer.grid.part(inside), wanted.width / target.width
+    ratio = wanted.width / target.width
     smooth = Resampling.average if ratio > 1 / _FINER else Resampling.bilinear
-    values = layer.read(inside)
+    values = layer.read(inside, _picked(inside, ratio))
+    source = _of_size(layer.grid.part(inside), *values.shape[1:])
     for index, band in enumerate(layer.bands):
         method = Resampling.nearest if band in _BY_CLASS else smooth
         is_db = band in S1.bands
@@ -71,6 +74,20 @@ def _resampled(layer: Layer, target: Grid) -> Values:
         if is_db:
             out[index] = _decibels(out[index])
     return out
+
+
+def _picked(window: PixelWindow, ratio: float) -> tuple[int, int] | None:
+    """Pixels to pick where very many lie in one of the map's: pictures need no more."""
+    if ratio <= _PICKED_BEYOND:
+        return None
+    height, width = (max(1, int(size * _PICKED / ratio)) for size in window.shape)
+    return height, width
+
+
+def _of_size(grid: Grid, height: int, width: int) -> Grid:
+    """A grid over the same ground with another number of pixels."""
+    scale = Affine.scale(grid.width / width, grid.height / height)
+    return Grid(grid.crs, grid.transform @ scale, height, width)
 
 
 def _power(db: Values) -> Values:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.durable_files import write_durably
 from biomassters.chips.row_journal import RowJournal
-from biomassters.regions.block_prediction import BlockMap
+from biomassters.regions.block_map import BlockMap
 from biomassters.regions.lattice import Block
 
 _JOB = "job.json"
@@ -80,13 +79,10 @@ class BlockFolder:
 
     def clear(self) -> None:
         """Delete every block."""
-        for path in self._folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "journal.jsonl":
-                path.unlink()
-        self._journal.complete()
-        self._journal.entries.clear()
+        self._journal.restart()  # first: no entry without its file
+        for path in self._folder.glob("*.npy*"):
+            path.unlink()
+        (self._folder / _JOB).unlink(missing_ok=True)
 
     @property
     def path(self) -> Path:

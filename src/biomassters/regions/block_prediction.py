@@ -7,36 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.predict import predict_batch
+from biomassters.inference.predict import MonthNetwork, predict_batch
+from biomassters.regions.block_map import BlockMap
 from biomassters.regions.grid import PixelWindow
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.memory_limits import MemoryLimit, is_out_of_memory
 from biomassters.regions.source import WindowImages
-
-
-@dataclass(frozen=True, eq=False)
-class BlockMap:
-    """What a block contributes to the map.
-
-    Attributes:
-        block: Which.
-        sums: float32 [2, h, w] of its extent: Σ weight · AGB and Σ weight · spread of the views,
-            Mg/ha; None where there is no data.
-        months: uint8 [h, w] of its core: months with data at each pixel.
-        network_s: Seconds that the network took.
-        chips: Chips predicted.
-    """
-
-    block: Block
-    sums: NDArray[np.float32] | None
-    months: NDArray[np.uint8]
-    network_s: float = 0.0
-    chips: int = 0
 
 
 @dataclass
@@ -50,7 +31,7 @@ class Predictor:
         lattice: Chips of the region.
     """
 
-    networks: Sequence[nn.Module]
+    networks: Sequence[MonthNetwork]
     options: InferenceOptions
     device: torch.device
     lattice: Lattice
@@ -128,8 +109,8 @@ class Predictor:
             [images.s2[(m, ..., *p[1:])] for m, p in zip(used, places, strict=True)]
         )
         chip_of_month = np.repeat(np.arange(len(places)), [len(months) for months in used])
-        batch = [torch.from_numpy(array).to(self.device) for array in (s1, s2, chip_of_month)]
-        maps = torch.stack(list(self._views(*batch, len(places))))  # [networks x views, B, h, w]
+        x1, x2, owner = (torch.from_numpy(one).to(self.device) for one in (s1, s2, chip_of_month))
+        maps = torch.stack(list(self._views(x1, x2, owner, len(places))))  # [networks x views, B, h, w]
         if not torch.isfinite(maps).all():
             raise BadInputError(
                 "The network predicts NaN or infinite biomass; check that its weights come from a "
@@ -138,9 +119,7 @@ class Predictor:
         spread = maps.std(dim=0, correction=0)
         return maps.mean(dim=0).cpu().numpy(), spread.cpu().numpy()
 
-    def _views(
-        self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, count: int
-    ) -> Iterator[Tensor]:
+    def _views(self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, count: int) -> Iterator[Tensor]:
         for network in self.networks:
             for view in self.options.views:
                 with autocast(self.device, self.options.precision):

@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biomassters.chips.damage import DamagedFileError
 from biomassters.inference.options import InferenceOptions
-from biomassters.regions.block_prediction import BlockMap, Predictor
+from biomassters.regions.block_map import BlockMap
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.source import RegionSource, WindowImages
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a plan doesn't need it
+    from biomassters.regions.block_prediction import Predictor
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class BlockTask:
     options: InferenceOptions
     reader_threads: int
     threads: int | None = None
-    _predictor: Predictor | None = field(default=None, init=False, repr=False)
+    _predictor: "Predictor | None" = field(default=None, init=False, repr=False)
     _pools: "tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None" = field(
         default=None, init=False, repr=False
     )
@@ -78,11 +81,12 @@ class BlockTask:
             self._predictor = self._load()
         return self._predictor.predict(block, found)
 
-    def _load(self) -> Predictor:
+    def _load(self) -> "Predictor":
         import torch
 
         from biomassters.inference.device import choose_device
         from biomassters.inference.ready_network import ready_network
+        from biomassters.regions.block_prediction import Predictor
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)

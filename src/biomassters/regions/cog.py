@@ -23,9 +23,7 @@ _TILE = 512
 BYTES_PER_PIXEL = 4 * len(BANDS)
 
 
-def write_cog(
-    path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[str, str]
-) -> None:
+def write_cog(path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[str, str]) -> None:
     """Write a map, check it, and give it its name.
 
     Args:

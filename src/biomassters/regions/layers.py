@@ -13,7 +13,7 @@ from biomassters.regions.band_names import match_bands
 from biomassters.regions.grid import Grid, PixelWindow
 
 Values = NDArray[np.float32]
-GDAL_SETTINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 128}
+GDAL_SETTINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 128 * 2**20}
 
 
 class Layer(Protocol):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biomassters.errors import BadInputError
+
 _REFERENCE_CHIP = 256  # BioMassters' chips, which the reference trains on whole
 
 
@@ -15,7 +17,7 @@ class WeightsFiles:
 
     Attributes:
         paths: The files.
-        fingerprint: SHA-256 over the files.
+        fingerprint: Of the weights; of a single file as calibration notes it.
         chip: Side of the chips that the first one was trained on.
     """
 
@@ -24,19 +26,22 @@ class WeightsFiles:
     chip: int
 
     @classmethod
-    def of(cls, paths: tuple[str, ...]) -> "WeightsFiles":
+    def of(cls, paths: tuple[str, ...], first: str) -> "WeightsFiles":
         """Look at weights files.
 
+        Args:
+            paths: The files; the first one's chips are the map's.
+            first: Fingerprint of the first one's weights.
+
         Raises:
-            BadInputError: One is missing, or its description is.
+            BadInputError: A description is missing or not one of ours.
         """
         from biomassters.network.weights import read_description
 
         descriptions = [read_description(path) for path in paths]
-        digest = hashlib.sha256()
-        for path in paths:
-            digest.update(_file_digest(path))
-        return cls(paths, digest.hexdigest(), trained_chip(descriptions[0]))
+        facts = {path: _file_digest(path) for path in paths[1:]}
+        fingerprint = job_fingerprint({"first": first, **facts}) if facts else first
+        return cls(paths, fingerprint, trained_chip(descriptions[0]))
 
     def load(self) -> list[Any]:
         """The networks on the CPU, in evaluation mode."""
@@ -56,12 +61,10 @@ def trained_chip(description: dict[str, Any]) -> int:
     return int(side)
 
 
-def _file_digest(path: str) -> bytes:
-    from biomassters.errors import BadInputError
-
+def _file_digest(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInputError(f"{path} can't be read ({error.strerror}).") from error
 

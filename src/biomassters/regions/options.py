@@ -63,7 +63,7 @@ class MappingOptions(Options):
         "weights were trained on, for a network answers otherwise to other sizes",
     )
     overlap: float = Field(
-        1 / 3, ge=0, le=0.9, description="Share of a chip's side that it shares with the next one"
+        0.3, ge=0, le=0.9, description="Share of a chip's side that it shares with the next one"
     )
     window: int = Field(
         512, gt=0, description="Side in pixels of the windows that are read and predicted at a time"

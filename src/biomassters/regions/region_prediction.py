@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from biomassters.errors import BadInputError
 from biomassters.regions.block_folder import BlockFolder
-from biomassters.regions.block_prediction import BlockMap
+from biomassters.regions.block_map import BlockMap
 from biomassters.regions.block_task import BlockTask, FailedBlock
 from biomassters.regions.lattice import Block
 from biomassters.workers.options import DaskOptions

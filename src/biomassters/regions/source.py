@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,13 @@ class RegionSource:
         inside[rows, columns] = True if self.area is None else self.area.inside(self.grid, part)
         return WindowImages(tuple(month.month for month in self.months), s1, s2, inside)
 
+    def identity(self) -> list[Any]:
+        """Which files the images come from, with size and time of change where they are local."""
+        return [
+            (sensor, layer.name, layer.bands, _file_facts(layer.name))
+            for sensor, layer in self.layers()
+        ]
+
     def layers(self) -> list[tuple[str, Layer]]:
         """Every image with its sensor's name."""
         return [
@@ -99,6 +107,15 @@ class RegionSource:
             for sensor in SENSORS
             for layer in (month.s1 if sensor is S1 else month.s2)
         ]
+
+
+def _file_facts(name: str) -> list[int]:
+    """Size and time of change of a local file; nothing of anything else."""
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
 
 
 def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSource:

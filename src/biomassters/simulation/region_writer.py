@@ -80,7 +80,7 @@ def _write_tiles(region: SimulatedRegion, folder: Path, progress: bool) -> None:
 
     options = region.options
     tiles = -(-options.height // TILE_PIXELS) * -(-options.width // TILE_PIXELS)
-    with rasterio.Env(GDAL_CACHEMAX=64), ExitStack() as stack:
+    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack:
         files = _open_images(region, folder, stack)
         truth = stack.enter_context(
             _create(region, folder / TRUTH, 1, "float32", float("nan"), ("AGB",))

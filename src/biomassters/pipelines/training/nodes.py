@@ -34,6 +34,7 @@ def fit(
     description = {
         "data_fingerprint": chip_store.fingerprint,
         "held_out_fold": training.held_out_fold,
+        "chip_size": max(split.height, split.width),
         "recipe": training.model_dump(mode="json"),
     }
     best = NetworkWeights(

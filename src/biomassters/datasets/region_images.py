@@ -1,0 +1,45 @@
+"""A folder of monthly rasters as a Kedro dataset."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from biomassters.simulation.region import SimulatedRegion
+from biomassters.simulation.region_writer import write_region
+
+
+class RegionImagesDataset(AbstractDataset[SimulatedRegion, str]):
+    """Images of a region: a folder, a STAC item collection or a Zarr cube.
+
+    Loading gives the place. Saving takes a simulated region and writes a folder; one that was not
+    simulated is never overwritten.
+
+    Example:
+        >>> RegionImagesDataset(filepath="data/01_raw/simulated_region").load()
+        'data/01_raw/simulated_region'
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Point at images.
+
+        Args:
+            filepath: Folder, file or address.
+            metadata: For other tools, ignored here.
+        """
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> str:
+        """The place; what lies there is looked at by whoever reads it."""
+        return self._filepath
+
+    def save(self, data: SimulatedRegion) -> None:
+        """Write a simulated region, unless just this one is there already."""
+        write_region(data, Path(self._filepath))
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

@@ -1,0 +1,72 @@
+"""Verbs of the mapping pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from biomassters.datasets.network_weights import NetworkWeights
+from biomassters.inference.options import InferenceOptions
+from biomassters.regions.options import MappingOptions
+from biomassters.regions.picture import MapPicture, make_picture
+from biomassters.regions.region_map import RegionPlan, plan_region
+from biomassters.workers.options import DaskOptions
+
+
+def plan_map(
+    images: str,
+    weights: NetworkWeights,
+    region_map: str,
+    mapping: MappingOptions,
+    inference: InferenceOptions,
+) -> RegionPlan:
+    """Images, weights and place looked at, before any work is done."""
+    from biomassters.regions.networks import WeightsFiles
+    from biomassters.regions.source import open_region
+
+    source = open_region(images, mapping.images, mapping.area)
+    files = WeightsFiles.of((weights.name, *mapping.ensemble), weights.fingerprint)
+    return plan_region(source, files, Path(region_map), mapping, inference)
+
+
+def map_blocks(plan: RegionPlan, scratch: Path, dask: DaskOptions) -> RegionPlan:
+    """Every block predicted and kept in the scratch folder."""
+    from biomassters.regions.region_map import predict_blocks
+
+    predict_blocks(plan, scratch, dask)
+    return plan
+
+
+def write_map(plan: RegionPlan, scratch: Path, uncertainty: str) -> dict[str, Any]:
+    """Blocks put together to one GeoTIFF with intervals; the map's numbers."""
+    from biomassters.regions.calibration import read_calibration
+    from biomassters.regions.region_map import finish_map
+
+    calibration = read_calibration(Path(uncertainty), plan.weights.fingerprint, plan.views)
+    return finish_map(plan, scratch, calibration)
+
+
+def picture_map(plan: RegionPlan, summary: dict[str, Any]) -> MapPicture:
+    """The finished map, small enough to look at, and an image beneath it."""
+    return make_picture(plan.path, plan.source)
+
+
+def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
+    """The quick look."""
+    from biomassters.regions.quicklook import quick_look
+
+    return quick_look(picture, plan.path.stem)
+
+
+def render_map_page(picture: MapPicture, plan: RegionPlan, summary: dict[str, Any]) -> str:
+    """A page with the map over a background."""
+    from biomassters.regions.page import render_page
+
+    return render_page(picture, summary, plan.path.stem)
+
+
+def describe_region(plan: RegionPlan, summary: dict[str, Any]) -> dict[str, Any]:
+    """A STAC item."""
+    from biomassters.regions.stac_output import describe_map
+
+    return describe_map(plan.path, plan.source.grid, summary, plan.options.first_year)

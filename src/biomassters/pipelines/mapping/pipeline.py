@@ -1,0 +1,64 @@
+"""Images of a region + weights → map, numbers, pictures, STAC item."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import (
+    describe_region,
+    draw_map,
+    map_blocks,
+    picture_map,
+    plan_map,
+    render_map_page,
+    write_map,
+)
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """The map first, then what is made of it."""
+    return Pipeline(
+        [
+            Node(
+                plan_map,
+                [
+                    "region_images",
+                    "fit_weights",
+                    "region_map",
+                    "params:mapping",
+                    "params:inference",
+                ],
+                "region_plan",
+                name="plan_map",
+            ),
+            Node(
+                map_blocks,
+                ["region_plan", "mapping_scratch", "params:dask"],
+                "predicted_region",
+                name="map_blocks",
+            ),
+            Node(
+                write_map,
+                ["predicted_region", "mapping_scratch", "region_uncertainty"],
+                "region_summary",
+                name="write_map",
+            ),
+            Node(
+                picture_map, ["region_plan", "region_summary"], "region_picture", name="picture_map"
+            ),
+            Node(draw_map, ["region_picture", "region_plan"], "region_quicklook", name="draw_map"),
+            Node(
+                render_map_page,
+                ["region_picture", "region_plan", "region_summary"],
+                "region_page",
+                name="render_map_page",
+            ),
+            Node(
+                describe_region,
+                ["region_plan", "region_summary"],
+                "region_item",
+                name="describe_region",
+            ),
+        ],
+        tags="mapping",
+    )
