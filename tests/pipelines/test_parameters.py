@@ -10,8 +10,10 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import SimulationOptions
+from biomassters.simulation.region_options import RegionSimulationOptions
 from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
@@ -19,7 +21,9 @@ CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
     "data_engineering": DataEngineeringOptions,
     "inference": InferenceOptions,
+    "mapping": MappingOptions,
     "network": NetworkOptions,
+    "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
     "simulation": SimulationOptions,
     "tracking": TrackingOptions,

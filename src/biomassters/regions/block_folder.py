@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,19 +24,22 @@ class BlockFolder:
 
     Args:
         folder: Where they lie; what another map left there is deleted.
-        job: Fingerprint of everything that the map depends on.
+        job: Fingerprint of everything that the map depends on, but for the files' contents.
+        files: What tells one content of a file from another, by name. A file that an earlier run
+            found damaged may have changed: it was mended.
 
     Raises:
         BadInputError: Another process works there.
     """
 
-    def __init__(self, folder: Path, job: str) -> None:
+    def __init__(self, folder: Path, job: str, files: Mapping[str, Any] | None = None) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._journal = RowJournal(folder / "journal.jsonl", "mapping a region")
-        if self._job() != job:
+        now = {"job": job, "files": dict(files or {}), "damaged": []}
+        if not _same_job(self._noted(), now):
             self.clear()
-            (folder / _JOB).write_text(json.dumps({"job": job}) + "\n")
+        self._note(now)
 
     def __enter__(self) -> Self:
         return self
@@ -89,11 +93,18 @@ class BlockFolder:
         """The folder."""
         return self._folder
 
-    def _job(self) -> str | None:
+    def note_damaged(self, names: set[str]) -> None:
+        """Remember files that are to be mended."""
+        self._note({**self._noted(), "damaged": sorted(names)})
+
+    def _note(self, facts: dict[str, Any]) -> None:
+        write_durably(self._folder / _JOB, [json.dumps(facts).encode()])
+
+    def _noted(self) -> dict[str, Any]:
         try:
-            return str(json.loads((self._folder / _JOB).read_text())["job"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return dict(json.loads((self._folder / _JOB).read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def _paths(self, block: Block, noted: list[Any]) -> list[Path]:
         return [self._months(block), self._sums(block)][: len(noted)]
@@ -103,6 +114,13 @@ class BlockFolder:
 
     def _sums(self, block: Block) -> Path:
         return self._folder / f"{block.name}.sums.npy"
+
+
+def _same_job(noted: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether finished blocks are still right: same job, and no file changed but mended ones."""
+    before, after = noted.get("files", {}), now["files"]
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    return noted.get("job") == now["job"] and changed <= set(noted.get("damaged", []))
 
 
 def _encoded(array: NDArray[Any]) -> bytes:

@@ -110,7 +110,9 @@ class Predictor:
         )
         chip_of_month = np.repeat(np.arange(len(places)), [len(months) for months in used])
         x1, x2, owner = (torch.from_numpy(one).to(self.device) for one in (s1, s2, chip_of_month))
-        maps = torch.stack(list(self._views(x1, x2, owner, len(places))))  # [networks x views, B, h, w]
+        maps = torch.stack(
+            list(self._views(x1, x2, owner, len(places)))
+        )  # [networks x views, B, h, w]
         if not torch.isfinite(maps).all():
             raise BadInputError(
                 "The network predicts NaN or infinite biomass; check that its weights come from a "

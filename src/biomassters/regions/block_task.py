@@ -24,10 +24,12 @@ class FailedBlock:
     Attributes:
         block: Which.
         reason: A sentence.
+        path: The damaged file.
     """
 
     block: Block
     reason: str
+    path: str
 
 
 @dataclass
@@ -76,7 +78,7 @@ class BlockTask:
         try:
             found = images.result()
         except DamagedFileError as error:
-            return FailedBlock(block, str(error))
+            return FailedBlock(block, str(error), str(error.path))
         if self._predictor is None:
             self._predictor = self._load()
         return self._predictor.predict(block, found)

@@ -135,7 +135,7 @@ def predict_blocks(
         plan.source, plan.weights, plan.lattice, plan.inference, options.reader_threads,
         threads=None if workers is None else 1,
     )  # fmt: skip
-    with BlockFolder(scratch, plan.job) as folder:
+    with BlockFolder(scratch, plan.job, plan.source.file_facts()) as folder:
         times = predict_region(task, folder, workers, progress=progress)
     log.info(
         "%d chips in %.0f s, %.0f %% of it in the network.",
@@ -154,7 +154,7 @@ def finish_map(plan: RegionPlan, scratch: Path, calibration: Calibration | None)
         BadInputError: The map can't be written.
     """
     summary = MapSummary(plan.source.grid, None if calibration is None else calibration.errors)
-    with BlockFolder(scratch, plan.job) as folder:
+    with BlockFolder(scratch, plan.job, plan.source.file_facts()) as folder:
         intervals = None if calibration is None else calibration.intervals
         clip = plan.inference.clip_negative
         assembly = Assembly(plan.lattice, folder, intervals, clip_negative=clip)

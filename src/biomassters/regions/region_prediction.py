@@ -75,6 +75,7 @@ def predict_region(
                 network_s, chips = network_s + result.network_s, chips + result.chips
             bar.update()
     if failed:
+        folder.note_damaged({one.path for one in failed})
         raise _failure(failed, total)
     return PredictionTimes(time.perf_counter() - started, network_s, chips, len(blocks))
 

@@ -93,11 +93,16 @@ class RegionSource:
         return WindowImages(tuple(month.month for month in self.months), s1, s2, inside)
 
     def identity(self) -> list[Any]:
-        """Which files the images come from, with size and time of change where they are local."""
+        """Which images the map is made of."""
         return [
-            (sensor, layer.name, layer.bands, _file_facts(layer.name))
-            for sensor, layer in self.layers()
+            (month.month, layer.name, layer.bands)
+            for month in self.months
+            for layer in (*month.s1, *month.s2)
         ]
+
+    def file_facts(self) -> dict[str, list[int]]:
+        """Size and time of change of each file, by name; nothing of what isn't a local file."""
+        return {layer.name: _file_facts(layer.name) for _, layer in self.layers()}
 
     def layers(self) -> list[tuple[str, Layer]]:
         """Every image with its sensor's name."""

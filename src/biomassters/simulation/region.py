@@ -48,9 +48,8 @@ class SimulatedRegion:
 
     def __init__(self, options: RegionSimulationOptions) -> None:
         self.options = options
-        self._seeds = np.random.SeedSequence([options.seed, _REGION]).spawn(4)
-        self._weather: Weather = make_weather(np.random.default_rng(self._seeds[0]))
-        gaps = np.random.default_rng(self._seeds[1])
+        self._weather: Weather = make_weather(self._random(0))
+        gaps = self._random(1)
         self._available = (
             make_availability(gaps, "test") if options.missing_images else everything()
         )
@@ -80,16 +79,19 @@ class SimulatedRegion:
         whole = Window(window.top, window.left, _even(window.height), _even(window.width))
         landscape = make_landscape(self._in_landscape(whole), options.seed)
         available = self._available_in(whole)
-        s1_rng, s2_rng = (np.random.default_rng(seed) for seed in self._seeds[2:])
         s1_db = make_backscatter(
-            landscape, self._weather, available, looks=options.speckle_looks, rng=s1_rng
+            landscape, self._weather, available, looks=options.speckle_looks, rng=self._random(2)
         )
         s2 = make_reflectance(
-            landscape, self._weather, available, cloudiness=options.cloudiness, rng=s2_rng
+            landscape, self._weather, available, cloudiness=options.cloudiness, rng=self._random(3)
         )
         agb = landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
         part = (..., slice(window.height), slice(window.width))
         return RegionTile(window, pack_backscatter(s1_db[part]), s2[part], agb[part])
+
+    def _random(self, purpose: int) -> np.random.Generator:
+        """A new generator for each window, so that all of them draw the same."""
+        return np.random.default_rng([self.options.seed, _REGION, purpose])
 
     def _in_landscape(self, window: Window) -> Window:
         top = -NORTH_OF_CHIPS - _even(self.options.height) + window.top

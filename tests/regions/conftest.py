@@ -1,0 +1,76 @@
+"""Small regions on disk, and small networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from biomassters.chips.bands import S1, S2
+from biomassters.chips.scaling import BandScaling
+from biomassters.simulation.region import SimulatedRegion
+from biomassters.simulation.region_options import RegionSimulationOptions
+from biomassters.simulation.region_writer import write_region
+
+WEST, NORTH = 400_000.0, 6_900_000.0
+
+
+def write_tif(path, values, *, names=None, crs="EPSG:3067", pixel=10.0, west=WEST, north=NORTH,
+              **profile):  # fmt: skip
+    """A GeoTIFF of [bands, height, width]."""
+    count, height, width = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=values.dtype,
+        crs=crs, transform=from_origin(west, north, pixel, pixel), **profile,
+    ) as file:  # fmt: skip
+        file.write(values)
+        if names:
+            file.descriptions = names
+    return path
+
+
+def month_values(height, width, seed=0):
+    """Plausible images of one month: dB float32 [4, h, w], counts uint16 [11, h, w]."""
+    random = np.random.default_rng(seed)
+    level = np.array([-10.0, -16.0, -10.0, -16.0])[:, None, None]
+    s1 = (level + random.normal(0, 1, (4, height, width))).astype(np.float32)
+    s2 = random.integers(500, 2500, (11, height, width)).astype(np.uint16)
+    s2[5:8] = random.integers(2000, 2400, (3, height, width))
+    s2[10] = random.integers(0, 50, (height, width))
+    return s1, s2
+
+
+def write_month(folder: Path, month: int, height: int, width: int, seed: int = 0) -> None:
+    s1, s2 = month_values(height, width, seed)
+    write_tif(folder / f"S1_{month:02d}.tif", s1, names=S1.bands, nodata=-9999)
+    write_tif(folder / f"S2_{month:02d}.tif", s2, names=S2.bands)
+
+
+@pytest.fixture(scope="session")
+def region_folder(tmp_path_factory) -> Path:
+    """A simulated region of 192 × 256 pixels, four months."""
+    folder = tmp_path_factory.mktemp("region") / "images"
+    options = RegionSimulationOptions(width=256, height=192, months=(0, 1, 9, 10), seed=3)
+    write_region(SimulatedRegion(options), folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """Random weights of a tiny network whose chips have 64 pixels."""
+    import torch
+
+    from biomassters.network.agb_net import AgbNet
+    from biomassters.network.options import NetworkOptions
+    from biomassters.network.weights import save_network
+
+    torch.manual_seed(1)
+    options = NetworkOptions(decoder_channels=(8, 8, 8, 8, 8))
+    network = AgbNet(options, BandScaling.reference()).eval()
+    with torch.no_grad():
+        network.segmentation_head.weight.mul_(100.0)
+        network.segmentation_head.bias.add_(80.0)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_network(network, path, {"chip_size": 64})
+    return path
