@@ -24,6 +24,10 @@ _ALWAYS = (
         "Totals over an area larger than a chip were not verified: how alike errors are farther "
         "apart than a chip is wide cannot be seen in chips."
     ),
+    (
+        "Intervals belong to the weights that were scored here. Weights that went on learning from "
+        "every label have no held-out chips left: their maps can only borrow these intervals."
+    ),
     "Other years, other sensors and other forests than those of the data were not tested.",
 )
 _CHOSEN_ON_HELD_OUT = (
