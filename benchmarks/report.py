@@ -175,6 +175,7 @@ def main() -> None:
         "chips": arguments.chips,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "seconds_in_all": round(sum(seconds.values()), 1),
+        "processor_seconds_of_all_with_making_chips_up": round(time.process_time(), 1),
         "peak_memory_mib": round(peak_memory_mib()),
         "page_mib": round(len(page.encode()) / 2**20, 2),
         "machine": platform.platform(),

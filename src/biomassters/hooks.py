@@ -173,4 +173,9 @@ def _score_lines(metrics: Mapping[str, Any]) -> str:
         baseline = metrics[key]
         side = "below" if score <= baseline else "above"
         parts.append(f"{baseline:.2f} for {name} ({abs(1 - score / baseline):.0%} {side} it)")
+    if metrics.get("interval_pixel_coverage") is not None:
+        parts.append(
+            f"intervals of {metrics['interval_level']:.0%} held "
+            f"{metrics['interval_pixel_coverage']:.1%} of the pixels left out"
+        )
     return "; ".join(parts)

@@ -44,6 +44,35 @@ def test_predictions_are_finite_and_never_negative(finished):
             assert (agb >= 0).all()
 
 
+def test_every_map_has_bounds_and_the_submission_has_none(finished):
+    data, _ = finished
+    for folder in ("held_out_bounds", "test_bounds"):
+        maps = PredictionFolder(data / "07_model_output/test" / folder)
+        assert len(maps) == 2
+        for chip_id, agb in maps.items():
+            lower, upper = maps.read(chip_id).bounds_mg_per_ha
+            assert (lower >= 0).all()
+            assert (upper >= lower).all()
+            np.testing.assert_array_equal(maps[chip_id], agb)
+    summary = json.loads((data / "08_reporting/test/submission_summary.json").read_text())
+    assert summary["maps"] == 2
+    assert summary["faults"] == []
+
+
+def test_coverage_carbon_and_the_run_are_recorded(finished):
+    data, _ = finished
+    folder = data / "08_reporting/test"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= metrics["interval_pixel_coverage"] <= 1
+    carbon = json.loads((folder / "carbon.json").read_text())
+    assert carbon["test"]["carbon_mg"] == pytest.approx(0.47 * carbon["test"]["biomass_mg"])
+    record = json.loads((folder / "run.json").read_text())
+    assert record["runs"][0]["status"] == "finished"
+    assert record["nodes"]["predict_test"]["chips_out"] == {"test_predictions": 2}
+    assert record["nodes"]["pack_chips"]["chips_out"] == {"chip_store": 10}
+    assert (data / "06_models/test/model_card.md").read_text().startswith("# Weights")
+
+
 def test_held_out_chips_are_those_of_the_held_out_fold(finished):
     data, _ = finished
     folds = pd.read_parquet(data / "03_primary/test/folds.parquet")

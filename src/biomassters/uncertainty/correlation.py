@@ -1,5 +1,6 @@
 """How alike the errors of neighbouring pixels are: correlation by distance."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,10 @@ class CorrelationSums:
         height, width = error_HW.shape
         products = _autocorrelation(np.asarray(error_HW, np.float64))
         pairs = _autocorrelation(np.asarray(deviation_HW, np.float64))
-        rows = np.fft.fftfreq(2 * height, 1 / (2 * height))[:, None]
-        columns = np.fft.fftfreq(2 * width, 1 / (2 * width))[None]
-        distance = np.hypot(rows, columns)
-        inside = distance < _DISTANCE_ENDS[-1]
-        inside[height], inside[:, width] = False, False  # no two pixels are so far apart
-        group = np.searchsorted(_DISTANCE_ENDS, distance[inside], side="right")
+        group = _groups(height, width)
         count = len(_DISTANCE_ENDS)
-        self._products += np.bincount(group, products[inside], count)
-        self._pairs.append(np.bincount(group, pairs[inside], count).astype(np.float64))
+        self._products += np.bincount(group, products.ravel(), count + 1)[:count]
+        self._pairs.append(np.bincount(group, pairs.ravel(), count + 1)[:count].astype(np.float64))
         self._totals.append(float(np.sum(error_HW)))
         # Farther apart than a chip's side, too few pairs say anything.
         self._longest = min(self._longest, min(height, width))
@@ -84,6 +80,16 @@ class CorrelationSums:
         correlation = np.clip(self._products / np.where(enough, pairs, np.inf), 0.0, 1.0)
         correlation[0] = 1.0
         return correlation
+
+
+@lru_cache(maxsize=4)
+def _groups(height: int, width: int) -> NDArray[np.int64]:
+    """Class of distances of each displacement, flat [2H · 2W]; one more for those left out."""
+    rows = np.fft.fftfreq(2 * height, 1 / (2 * height))[:, None]
+    columns = np.fft.fftfreq(2 * width, 1 / (2 * width))[None]
+    group = np.searchsorted(_DISTANCE_ENDS, np.hypot(rows, columns), side="right")
+    group[height], group[:, width] = len(_DISTANCE_ENDS), len(_DISTANCE_ENDS)  # no such pairs
+    return group.ravel()
 
 
 def _autocorrelation(x_HW: NDArray[np.float64]) -> NDArray[np.float64]:
