@@ -147,6 +147,7 @@ class ClosingSummary:
 _PEOPLE_OPEN = {
     "chip_table": "Chip table",
     "fit_weights": "Weights",
+    "final_weights": "Final weights",
     "archive_predictions": "Predictions",
     "submission": "Submission",
     "report": "Report",

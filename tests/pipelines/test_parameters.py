@@ -14,12 +14,13 @@ from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.region_options import RegionSimulationOptions
-from biomassters.training.options import TrainingOptions
+from biomassters.training.options import FinetuningOptions, TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
     "data_engineering": DataEngineeringOptions,
+    "finetuning": FinetuningOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,

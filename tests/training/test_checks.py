@@ -30,12 +30,12 @@ def test_what_can_be_trained_on_passes(store) -> None:
     split = store.split("train")
     check_chips(split, range(10), [11], TrainingOptions())
     check_chips(split, range(10), [11], TrainingOptions(crop=None))
-    check_chips(split, range(12), [], TrainingOptions(held_out_fold=None))
+    check_chips(split, range(12), [], TrainingOptions(folds=()))
     check_chips(split, range(5), [11], TrainingOptions(batch_size=8, drop_last=False))
 
 
 def test_a_split_without_labels_is_refused(store) -> None:
-    options = TrainingOptions(batch_size=1, held_out_fold=None)
+    options = TrainingOptions(batch_size=1, folds=())
     with pytest.raises(BadInputError, match="split test of the chip store has no labels"):
         check_chips(store.split("test"), [0], [], options)
 

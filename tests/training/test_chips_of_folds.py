@@ -25,7 +25,7 @@ def test_without_a_held_out_fold_all_train(store) -> None:
 
 
 def test_a_fold_that_does_not_exist_is_refused(store) -> None:
-    with pytest.raises(BadInputError, match=r"held_out_fold is 7, but the folds are \[0, 1, 2\]"):
+    with pytest.raises(BadInputError, match=r"folds names 7, but the folds are \[0, 1, 2\]"):
         chips_of_folds(store.split("train"), FOLDS, 7)
 
 

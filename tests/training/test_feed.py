@@ -1,6 +1,7 @@
 import torch
 
 from biomassters.training.feed import Feed
+from biomassters.training.ranks import Ranks
 
 
 def feed(store, options) -> Feed:
@@ -10,9 +11,13 @@ def feed(store, options) -> Feed:
 def test_an_epoch_can_be_read_from_any_step_on(store, small_options) -> None:
     made = feed(store, small_options(batch_size=3))
     assert (made.steps, made.chips, made.validation_chips) == (3, 9, 2)
-    names = [[id_ for part in step.parts for id_ in part.chip_ids] for step in made.read(4, 0)]
+    names = [
+        [id_ for part in step.parts for id_ in part.batch.chip_ids] for step in made.read(4, 0)
+    ]
     assert names == [made.next_chip_ids(4, step) for step in range(3)]
-    later = [[id_ for part in step.parts for id_ in part.chip_ids] for step in made.read(4, 2)]
+    later = [
+        [id_ for part in step.parts for id_ in part.batch.chip_ids] for step in made.read(4, 2)
+    ]
     assert later == names[2:]
     assert made.next_chip_ids(4, 3) == []
     assert list(made.read(4, 3)) == []
@@ -25,11 +30,12 @@ def test_parts_make_up_their_step(store, small_options) -> None:
     for number, step in enumerate(made.read(0, 0)):
         sizes, names = [], []
         for part in step.parts:
-            sizes.append(len(part))
-            names += part.chip_ids
+            sizes.append(len(part.batch))
+            names += part.batch.chip_ids
+            assert part.weight == len(part.batch) / step.chips
         assert sizes == ([2, 2] if number < 2 else [1, 1])
         assert step.chips == sum(sizes)
-        assert names == made.next_chip_ids(0, number)
+        assert names == list(step.chip_ids) == made.next_chip_ids(0, number)
 
 
 def test_a_step_left_early_does_not_disturb_the_next_epoch(store, small_options) -> None:
@@ -37,7 +43,7 @@ def test_a_step_left_early_does_not_disturb_the_next_epoch(store, small_options)
     reading = made.read(0, 0)
     next(next(reading).parts)
     reading.close()
-    assert sum(len(part) for step in made.read(1, 0) for part in step.parts) == 9
+    assert sum(len(part.batch) for step in made.read(1, 0) for part in step.parts) == 9
 
 
 def test_validation_chips_are_whole_unchanged_and_come_once(store, small_options) -> None:
@@ -51,3 +57,21 @@ def test_validation_chips_are_whole_unchanged_and_come_once(store, small_options
     for sample in seen:
         assert list(sample.months) == split.present[sample.chip].any(axis=1).nonzero()[0].tolist()
         assert (sample.flip, sample.quarter_turns, sample.rotation_deg) == (False, 0, 0.0)
+
+
+def test_ranks_share_the_chips_and_validate_each_once(store, small_options) -> None:
+    options = small_options(batch_size=5, world_size=4, drop_last=False, validation_batch_size=1)
+    split, device = store.split("train"), torch.device("cpu")
+    feeds = [
+        Feed(split, range(6), range(5, 12), options, device, Ranks(rank, 4)) for rank in range(4)
+    ]
+    shares = [[sample.chip for batch in f.read_validation() for sample in batch.samples]
+              for f in feeds]  # fmt: skip
+    assert sorted(map(len, shares)) == [1, 2, 2, 2]
+    assert sorted(chip for share in shares for chip in share) == list(range(5, 12))
+    for step in zip(*(f.read(0, 0) for f in feeds), strict=True):
+        weighed = [(part.weight, part.batch.chip_ids) for one in step for part in list(one.parts)]
+        assert len(weighed) == 4  # nobody is left without work
+        names = [name for weight, ids in weighed if weight for name in ids]
+        assert names == list(step[0].chip_ids)
+        assert sum(weight for weight, _ in weighed) == 1.0

@@ -184,7 +184,7 @@ def test_every_validation_chip_counts_once(run, small_options, store) -> None:
 
 
 def test_without_validation_the_last_weights_are_the_best(run, small_options) -> None:
-    result = run(small_options(epochs=1, held_out_fold=None), validation=[])
+    result = run(small_options(epochs=1, folds=()), validation=[])
     assert result.best_epoch is None
     assert result.best_score is None
     assert result.history["validation_rmse_per_chip_mean"].isna().all()

@@ -35,7 +35,7 @@ def test_a_bad_option_is_refused_with_the_remedy(given: dict, said: str) -> None
 
 
 def test_whole_chips_and_a_full_run_are_accepted() -> None:
-    options = TrainingOptions(crop=None, held_out_fold=None, gradient_clip_norm=None)
+    options = TrainingOptions(crop=None, folds=(), gradient_clip_norm=None)
     assert options.crop is None
     assert options.augmentation == AugmentationOptions()
 

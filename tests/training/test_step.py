@@ -9,6 +9,7 @@ from biomassters.training.loader import ThreadedLoader
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import AugmentationOptions, TrainingOptions
 from biomassters.training.sampling import plain_sample
+from biomassters.training.shares import Part, StepFeed
 from biomassters.training.state import TrainingState
 from biomassters.training.step import Stepper, seed_torch, training_precision
 
@@ -28,6 +29,14 @@ def batches(store, *chips: list[int]) -> list[Batch]:
     samples = [[plain_sample(chip, months[chip].nonzero()[0]) for chip in batch] for batch in chips]
     loader = ThreadedLoader(split, samples, crop=32, prefetch=9)
     return [copy.deepcopy(batch) for batch in loader]
+
+
+def step_of(*batches: Batch) -> StepFeed:
+    """One step on batches, each weighing as its chips."""
+    chips = sum(map(len, batches))
+    last = len(batches) - 1
+    parts = [Part(b, len(b) / chips, place, place == last) for place, b in enumerate(batches)]
+    return StepFeed(chips, tuple(name for b in batches for name in b.chip_ids), parts)
 
 
 def poison(network, calls: set[int]) -> None:
@@ -57,9 +66,9 @@ def test_the_loss_is_of_the_batch_and_the_weights_move(store, new_small_network)
         expected = masked_rmse(twin.forward_scaled(x, batch.chip_of_month)[:, 0], batch.agb)
     before = weights(network)
     state = TrainingState.begin(network, options())
-    result = Stepper(network, options(), CPU).take(state, [batch], 2)
+    result = Stepper(network, options(), CPU).take(state, step_of(batch))
     assert result.loss == pytest.approx(expected.item())
-    assert (result.skipped, result.chip_ids) == (False, ("chip00", "chip01"))
+    assert not result.skipped
     assert not same(before, weights(network))
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -71,7 +80,9 @@ def test_parts_add_up_to_the_batch(store, new_small_network) -> None:
     for parts in ([whole], [part, copy.deepcopy(part)]):
         network = new_small_network()
         state = TrainingState.begin(network, options(gradient_clip_norm=None))
-        result = Stepper(network, options(gradient_clip_norm=None), CPU).take(state, parts, 4)
+        result = Stepper(network, options(gradient_clip_norm=None), CPU).take(
+            state, step_of(*parts)
+        )
         moments = [each["exp_avg"].flatten() for each in state.optimizer.state.values()]
         stepped.append((result.loss, torch.cat(moments)))
     assert stepped[0][0] == pytest.approx(stepped[1][0], rel=1e-5)
@@ -86,10 +97,10 @@ def test_parts_of_unequal_size_weigh_by_their_chips(store, new_small_network) ->
     for batch in (three, one):
         network = new_small_network()
         state = TrainingState.begin(network, options())
-        losses.append(Stepper(network, options(), CPU).take(state, [batch], len(batch)).loss)
+        losses.append(Stepper(network, options(), CPU).take(state, step_of(batch)).loss)
     network = new_small_network()
     state = TrainingState.begin(network, options())
-    both = Stepper(network, options(), CPU).take(state, [three, one], 4).loss
+    both = Stepper(network, options(), CPU).take(state, step_of(three, one)).loss
     assert both == pytest.approx((3 * losses[0] + losses[1]) / 4, rel=1e-5)
 
 
@@ -99,18 +110,17 @@ def test_a_step_that_is_not_finite_changes_nothing(store, new_small_network) -> 
     wished = options(ema_decay=0.9)
     state = TrainingState.begin(network, wished)
     stepper = Stepper(network, wished, CPU)
-    stepper.take(state, [first], 2)
+    stepper.take(state, step_of(first))
     before = weights(network)
     averaged_before = weights(state.averaged.network)
     optimizer_before = copy.deepcopy(state.optimizer.state_dict()["state"])
-    result = stepper.take(state, [second], 2)
+    result = stepper.take(state, step_of(second))
     assert result.skipped
-    assert result.chip_ids == ("chip02", "chip03")
     assert same(before, weights(network))  # running statistics too
     assert same(averaged_before, weights(state.averaged.network))
     for key, moments in state.optimizer.state_dict()["state"].items():
         assert same(optimizer_before[key], moments)
-    assert not stepper.take(state, [second], 2).skipped
+    assert not stepper.take(state, step_of(second)).skipped
 
 
 def test_the_gradient_is_clipped(store, new_small_network) -> None:
@@ -119,7 +129,7 @@ def test_the_gradient_is_clipped(store, new_small_network) -> None:
     for limit in (None, 1e-3):
         network = new_small_network()
         state = TrainingState.begin(network, options(gradient_clip_norm=limit))
-        Stepper(network, options(gradient_clip_norm=limit), CPU).take(state, [batch], 2)
+        Stepper(network, options(gradient_clip_norm=limit), CPU).take(state, step_of(batch))
         squares = sum(s["exp_avg"].square().sum() for s in state.optimizer.state.values())
         moments.append(squares.sqrt().item() / 0.1)  # the first moment is 0.1 · gradient
     assert moments[0] > 1.0
@@ -137,7 +147,7 @@ def test_dropout_is_a_function_of_the_place_in_the_run(store, new_small_network)
         state = TrainingState.begin(network, options())
         state.position.step = step
         torch.rand(5 if disturbed else 1)
-        losses.append(Stepper(network, options(), CPU).take(state, [batch], 2).loss)
+        losses.append(Stepper(network, options(), CPU).take(state, step_of(batch)).loss)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -148,7 +158,7 @@ def test_bfloat16_learns_on_the_cpu_too(store, new_small_network) -> None:
         network = new_small_network()
         wished = options(precision=precision)
         state = TrainingState.begin(network, wished)
-        results[precision] = Stepper(network, wished, CPU).take(state, [batch], 2)
+        results[precision] = Stepper(network, wished, CPU).take(state, step_of(batch))
         assert all(p.dtype == torch.float32 for p in network.parameters())
     assert not results["bfloat16"].skipped
     assert results["bfloat16"].loss == pytest.approx(results["float32"].loss, rel=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need
     from torch import Tensor
 
     from biomassters.network.agb_net import AgbNet
+    from biomassters.network.mean_network import MeanNetwork
+
+MEMBERS = "members"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +29,15 @@ class NetworkWeights:
             fold, recipe.
         name: For messages and manifests.
         state: The state dict to save, when it isn't the network's current one.
+        members: Where the network is the mean of several, these; each never saw the fold that
+            its description names.
     """
 
-    network: AgbNet
+    network: AgbNet | MeanNetwork
     description: dict[str, Any] = field(default_factory=dict)
     name: str = "weights"
     state: dict[str, Tensor] | None = None
+    members: tuple[NetworkWeights, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -43,8 +50,27 @@ class NetworkWeights:
         return digest.hexdigest()
 
 
+def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
+    """Networks that predict as one; a single one is itself."""
+    if len(members) == 1:
+        return members[0]
+    from biomassters.network.mean_network import MeanNetwork
+
+    first = members[0]
+    network = MeanNetwork([net for member in members for net in _agb_nets(member)])
+    return NetworkWeights(network, first.description, first.name, members=tuple(members))
+
+
+def _agb_nets(weights: NetworkWeights) -> list[AgbNet]:
+    from biomassters.network.agb_net import AgbNet
+
+    return [weights.network] if isinstance(weights.network, AgbNet) else weights.network.agb_nets
+
+
 class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
     """Weights as safetensors with a JSON beside them; nothing that unpickles code.
+
+    Of networks that predict as one, the first has the file's name and its JSON lists the others.
 
     Example:
         >>> path = "data/06_models/simulated/weights.safetensors"
@@ -63,21 +89,38 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
 
     def load(self) -> NetworkWeights:
         """Rebuild the network on the CPU; raises BadInputError when the weights are missing."""
-        from biomassters.network.weights import load_network, read_description
-
-        description = read_description(self._filepath)
-        return NetworkWeights(load_network(self._filepath), description, str(self._filepath))
+        first = _load(self._filepath)
+        others = [_load(self._filepath.with_name(name)) for name in first.description[MEMBERS]]
+        return joint_weights([first, *others])
 
     def save(self, data: NetworkWeights) -> None:
         """Write weights and description."""
-        from biomassters.network.weights import save_network
-
-        if data.state is not None:
-            data.network.load_state_dict(data.state)
-        save_network(data.network, self._filepath, data.description)
+        first, *others = data.members or (data,)
+        path, names = self._filepath, []
+        for number, weights in enumerate(others, 1):
+            names.append(f"{path.stem}_{number}{path.suffix}")
+            _save(weights, path.with_name(names[-1]))
+        _save(first, path, names)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _load(path: Path) -> NetworkWeights:
+    from biomassters.network.weights import load_network, read_description
+
+    description = {MEMBERS: [], **read_description(path)}
+    return NetworkWeights(load_network(path), description, str(path))
+
+
+def _save(weights: NetworkWeights, path: Path, others: Sequence[str] = ()) -> None:
+    from biomassters.network.agb_net import AgbNet
+    from biomassters.network.weights import save_network
+
+    assert isinstance(weights.network, AgbNet)
+    if weights.state is not None:
+        weights.network.load_state_dict(weights.state)
+    save_network(weights.network, path, {**weights.description, MEMBERS: list(others)})

@@ -56,15 +56,16 @@ def curves_of(history: pd.DataFrame) -> list[Curve]:
     for series in _SERIES:
         if series.column not in history:
             continue
-        measured = history[history[series.column].notna()]
+        # With a network for each of several folds, the mean of those that got so far.
+        measured = history.groupby("epoch")[series.column].mean().dropna()
         if len(measured):
             curves.append(
                 Curve(
                     series.name,
                     series.held_out,
                     series.dash,
-                    measured["epoch"].to_numpy(np.float64),
-                    measured[series.column].to_numpy(np.float64),
+                    measured.index.to_numpy(np.float64),
+                    measured.to_numpy(np.float64),
                 )
             )
     return curves

@@ -36,7 +36,7 @@ def positions(chips: LabelledChips, chip_ids: Sequence[str]) -> list[int]:
         BadInputError: No chip is named, or one that isn't there.
     """
     if not chip_ids:
-        raise BadInputError("No chips are named to score; check the folds and held_out_fold.")
+        raise BadInputError("No chips are named to score; check training.folds.")
     index_of = {chip_id: index for index, chip_id in enumerate(chips.chip_ids)}
     unknown = [chip_id for chip_id in chip_ids if chip_id not in index_of]
     if unknown:

@@ -86,7 +86,7 @@ class CheckpointFolder:
         files = self.files()
         for file in files:
             try:
-                return _read(file)
+                return read_checkpoint(file)
             except DamagedCheckpointError as error:
                 aside = file.with_name(file.name + ".damaged")
                 file.replace(aside)
@@ -122,7 +122,12 @@ class DamagedCheckpointError(BadInputError):
     """A checkpoint that can't be read whole."""
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """One checkpoint, whole.
+
+    Raises:
+        BadInputError: It is damaged, or of another version.
+    """
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         found, expected = weights_crc(content["weights"]), content["weights_crc"]

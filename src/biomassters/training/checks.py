@@ -7,6 +7,7 @@ import torch
 
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.errors import BadInputError
+from biomassters.inference.device import choose_device
 from biomassters.training.options import NETWORK_STRIDE, TrainingOptions
 
 
@@ -46,12 +47,12 @@ def _check_numbers(training: int, validation: int, options: TrainingOptions) -> 
     if not training:
         raise BadInputError(
             "There are no chips to train on: the archive needs more labelled chips than one fold "
-            f"holds, and training.held_out_fold ({options.held_out_fold}) must leave some over."
+            f"holds, and training.folds {list(options.folds)} must leave some over."
         )
-    if options.held_out_fold is not None and not validation:
+    if options.folds and not validation:
         raise BadInputError(
-            f"Fold {options.held_out_fold} holds no chips to validate on: take fewer folds, "
-            "another training.held_out_fold, or null to train without validation."
+            f"Fold {options.folds[0]} holds no chips to validate on: take fewer folds, "
+            "others in training.folds, or [] to train without validation."
         )
     if training < options.batch_size and options.drop_last:
         raise BadInputError(
@@ -78,6 +79,28 @@ def _check_size(split: StoreSplit, options: TrainingOptions) -> None:
             f"One chip of {side} pixels at a time leaves batch normalization a single value when "
             "one month is kept: raise training.batch_size or training.crop, or lower "
             "training.gradient_accumulation."
+        )
+
+
+def check_devices(options: TrainingOptions) -> None:
+    """Refuse a device that this machine lacks, and more ranks than it has GPUs.
+
+    Raises:
+        BadInputError: One of these.
+    """
+    device = choose_device(options.device)
+    if options.world_size == 1 or device.type == "cpu":
+        return
+    if device.type != "cuda" or device.index is not None:
+        raise BadInputError(
+            f"training.device is {options.device}, but {options.world_size} ranks take a device "
+            "each: set it to auto, cuda or cpu."
+        )
+    wanted, present = options.world_size // options.launch.nodes, torch.cuda.device_count()
+    if wanted > present:
+        raise BadInputError(
+            f"training.world_size {options.world_size} asks for {wanted} GPUs on this machine, "
+            f"which has {present}: lower it, or set training.device=cpu."
         )
 
 

@@ -15,13 +15,17 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batches
 from biomassters.inference.ready_network import ready_network
 from biomassters.network.agb_net import AgbNet, check_size
+from biomassters.network.mean_network import MeanNetwork
 from biomassters.training.batch import Batch
 from biomassters.training.loader import ThreadedLoader
 from biomassters.training.sampling import batches_of, plain_sample
 
 
 def predict_split(
-    network: AgbNet, split: StoreSplit, indices: Sequence[int], options: InferenceOptions
+    network: AgbNet | MeanNetwork,
+    split: StoreSplit,
+    indices: Sequence[int],
+    options: InferenceOptions,
 ) -> Iterator[Prediction]:
     """Map chips of a store, whole and with every month they have.
 
@@ -68,7 +72,7 @@ def whole_chips(
 
 
 def predict_chips(
-    network: AgbNet,
+    network: AgbNet | MeanNetwork,
     chip_ids: Sequence[str],
     read_chip: Callable[[str], Chip],
     options: InferenceOptions,

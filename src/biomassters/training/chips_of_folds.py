@@ -34,8 +34,8 @@ def chips_of_folds(
     numbers = np.sort(folds["fold"].unique()).tolist()
     if held_out_fold is not None and held_out_fold not in numbers:
         raise BadInputError(
-            f"training.held_out_fold is {held_out_fold}, but the folds are {numbers}: choose one "
-            "of them, or null to train on all."
+            f"training.folds names {held_out_fold}, but the folds are {numbers}: choose among "
+            "them, or [] to train on all."
         )
     held_out = folds["fold"] == held_out_fold if held_out_fold is not None else folds["fold"] < 0
     training, validation = (

@@ -1,9 +1,8 @@
 """An epoch's batches: which samples, in which order, and their reading."""
 
-import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,25 +11,9 @@ from biomassters.chips.store_reader import StoreSplit
 from biomassters.training.batch import Batch
 from biomassters.training.loader import ThreadedLoader
 from biomassters.training.options import TrainingOptions
-from biomassters.training.sampling import (
-    Sample,
-    batches_of,
-    epoch_samples,
-    parts_of,
-    plain_sample,
-)
-
-
-class StepFeed(NamedTuple):
-    """What one optimizer step works on.
-
-    Attributes:
-        chips: Chips of the whole batch.
-        parts: The batch in parts, each valid until the next is asked for.
-    """
-
-    chips: int
-    parts: Iterator[Batch]
+from biomassters.training.ranks import Ranks
+from biomassters.training.sampling import Sample, batches_of, epoch_samples, plain_sample
+from biomassters.training.shares import Part, StepFeed, StepShare, share_of
 
 
 class Feed:
@@ -42,6 +25,7 @@ class Feed:
         validation: Indices of the chips held out.
         options: Of the run.
         device: Where the batches go.
+        ranks: The process among those that share the run; it reads its share alone.
     """
 
     def __init__(
@@ -51,14 +35,18 @@ class Feed:
         validation: Sequence[int],
         options: TrainingOptions,
         device: torch.device,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.split = split
+        self.split, self._ranks = split, ranks or Ranks()
         self._training, self._options = tuple(training), options
         self._months = np.asarray(split.present.any(axis=2))
         self._validation = [
             plain_sample(chip, self._months[chip].nonzero()[0].tolist())
             for chip in sorted(validation)
         ]
+        whole = batches_of(self._validation, options.validation_batch_size, drop_last=False)
+        # Whole batches are dealt out, so a chip is predicted in the same company, bit for bit.
+        self._validation_share = self._ranks.share(whole)
         self._pin = device.type == "cuda"
         self._loader, self._whole_loader = self._new_loader(options.crop), self._new_loader(None)
 
@@ -92,10 +80,15 @@ class Feed:
         """Chips held out."""
         return len(self._validation)
 
+    @property
+    def validation_share(self) -> int:
+        """Chips that this rank validates."""
+        return sum(map(len, self._validation_share))
+
     def next_chip_ids(self, epoch: int, step: int) -> list[str]:
         """Names of the chips of one step; none beyond the epoch's last."""
         batches = self.batches(epoch)[step : step + 1]
-        return [self.split.chip_ids[sample.chip] for batch in batches for sample in batch]
+        return [name for batch in batches for name in self._names(batch)]
 
     def read(self, epoch: int, first_step: int) -> Generator[StepFeed, None, None]:
         """Read an epoch's batches ahead of their use.
@@ -103,14 +96,22 @@ class Feed:
         Args:
             epoch: Counted from 0.
             first_step: Steps before it are left out.
+
+        Yields:
+            This rank's share of each step.
         """
-        cut = [
-            parts_of(batch, self._options.gradient_accumulation)
-            for batch in self.batches(epoch)[first_step:]
-        ]
-        with closing(_passing(self._loader, list(itertools.chain(*cut)))) as flow:
-            for parts in cut:
-                yield StepFeed(sum(map(len, parts)), itertools.islice(flow, len(parts)))
+        shares = [self._share(batch) for batch in self.batches(epoch)[first_step:]]
+        reads = [cut.samples for share in shares for cut in share.cuts]
+        with closing(_passing(self._loader, reads)) as flow:
+            for share in shares:
+                yield StepFeed(share.chips, self._names(share.everybodys), _parts(share, flow))
+
+    def _share(self, batch: Sequence[Sample]) -> StepShare:
+        ranks = self._ranks
+        return share_of(batch, ranks.rank, ranks.size, self._options.gradient_accumulation)
+
+    def _names(self, samples: Sequence[Sample]) -> tuple[str, ...]:
+        return tuple(self.split.chip_ids[sample.chip] for sample in samples)
 
     @property
     def wait_s(self) -> float:
@@ -118,9 +119,8 @@ class Feed:
         return self._loader.wait_s
 
     def read_validation(self) -> Generator[Batch, None, None]:
-        """Every held-out chip once, whole and unchanged."""
-        size = self._options.validation_batch_size
-        return _passing(self._whole_loader, batches_of(self._validation, size, drop_last=False))
+        """This rank's share of the held-out chips, whole and unchanged."""
+        return _passing(self._whole_loader, self._validation_share)
 
     def _new_loader(self, crop: int | None) -> ThreadedLoader:
         return ThreadedLoader(
@@ -139,3 +139,9 @@ def _passing(
 ) -> Generator[Batch, None, None]:
     """One pass; to be closed, so that the threads end with it even when an error ends it."""
     return cast(Generator[Batch, None, None], loader.load(batches))
+
+
+def _parts(share: StepShare, flow: Iterator[Batch]) -> Iterator[Part]:
+    for place, cut in enumerate(share.cuts):
+        last = place == len(share.cuts) - 1
+        yield Part(next(flow), cut.weight, cut.number, last)

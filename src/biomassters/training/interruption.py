@@ -22,10 +22,14 @@ class StopRequest:
     safe to stop. From the second signal on the earlier handlers are back, so that an impatient
     user is obeyed at once. Outside the main thread, where Python allows no handlers, nothing
     is noted and signals act as before.
+
+    Args:
+        patient: Whether further signals change nothing, for a process that another one watches
+            over: a terminal sends Ctrl-C to both, and then the other passes it on.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, *, patient: bool = False) -> None:
+        self.requested, self._patient = False, patient
         self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -44,7 +48,8 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        if not self._patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._earlier.items():

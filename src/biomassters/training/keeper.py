@@ -7,10 +7,11 @@ from typing import Any
 
 from biomassters.chips.durable_files import require_space
 from biomassters.errors import BadInputError
-from biomassters.training.checkpoint import CheckpointFolder
+from biomassters.training.checkpoint import CheckpointFolder, read_checkpoint, weights_crc
 from biomassters.training.experiment import RESTART, check_same
 from biomassters.training.feed import Feed
 from biomassters.training.options import TrainingOptions
+from biomassters.training.ranks import CommonRefusalError, Ranks
 from biomassters.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -24,14 +25,22 @@ class Keeper:
         identity: What ``experiment`` says of the run.
         options: How often to save.
         feed: Of the run.
+        ranks: Of them the first alone writes; all read what it chose.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], options: TrainingOptions, feed: Feed
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        options: TrainingOptions,
+        feed: Feed,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self._folder = CheckpointFolder(folder, options.checkpoints_kept)
         self._identity, self._options, self._feed = identity, options, feed
         self._saved_at = time.monotonic()
+        self._content: dict[str, Any] | None = None
 
     @property
     def path(self) -> Path:
@@ -44,18 +53,17 @@ class Keeper:
         Raises:
             BadInputError: The checkpoints belong to another experiment, or none can be read.
         """
-        content = None if self._options.restart else self._folder.newest()
-        if content is None:
+        if self._options.launch.nodes > 1:
+            self._check_shared()
+        chosen = self._ranks.together(self._choose)[0]
+        if chosen is None:
             return
-        check_same(content["experiment"], self._identity, self.path)
+        content, self._content = self._content or read_checkpoint(chosen), None
         state.restore(content)
+        if weights_crc(state.network.state_dict()) != content["weights_crc"]:
+            raise BadInputError(f"Weights of {chosen} changed on their way: check the memory.")
         position = state.position
-        if content["next_chips"] != self._feed.next_chip_ids(position.epoch, position.step):
-            raise BadInputError(
-                f"The checkpoints in {self.path} come from a version that drew chips in another "
-                f"order: continue with that version, or {RESTART}."
-            )
-        if position.epoch < self._options.epochs:
+        if position.epoch < self._options.epochs and self._ranks.first:
             logger.info(
                 "Training continues in epoch %d of %d after step %d of %d.",
                 position.epoch + 1,
@@ -64,6 +72,33 @@ class Keeper:
                 self._feed.steps,
             )
 
+    def _check_shared(self) -> None:
+        """Refuse a folder that not all machines see: what the first saves, all must read."""
+        mark = self.path / ".seen_by_all_ranks"
+        self._ranks.together(lambda: mark.touch() if self._ranks.first else None)
+        if not all(self._ranks.together(mark.is_file)):
+            raise CommonRefusalError(
+                f"Not every machine sees {self.path} of the first one: let the project's folder "
+                "lie on storage that all machines share."
+            )
+
+    def _choose(self) -> Path | None:
+        """The first rank's choice of the checkpoint to go on from."""
+        if not self._ranks.first or self._options.restart:
+            return None
+        self._content = self._folder.newest()
+        if self._content is None:
+            return None
+        check_same(self._content["experiment"], self._identity, self.path)
+        place = self._content["position"]
+        ahead = self._feed.next_chip_ids(place["epoch"], place["step"])
+        if self._content["next_chips"] != ahead:
+            raise BadInputError(
+                f"The checkpoints in {self.path} come from a version that drew chips in another "
+                f"order: continue with that version, or {RESTART}."
+            )
+        return self._folder.files()[0]
+
     def prepare(self, state: TrainingState) -> None:
         """Make room for the checkpoints to come; the last thing before the first step.
 
@@ -71,6 +106,9 @@ class Keeper:
             BadInputError: The disk has too little room. Earlier checkpoints are as they were,
                 also those that a restart would delete.
         """
+        self._ranks.together(lambda: self._make_room(state) if self._ranks.first else None)
+
+    def _make_room(self, state: TrainingState) -> None:
         missing = max(1, self._options.checkpoints_kept + 1 - len(self._folder.files()))
         require_space(self.path, missing * state.checkpoint_bytes(), "Keeping checkpoints")
         if self._options.restart:
@@ -88,7 +126,9 @@ class Keeper:
             self.save(state)
 
     def save(self, state: TrainingState) -> None:
-        """Save now."""
+        """Save now; the ranks' states are the same, so that the first one's is everybody's."""
+        if not self._ranks.first:
+            return
         position = state.position
         content = {
             **state.capture(),

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from biomassters.inference.options import ViewName
 from biomassters.network.options import ExecutionOptions
 from biomassters.options import Options
+from biomassters.training.launch_options import LaunchOptions
 
 NETWORK_STRIDE = 32
 """The encoder's deepest features have this stride: sides must be multiples of it."""
@@ -63,6 +64,8 @@ class TrainingOptions(Options):
         {
             "restart",
             "device",
+            "world_size",
+            "launch",
             "loader_threads",
             "loader_prefetch",
             "loader_timeout_s",
@@ -79,10 +82,11 @@ class TrainingOptions(Options):
     seed: int = Field(
         default=20230126, ge=0, lt=2**32, description="Of weights, order, augmentation."
     )
-    held_out_fold: int | None = Field(
-        default=0,
-        ge=0,
-        description="Fold that validates; null trains on every fold, without validation.",
+    folds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,),
+        description="Folds that are held out, each by a network of its own, and validate it; the "
+        "networks' predictions of other chips are averaged. [] trains one on every fold, without "
+        "validation.",
     )
     crop: int | None = Field(
         default=64,
@@ -108,7 +112,8 @@ class TrainingOptions(Options):
     gradient_accumulation: int = Field(
         default=1,
         ge=1,
-        description="Parts that a batch is worked in, one after another, to save memory.",
+        description="Parts that a batch is worked in, to save memory; ranks share them out, and "
+        "each has at least one.",
     )
     drop_last: bool = Field(
         default=True, description="Leave out the incomplete last batch of an epoch."
@@ -155,6 +160,15 @@ class TrainingOptions(Options):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto takes the first CUDA device, or the CPU.",
     )
+    world_size: int = Field(
+        default=1,
+        ge=1,
+        description="Processes (ranks) that share each batch: one a GPU, or several on the CPU. "
+        "Batch, learning rate and order of the chips don't depend on it.",
+    )
+    launch: LaunchOptions = Field(
+        default=LaunchOptions(), description="How ranks are started, when there are several."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="auto takes bfloat16 on a CUDA device that has it, float32 elsewhere.",
@@ -163,7 +177,9 @@ class TrainingOptions(Options):
         default=ExecutionOptions(),
         description="How the network is computed; what it learns stays, but for rounding.",
     )
-    loader_threads: int = Field(default=2, ge=1, description="Threads that read chips.")
+    loader_threads: int = Field(
+        default=2, ge=1, description="Threads that read chips, in each rank."
+    )
     loader_prefetch: int = Field(default=3, ge=1, description="Batches read ahead.")
     loader_timeout_s: float = Field(
         default=300.0,
@@ -202,6 +218,13 @@ class TrainingOptions(Options):
             )
         return value
 
+    @field_validator("folds")
+    @classmethod
+    def _each_fold_once(cls, folds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(folds)) < len(folds):
+            raise ValueError(f"folds {list(folds)} name a fold twice; name each once.")
+        return folds
+
     @field_validator("crop")
     @classmethod
     def _fits_network(cls, value: int | None) -> int | None:
@@ -221,9 +244,41 @@ class TrainingOptions(Options):
                 f"batch_size {self.batch_size} does not split into gradient_accumulation "
                 f"{self.gradient_accumulation} equal parts; use a divisor of the batch size."
             )
+        if self.world_size > self.batch_size or self.world_size % self.launch.nodes:
+            raise ValueError(
+                f"world_size {self.world_size} does not fit batch_size {self.batch_size} and "
+                f"launch.nodes {self.launch.nodes}; take a multiple of the machines, and at most "
+                "one rank a chip of the batch."
+            )
+        if (self.launch.nodes > 1) != bool(self.launch.rendezvous_address):
+            raise ValueError(
+                f"launch.nodes is {self.launch.nodes} and launch.rendezvous_address is "
+                f"'{self.launch.rendezvous_address}'; give several machines the first one's "
+                "host:port, a single machine none."
+            )
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate} is above learning_rate "
                 f"{self.learning_rate}; the rate falls, so lower the final one."
             )
         return self
+
+
+class FinetuningOptions(Options):
+    """A second stage, on all labelled chips; what isn't named here is as in the first."""
+
+    epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Passes over all labelled chips; 0 leaves the weights as they are. "
+        "Reference: 200.",
+    )
+    learning_rate: float = Field(default=3e-4, gt=0.0, description="At the start. Reference: 1e-4.")
+    restart: bool = Field(
+        default=False, description="Start this stage afresh: delete its earlier checkpoints."
+    )
+
+    def stage(self, first: TrainingOptions) -> TrainingOptions:
+        """Options of the second stage, made of the first one's."""
+        changed = {**self.model_dump(), "folds": (), "final_learning_rate": 0.0}
+        return TrainingOptions.model_validate({**first.model_dump(), **changed})

@@ -48,10 +48,16 @@ class EpochBar:
         if tally.skipped_steps:
             shown["skipped"] = str(tally.skipped_steps)
         if self._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._device)
-            shown["GPU"] = f"{peak / 2**30:.1f} GiB"
+            shown["GPU"] = f"{gpu_memory_gib(self._device):.1f} GiB"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(chips)
+
+
+def gpu_memory_gib(device: torch.device) -> float:
+    """Most memory that tensors took on a GPU so far, GiB; NaN elsewhere."""
+    if device.type != "cuda":
+        return math.nan
+    return torch.cuda.max_memory_allocated(device) / 2**30
 
 
 def epoch_line(row: Mapping[str, Any], timing: Mapping[str, Any], epochs: int) -> str:

@@ -18,7 +18,8 @@ class TrainingResult:
         history: A row per epoch: epoch (from 1), learning_rate, train_loss, skipped_steps,
             validation_rmse_per_chip_mean, validation_rmse_masked_per_chip_mean (Mg/ha, NaN
             where it was not validated).
-        timing: A row per epoch: epoch, seconds, chips_per_s, wait_share, validation_seconds.
+        timing: A row per epoch: epoch, seconds, chips_per_s, wait_share, validation_seconds,
+            gpu_memory_gib (NaN without a GPU); with several ranks, means over them.
         best_epoch: Of ``best_state``, from 1; None without validation.
         best_score: Its mean RMSE per chip, Mg/ha; None without validation.
     """

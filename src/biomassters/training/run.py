@@ -7,25 +7,28 @@ on when a run was interrupted: whatever is random is a function of seed, epoch, 
 
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from biomassters.errors import BadInputError
+from biomassters.metrics import ScoreAccumulator
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.checks import explained_memory_errors
 from biomassters.training.claim import claimed
+from biomassters.training.events import EventLog
 from biomassters.training.feed import Feed
 from biomassters.training.interruption import StopRequest, TrainingInterrupted
 from biomassters.training.keeper import Keeper
 from biomassters.training.optimizer import learning_rate_at, set_learning_rate
 from biomassters.training.options import TrainingOptions
-from biomassters.training.progress import EpochBar, epoch_line
+from biomassters.training.progress import EpochBar, epoch_line, gpu_memory_gib
+from biomassters.training.ranks import CommonRefusalError, Ranks
 from biomassters.training.result import TrainingResult
 from biomassters.training.state import TrainingState
-from biomassters.training.step import Stepper, StepResult
-from biomassters.training.validation import ValidationStoppedError, validate
+from biomassters.training.step import Stepper
+from biomassters.training.validation import all_scores, validate
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ class TrainingRun:
         keeper: Its checkpoints.
         options: How to train.
         device: Where.
+        ranks: This process among those that share the run.
+        stop: Knows whether the process was asked to stop.
+        event_dir: Folder of TensorBoard's event files; None writes none.
         progress: Whether to show bars on stderr.
     """
 
@@ -50,17 +56,23 @@ class TrainingRun:
         options: TrainingOptions,
         device: torch.device,
         *,
+        ranks: Ranks,
+        stop: StopRequest,
+        event_dir: Path | None,
         progress: bool,
     ) -> None:
         self._feed, self._keeper, self._options = feed, keeper, options
-        self._device, self._progress = device, progress
+        self._device, self._ranks, self._stop = device, ranks, stop
+        self._progress = progress and ranks.first
+        self._event_dir = event_dir if ranks.first else None
         self._state = TrainingState.begin(network, options)
-        self._stepper = Stepper(network, options, device)
-        self._stop = StopRequest()
+        self._stepper = Stepper(network, options, device, ranks)
 
     def run(self) -> TrainingResult:
         """Do what is left of the run."""
-        with claimed(self._keeper.path):
+        with ExitStack() as block:
+            folder = claimed(self._keeper.path)
+            self._ranks.together(lambda: block.enter_context(folder) if self._ranks.first else None)
             return self._run()
 
     def _run(self) -> TrainingResult:
@@ -77,39 +89,51 @@ class TrainingRun:
             self._stop,
             torch.random.fork_rng(devices=generators),
             explained_memory_errors(self._options),
+            EventLog(self._event_dir, self._state.position.total_steps) as events,
         ):
             while not self._finished:
-                self._run_epoch()
+                self._run_epoch(events)
         return TrainingResult.of(self._state)
 
     @property
     def _finished(self) -> bool:
         return self._state.position.epoch >= self._options.epochs
 
-    def _run_epoch(self) -> None:
+    def _run_epoch(self, events: EventLog) -> None:
         learning_rate = learning_rate_at(self._state.position.epoch, self._options)
         set_learning_rate(self._state.optimizer, learning_rate)
-        self._learn()
+        self._learn(events)
+        self._share_times()
         start = time.perf_counter()
         scores = self._validate() if self._validation_due else {}
-        self._state.finish_epoch(learning_rate, scores, time.perf_counter() - start)
-        self._save_or_leave()
+        memory = max(self._ranks.together(lambda: gpu_memory_gib(self._device)))
+        self._state.finish_epoch(learning_rate, scores, time.perf_counter() - start, memory)
         history, timing = self._state.history[-1], self._state.timing[-1]
-        logger.info(epoch_line(history, timing, self._options.epochs))
+        events.epoch(self._state.position.total_steps, {**history, **timing})
+        self._save_or_leave()
+        if self._ranks.first:
+            logger.info(epoch_line(history, timing, self._options.epochs))
 
-    def _learn(self) -> None:
+    def _share_times(self) -> None:
+        """Make the epoch's times the mean over ranks."""
+        tally = self._state.tally
+        times = torch.tensor([tally.seconds, tally.wait_s], dtype=torch.float64)
+        tally.seconds, tally.wait_s = (self._ranks.total(times) / self._ranks.size).tolist()
+
+    def _learn(self, events: EventLog) -> None:
         """The steps of an epoch that are left."""
         position, tally = self._state.position, self._state.tally
         started, waited = time.perf_counter() - tally.seconds, tally.wait_s
         steps = self._feed.read(position.epoch, position.step)
         with self._bar() as bar, closing(steps):
             for step in steps:
-                result = self._stepper.take(self._state, step.parts, step.chips)
+                result = self._stepper.take(self._state, step)
                 self._state.note_step(result.loss, step.chips, skipped=result.skipped)
                 tally.seconds = time.perf_counter() - started
                 tally.wait_s = waited + self._feed.wait_s
                 bar.update(step.chips, tally)
-                self._check_learning(result)
+                events.step(position.total_steps, result.loss)
+                self._check_learning(step.chip_ids)
                 self._save_or_leave()
 
     def _bar(self) -> EpochBar:
@@ -122,12 +146,12 @@ class TrainingRun:
             shown=self._progress,
         )
 
-    def _check_learning(self, result: StepResult) -> None:
+    def _check_learning(self, chip_ids: tuple[str, ...]) -> None:
         bad = self._state.position.bad_steps
         if bad > self._options.bad_steps_allowed:
-            raise BadInputError(
+            raise CommonRefusalError(
                 f"Loss or gradient was not finite in {bad} steps in a row, lastly on the chips "
-                f"{', '.join(result.chip_ids)}: lower training.learning_rate, or check these chips."
+                f"{', '.join(chip_ids)}: lower training.learning_rate, or check these chips."
             )
 
     @property
@@ -137,22 +161,26 @@ class TrainingRun:
         return due and self._feed.validation_chips > 0
 
     def _validate(self) -> dict[str, float]:
+        shares = self._ranks.together(self._validate_share)
+        finished = [share for share in shares if share is not None]
+        if len(finished) < len(shares):
+            self._leave()
+        return all_scores(finished)
+
+    def _validate_share(self) -> list[ScoreAccumulator] | None:
         with closing(self._feed.read_validation()) as batches:
-            try:
-                return validate(
-                    self._state.evaluated,
-                    batches,
-                    self._options,
-                    self._device,
-                    chips=self._feed.validation_chips,
-                    stop=lambda: self._stop.requested,
-                    progress=self._progress,
-                )
-            except ValidationStoppedError:
-                self._leave()
+            return validate(
+                self._state.evaluated,
+                batches,
+                self._options,
+                self._device,
+                chips=self._feed.validation_share,
+                stop=lambda: self._stop.requested,
+                progress=self._progress,
+            )
 
     def _save_or_leave(self) -> None:
-        if self._stop.requested:
+        if self._ranks.any(self._stop.requested):
             self._leave()
         self._keeper.save_if_due(self._state)
 

@@ -162,6 +162,6 @@ def batches_of(
 
 
 def parts_of(batch: Sequence[Sample], count: int) -> list[list[Sample]]:
-    """A batch cut into ``count`` consecutive parts, even to one sample, none empty."""
+    """A batch cut into ``count`` consecutive parts, even to one sample; empty where it is short."""
     cuts = [len(batch) * part // count for part in range(count + 1)]
-    return [list(batch[a:b]) for a, b in itertools.pairwise(cuts) if a < b]
+    return [list(batch[a:b]) for a, b in itertools.pairwise(cuts)]

@@ -109,7 +109,11 @@ class TrainingState:
             tally.chips += chips
 
     def finish_epoch(
-        self, learning_rate: float, scores: Mapping[str, float], validation_s: float
+        self,
+        learning_rate: float,
+        scores: Mapping[str, float],
+        validation_s: float,
+        gpu_memory_gib: float = math.nan,
     ) -> None:
         """Write the epoch at work into the history and begin the next.
 
@@ -117,6 +121,7 @@ class TrainingState:
             learning_rate: It was trained with.
             scores: Of the validation; empty without one.
             validation_s: Seconds that the validation took.
+            gpu_memory_gib: Most memory taken on a GPU so far; NaN without one.
         """
         position, tally = self.position, self.tally
         position.epoch += 1
@@ -139,6 +144,7 @@ class TrainingState:
                 "chips_per_s": tally.chips / tally.seconds if tally.seconds else math.nan,
                 "wait_share": tally.wait_s / tally.seconds if tally.seconds else math.nan,
                 "validation_seconds": validation_s,
+                "gpu_memory_gib": gpu_memory_gib,
             }
         )
         self._keep_if_best(scores.get("rmse_per_chip_mean", math.inf))

@@ -1,7 +1,6 @@
 """One optimizer step: scale, augment, predict, learn."""
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,9 @@ from biomassters.training.augmentation import augment
 from biomassters.training.batch import Batch
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import TrainingOptions
+from biomassters.training.ranks import Ranks
+from biomassters.training.shared_prediction import SharedPrediction
+from biomassters.training.shares import StepFeed
 from biomassters.training.state import TrainingState
 
 
@@ -21,14 +23,12 @@ class StepResult(NamedTuple):
     """What a step came to.
 
     Attributes:
-        loss: Mean over the batch's chips, Mg/ha.
+        loss: Mean over the chips of the whole batch, Mg/ha.
         skipped: Whether nothing was learnt, because loss or gradient was not finite.
-        chip_ids: Chips of the batch.
     """
 
     loss: float
     skipped: bool
-    chip_ids: tuple[str, ...]
 
 
 class Stepper:
@@ -38,32 +38,43 @@ class Stepper:
         network: Lies on the device.
         options: Of the run.
         device: Where to compute.
+        ranks: This process among those that share each batch.
     """
 
-    def __init__(self, network: AgbNet, options: TrainingOptions, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: AgbNet,
+        options: TrainingOptions,
+        device: torch.device,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._network, self._options, self._device = network, options, device
+        self._ranks = ranks or Ranks()
+        self._predict = SharedPrediction(network, self._ranks, options.gradient_accumulation)
         self._precision = training_precision(device, options.precision)
         self._buffers = list(network.buffers())
+        self._statistics = [buffer for buffer in self._buffers if buffer.is_floating_point()]
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
 
-    def take(self, state: TrainingState, parts: Iterable[Batch], chips: int) -> StepResult:
+    def take(self, state: TrainingState, step: StepFeed) -> StepResult:
         """Learn from a batch, given in parts whose gradients are added up.
 
-        A step whose loss or gradient is not finite changes neither weights nor running
-        statistics.
+        A step whose loss or gradient is not finite on any rank changes neither weights nor
+        running statistics on any.
 
         Args:
             state: Of the run.
-            parts: Of the batch.
-            chips: Of the whole batch.
+            step: This rank's share of the batch.
         """
         torch._foreach_copy_(self._buffers_before, self._buffers)
-        loss, chip_ids = self._accumulate(state, parts, chips)
+        loss = self._accumulate(state, step)
+        self._ranks.average(self._statistics)
         limit = self._options.gradient_clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), limit)
+        figures = torch.stack([loss, (~norm.isfinite()).to(loss.dtype)])
         # The only moment at which the processor waits for the device.
-        loss_value, norm_value = torch.stack([loss, norm.float()]).tolist()
-        skipped = not (math.isfinite(loss_value) and math.isfinite(norm_value))
+        loss_value, not_finite = self._ranks.total(figures).tolist()
+        skipped = not_finite > 0 or not math.isfinite(loss_value)
         if skipped:
             torch._foreach_copy_(self._buffers, self._buffers_before)
         else:
@@ -71,22 +82,21 @@ class Stepper:
             if state.averaged is not None:
                 state.averaged.update(self._network, state.position.total_steps)
         state.optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss_value, skipped, chip_ids)
+        return StepResult(loss_value, skipped)
 
-    def _accumulate(
-        self, state: TrainingState, parts: Iterable[Batch], chips: int
-    ) -> tuple[Tensor, tuple[str, ...]]:
+    def _accumulate(self, state: TrainingState, step: StepFeed) -> Tensor:
+        """This rank's share of the batch's loss; the gradients are everybody's."""
         self._network.train()
         total = torch.zeros((), device=self._device)
-        chip_ids: list[str] = []
-        for number, part in enumerate(parts):
-            seed_torch(self._options.seed, state.position.epoch, state.position.step, number)
-            # Each part weighs as its share of the chips, so parts add up to the batch's mean.
-            loss = self._loss(part.to(self._device)) * (len(part) / chips)
-            loss.backward()
+        position = state.position
+        for part in step.parts:
+            seed_torch(self._options.seed, position.epoch, position.step, part.number)
+            with self._predict.adding_up(exchange=part.last):
+                # Each part weighs as its share of the chips, so parts add up to the mean.
+                loss = self._loss(part.batch.to(self._device)) * part.weight
+                (loss * self._ranks.size).backward()  # DDP takes the mean over ranks
             total += loss.detach()
-            chip_ids += part.chip_ids
-        return total, tuple(chip_ids)
+        return total
 
     def _loss(self, batch: Batch) -> Tensor:
         limit = self._options.loss_limit_mg_per_ha
@@ -94,7 +104,7 @@ class Stepper:
             x_MCHW = self._network.scale(batch.s1, batch.s2)
             x_MCHW, agb_BHW = augment(x_MCHW, batch.agb, batch.samples, loss_limit=limit)
         with autocast(self._device, self._precision):
-            prediction = self._network.forward_scaled(x_MCHW, batch.chip_of_month, len(batch))
+            prediction = self._predict(x_MCHW, batch.chip_of_month, len(batch))
         return masked_rmse(prediction.squeeze(1), agb_BHW, limit)
 
 

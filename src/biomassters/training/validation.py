@@ -1,6 +1,7 @@
 """The held-out chips' score: every chip whole, once, as it will be predicted."""
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,10 +18,6 @@ from biomassters.training.options import TrainingOptions
 from biomassters.training.step import training_precision
 
 
-class ValidationStoppedError(Exception):
-    """Validation was broken off because the process was asked to stop."""
-
-
 def validate(
     network: nn.Module,
     batches: Iterable[Batch],
@@ -30,8 +27,8 @@ def validate(
     chips: int,
     stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
-) -> dict[str, float]:
-    """Score a network.
+) -> list[ScoreAccumulator] | None:
+    """Score a network on one rank's share of the held-out chips.
 
     Args:
         network: On the device; left in evaluation mode.
@@ -43,28 +40,44 @@ def validate(
         progress: Whether to show a bar.
 
     Returns:
-        Scores in Mg/ha as ``ScoreAccumulator.summary`` names them: numbers only.
+        The scores of each batch; None when ``stop`` said so.
 
     Raises:
         BadInputError: The network predicts NaN or infinite values.
-        ValidationStoppedError: ``stop`` said so.
     """
-    scores = ScoreAccumulator()
+    scored: list[ScoreAccumulator] = []
     precision = training_precision(device, options.precision)
     network.eval()
     bar = tqdm(total=chips, desc="Validating", unit="chip", disable=not progress, leave=False)
     with bar:
         for batch in batches:
             if stop():
-                raise ValidationStoppedError
+                return None
             with autocast(device, precision):
                 predicted = _predict(network, batch.to(device), options)
-            targets = batch.agb.numpy()
+            scores, targets = ScoreAccumulator(), batch.agb.numpy()
             for chip_id, prediction, target in zip(batch.chip_ids, predicted, targets, strict=True):
                 _check_finite(chip_id, prediction)
                 scores.update(chip_id, prediction, target)
+            scored.append(scores)
             bar.update(len(batch))
-    return {name: value for name, value in scores.summary().items() if isinstance(value, float)}
+    return scored
+
+
+def all_scores(shares: Sequence[Sequence[ScoreAccumulator]]) -> dict[str, float]:
+    """The ranks' scores put together in the order in which one rank would have added them up.
+
+    Args:
+        shares: The batches that each rank scored; batch b is the next one of rank b mod ranks.
+
+    Returns:
+        Scores in Mg/ha as ``ScoreAccumulator.summary`` names them: numbers only.
+    """
+    total = ScoreAccumulator()
+    for scores in itertools.chain.from_iterable(itertools.zip_longest(*shares)):
+        if scores is not None:
+            total.merge(scores)
+    return {name: value for name, value in total.summary().items() if isinstance(value, float)}
 
 
 def _predict(network: nn.Module, batch: Batch, options: TrainingOptions) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Verbs of the inference pipeline."""
 
+import itertools
+
 import pandas as pd
 
 from biomassters.chips.store_reader import ChipStore
@@ -23,9 +25,12 @@ def predict_held_out(
 
     check_same_data(weights, chip_store)
     split = chip_store.split("train")
-    _, held_out = chips_of_folds(split, folds, training.held_out_fold)
-    maps = predict_split(weights.network, split, held_out, inference)
-    return Predictions(maps, weights.name, weights.fingerprint)
+    shares = [
+        (member.network, chips_of_folds(split, folds, fold)[1])
+        for member, fold in _never_seen(weights, training)
+    ]
+    maps = (predict_split(network, split, chips, inference) for network, chips in shares)
+    return Predictions(itertools.chain.from_iterable(maps), weights.name, weights.fingerprint)
 
 
 def predict_test(
@@ -39,6 +44,29 @@ def predict_test(
     everything = range(len(split.chip_ids))
     maps = predict_split(weights.network, split, everything, inference)
     return Predictions(maps, weights.name, weights.fingerprint)
+
+
+def _never_seen(
+    weights: NetworkWeights, training: TrainingOptions
+) -> list[tuple[NetworkWeights, int]]:
+    """Each network with a fold that it may be scored on.
+
+    Weights that say nothing of folds, such as the reference's, are taken at their word.
+
+    Raises:
+        BadInputError: A network has seen every labelled chip.
+    """
+    if "held_out_fold" not in weights.description:
+        return [(weights, fold) for fold in training.folds]
+    members = weights.members or (weights,)
+    pairs = [(member, member.description["held_out_fold"]) for member in members]
+    if any(fold is None for _, fold in pairs):
+        raise BadInputError(
+            f"{weights.name} was trained on every labelled chip, so its score on held-out chips is "
+            "not available: name a fold in training.folds and train, or leave out the pipelines "
+            "inference and reporting."
+        )
+    return pairs
 
 
 def check_same_data(weights: NetworkWeights, chip_store: ChipStore) -> None:

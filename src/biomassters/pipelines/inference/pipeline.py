@@ -19,7 +19,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 predict_test,
-                ["chip_store", "fit_weights", "params:inference"],
+                ["chip_store", "final_weights", "params:inference"],
                 "test_predictions",
                 name="predict_test",
             ),

@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 predict_archive,
-                ["prediction_archive", "fit_weights", "params:inference"],
+                ["prediction_archive", "final_weights", "params:inference"],
                 "archive_predictions",
                 name="predict_archive",
             )

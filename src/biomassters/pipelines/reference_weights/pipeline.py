@@ -9,7 +9,6 @@ from .nodes import convert_reference
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
     """One node, which takes the place of training."""
-    return Pipeline(
-        [Node(convert_reference, "reference_checkpoint", "fit_weights", name="convert_reference")],
-        tags="reference_weights",
-    )
+    weights = ["fit_weights", "final_weights"]
+    node = Node(convert_reference, "reference_checkpoint", weights, name="convert_reference")
+    return Pipeline([node], tags="reference_weights")

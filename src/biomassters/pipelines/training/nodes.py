@@ -7,42 +7,80 @@ import pandas as pd
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store_reader import ChipStore
-from biomassters.datasets.network_weights import NetworkWeights
+from biomassters.datasets.network_weights import NetworkWeights, joint_weights
 from biomassters.network.options import NetworkOptions
-from biomassters.training.options import TrainingOptions
+from biomassters.pipelines.training.plan import (
+    StagePlan,
+    TrainedNetwork,
+    described,
+    joint_history,
+)
+from biomassters.training.options import FinetuningOptions, TrainingOptions
 
 
-def fit(
-    chip_store: ChipStore,
-    folds: pd.DataFrame,
-    band_scaling: dict[str, Any],
-    network: NetworkOptions,
-    training: TrainingOptions,
-    checkpoints: Path,
-) -> tuple[NetworkWeights, NetworkWeights, pd.DataFrame]:
-    """A network trained on every fold but one: its best weights, its last, its history."""
-    from biomassters.training.chips_of_folds import chips_of_folds
-    from biomassters.training.loop import train
+def plan_fit(
+    band_scaling: dict[str, Any], network: NetworkOptions, training: TrainingOptions
+) -> StagePlan:
+    """New networks for the first stage, one for each fold to be held out."""
     from biomassters.training.new_network import new_network
 
-    split = chip_store.split("train")
-    learnt, held_out = chips_of_folds(split, folds, training.held_out_fold)
-    agb_net = new_network(network, BandScaling.from_dict(band_scaling), training.seed)
+    scaling = BandScaling.from_dict(band_scaling)
+    starts = tuple(
+        NetworkWeights(new_network(network, scaling, training.seed))
+        for _ in training.folds or (None,)
+    )
+    return StagePlan(training, starts, trained_before=False)
+
+
+def plan_finetuning(
+    fit_weights: NetworkWeights, training: TrainingOptions, finetuning: FinetuningOptions
+) -> StagePlan:
+    """The fitted networks for the second stage, which learns from every labelled chip."""
+    options = finetuning.stage(training) if finetuning.epochs else None
+    return StagePlan(options, fit_weights.members or (fit_weights,), trained_before=True)
+
+
+def train_stage(
+    plan: StagePlan, chip_store: ChipStore, folds: pd.DataFrame, checkpoints: Path, events: Path
+) -> tuple[NetworkWeights, NetworkWeights, pd.DataFrame]:
+    """The stage's networks trained: their best weights, their last, their history."""
+    if plan.options is None:
+        untouched = joint_weights(plan.starts)
+        return untouched, untouched, pd.DataFrame({"epoch": pd.Series(dtype="int64")})
+    networks = [
+        _train(plan, number, fold, chip_store, folds, checkpoints, events)
+        for number, fold in enumerate(plan.folds())
+    ]
+    best = joint_weights([one.best() for one in networks])
+    return best, joint_weights([one.last() for one in networks]), joint_history(networks)
+
+
+def _train(
+    plan: StagePlan,
+    number: int,
+    fold: int | None,
+    chip_store: ChipStore,
+    folds: pd.DataFrame,
+    checkpoints: Path,
+    events: Path,
+) -> TrainedNetwork:
+    from biomassters.network.agb_net import AgbNet
+    from biomassters.training.chips_of_folds import chips_of_folds
+    from biomassters.training.loop import train
+
+    assert plan.options is not None
+    options = plan.options.model_copy(update={"folds": () if fold is None else (fold,)})
+    network, split = plan.starts[number].network, chip_store.split("train")
+    assert isinstance(network, AgbNet)
+    name = f"network_{number}" if fold is None else f"fold_{fold}"
     result = train(
-        agb_net, split, learnt, held_out, training, checkpoints, fingerprint=chip_store.fingerprint
+        network,
+        split,
+        *chips_of_folds(split, folds, fold),
+        options,
+        checkpoints / name,
+        fingerprint=chip_store.fingerprint,
+        initial_state=network.state_dict() if plan.trained_before else None,
+        event_dir=events / name,
     )
-    description = {
-        "data_fingerprint": chip_store.fingerprint,
-        "held_out_fold": training.held_out_fold,
-        "chip_size": max(split.height, split.width),
-        "recipe": training.model_dump(mode="json"),
-    }
-    best = NetworkWeights(
-        agb_net,
-        {**description, "epoch": result.best_epoch, "validation_rmse": result.best_score},
-        state=result.best_state,
-    )
-    last = NetworkWeights(
-        agb_net, {**description, "epoch": training.epochs}, state=result.last_state
-    )
-    return best, last, result.history.merge(result.timing, on="epoch")
+    return TrainedNetwork(network, described(chip_store, fold, options), result)

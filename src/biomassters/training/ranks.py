@@ -1,0 +1,82 @@
+"""The processes that share a training run, as seen from one of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from biomassters.errors import BadInputError
+
+T = TypeVar("T")
+
+
+class CommonRefusalError(BadInputError):
+    """A refusal that every rank raises at the same place, so that starting again is no use."""
+
+
+class Ranks:
+    """This process among those of its run; alone, everything is as if there were no others.
+
+    Args:
+        rank: Of this process, from 0.
+        size: How many there are; their process group exists when it is above 1.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def first(self) -> bool:
+        """Whether this one speaks and writes for all."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This rank's items: every ``size``-th."""
+        return list(items[self.rank :: self.size])
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over ranks, element by element, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Give every rank the mean over ranks of each tensor; all of one type and device."""
+        if self.size == 1 or not tensors:
+            return
+        flat = self.total(torch.cat([tensor.reshape(-1) for tensor in tensors])) / self.size
+        pieces = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, piece in zip(tensors, pieces, strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank."""
+        return bool(self.total(torch.tensor(int(flag))).item())
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """Do something on every rank and share the results, or the refusal of any of them.
+
+        Args:
+            work: Uses no other rank; its result is pickled.
+
+        Returns:
+            One result a rank, in their order.
+
+        Raises:
+            BadInputError: ``work`` raised it on some rank; then it is raised on every one.
+        """
+        if self.size == 1:
+            return [work()]
+        mine: tuple[T | None, str]
+        try:
+            mine = work(), ""
+        except BadInputError as error:
+            mine = None, str(error)
+        everybodys: list = [None] * self.size
+        dist.all_gather_object(everybodys, mine)
+        refusals = [sentence for _, sentence in everybodys if sentence]
+        if refusals:
+            raise CommonRefusalError(refusals[0])
+        return [result for result, _ in everybodys]
