@@ -93,12 +93,16 @@ def _rotate(image: NDArray, matrix: NDArray) -> NDArray:
 
 
 def reference_loader(
-    archive: Archive, chip_ids: Sequence[str], augment: bool = True, workers: int = 2
+    archive: Archive,
+    chip_ids: Sequence[str],
+    augment: bool = True,
+    workers: int = 2,
+    batch_size: int = 8,
 ) -> DataLoader:
     """The first place's way of feeding: worker processes, batches of 8."""
     return DataLoader(
         ReferenceChips(archive, chip_ids, augment),
-        batch_size=8,
+        batch_size=batch_size,
         shuffle=True,
         num_workers=workers,
         persistent_workers=True,

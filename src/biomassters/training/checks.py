@@ -89,6 +89,11 @@ def check_devices(options: TrainingOptions) -> None:
         BadInputError: One of these.
     """
     device = choose_device(options.device)
+    if options.sync_batch_norm and device.type != "cuda":
+        raise BadInputError(
+            f"training.sync_batch_norm needs GPUs, but this run is on {device.type}: set it to "
+            "false."
+        )
     if options.world_size == 1 or device.type == "cpu":
         return
     if device.type != "cuda" or device.index is not None:

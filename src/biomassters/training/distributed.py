@@ -10,6 +10,7 @@ import logging
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -50,9 +51,11 @@ def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
     options = job.options
     here = options.world_size // options.launch.nodes
     threads = max(1, torch.get_num_threads() // here)
+    # A store of its own for every start of the ranks: addresses of lost ones must not linger.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agent = elastic_launch(_config(options, here), work_as_rank)
     with StopRequest() as stop, ThreadPoolExecutor(1) as executor, _quiet_launcher():
-        future = executor.submit(agent, job, progress, threads)
+        future = executor.submit(agent, pickle.dumps(job), progress, threads)
         try:
             outcomes = _watched(future, stop)
         except ChildFailedError as error:

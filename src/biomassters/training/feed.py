@@ -9,6 +9,7 @@ import torch
 
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.training.batch import Batch
+from biomassters.training.device_prefetch import ahead_on_device
 from biomassters.training.loader import ThreadedLoader
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
@@ -47,7 +48,7 @@ class Feed:
         whole = batches_of(self._validation, options.validation_batch_size, drop_last=False)
         # Whole batches are dealt out, so a chip is predicted in the same company, bit for bit.
         self._validation_share = self._ranks.share(whole)
-        self._pin = device.type == "cuda"
+        self._device, self._pin = device, device.type == "cuda"
         self._loader, self._whole_loader = self._new_loader(options.crop), self._new_loader(None)
 
     def batches(self, epoch: int) -> list[list[Sample]]:
@@ -103,8 +104,9 @@ class Feed:
         shares = [self._share(batch) for batch in self.batches(epoch)[first_step:]]
         reads = [cut.samples for share in shares for cut in share.cuts]
         with closing(_passing(self._loader, reads)) as flow:
+            batches = ahead_on_device(flow, self._device)
             for share in shares:
-                yield StepFeed(share.chips, self._names(share.everybodys), _parts(share, flow))
+                yield StepFeed(share.chips, self._names(share.everybodys), _parts(share, batches))
 
     def _share(self, batch: Sequence[Sample]) -> StepShare:
         ranks = self._ranks

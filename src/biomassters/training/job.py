@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
 
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.network.agb_net import AgbNet
@@ -59,7 +60,10 @@ def run_job(
         The same on every rank.
     """
     options = job.options
-    network = job.network.to(device).configure(options.execution)
+    network = job.network
+    if options.sync_batch_norm and ranks.size > 1:
+        network = convert_sync_batchnorm(network)
+    network = network.to(device).configure(options.execution)
     feed = Feed(job.split, job.training, job.validation, options, device, ranks)
     keeper = Keeper(job.checkpoint_dir, job.identity, options, feed, ranks)
     run = TrainingRun(

@@ -141,6 +141,12 @@ class TrainingOptions(Options):
         "and returned; null keeps no average.",
     )
 
+    sync_batch_norm: bool = Field(
+        default=False,
+        description="Normalize with the statistics of all ranks' chips instead of each rank's own; "
+        "GPUs only. The reference does not.",
+    )
+
     # How it is validated
     validate_every_epochs: int = Field(
         default=2,

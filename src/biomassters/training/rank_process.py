@@ -1,10 +1,10 @@
 """What one of several processes of a training run does, from its start to its end."""
 
 import contextlib
-import copy
 import dataclasses
 import logging
 import os
+import pickle
 import socket
 import time
 from collections.abc import Iterator
@@ -42,11 +42,12 @@ class RankLostError(Exception):
     """Other ranks of the run do not answer."""
 
 
-def work_as_rank(job: TrainingJob, progress: bool, threads: int) -> Outcome:
+def work_as_rank(pickled_job: bytes, progress: bool, threads: int) -> Outcome:
     """Do one rank's part of a run. The environment says which, as torchrun sets it.
 
     Args:
-        job: The run.
+        pickled_job: The run, by value: handed over as it is, every tensor would become a file
+            descriptor that all ranks share.
         progress: Whether the first rank shows bars on stderr.
         threads: Of torch.
 
@@ -57,12 +58,9 @@ def work_as_rank(job: TrainingJob, progress: bool, threads: int) -> Outcome:
     torch.set_num_threads(threads)
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     _speak(ranks)
+    job: TrainingJob = pickle.loads(pickled_job)
     device = _device(job.options)
-    job = dataclasses.replace(
-        job,
-        network=copy.deepcopy(job.network),  # its memory is shared with the other ranks
-        options=_without_second_restart(job.options),
-    )
+    job = dataclasses.replace(job, options=_without_second_restart(job.options))
     try:
         with StopRequest(patient=True) as stop, _connected(ranks, job.options, stop):
             run_job(job, ranks, device, stop, progress=progress)
@@ -132,8 +130,11 @@ def _connected(ranks: Ranks, options: TrainingOptions, stop: StopRequest) -> Ite
 def _missing(store: dist.Store, ranks: Ranks) -> list[int]:
     """Ranks that do not come to say that an exchange failed: they are gone, or stalled."""
     keys = [f"exchange failed on {rank}" for rank in range(ranks.size)]
-    store.set(keys[ranks.rank], "yes")
     deadline = time.monotonic() + ANSWER_S
-    while not store.check(keys) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return [rank for rank, key in enumerate(keys) if not store.check([key])]
+    try:
+        store.set(keys[ranks.rank], "yes")
+        while not store.check(keys) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [rank for rank, key in enumerate(keys) if not store.check([key])]
+    except RuntimeError:  # the first rank holds the store
+        return [0]

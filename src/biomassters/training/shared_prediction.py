@@ -1,5 +1,6 @@
 """The network as the ranks of a run share it: their gradients become one."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -35,12 +36,7 @@ class SharedPrediction:
         self._parallel: DistributedDataParallel | None = None
         self._predict: Callable[..., Tensor] = network.forward_scaled
         if ranks.size > 1:
-            self._parallel = DistributedDataParallel(
-                _OfScaled(network),
-                broadcast_buffers=False,  # averaged instead, see Stepper
-                gradient_as_bucket_view=True,
-                static_graph=accumulation <= ranks.size,
-            )
+            self._parallel = _parallel(network, static_graph=accumulation <= ranks.size)
             self._predict = self._parallel
 
     def __call__(self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int) -> Tensor:
@@ -57,3 +53,15 @@ class SharedPrediction:
             return nullcontext()
         silence: AbstractContextManager[None] = self._parallel.no_sync()
         return silence
+
+
+def _parallel(network: AgbNet, *, static_graph: bool) -> DistributedDataParallel:
+    with warnings.catch_warnings():
+        # New versions of torch have another name for what old ones know as broadcast_buffers.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        return DistributedDataParallel(
+            _OfScaled(network),
+            broadcast_buffers=False,  # averaged instead, see Stepper
+            gradient_as_bucket_view=True,
+            static_graph=static_graph,
+        )
