@@ -98,7 +98,7 @@ def runs(store, tmp_path):
             plan.setdefault("validation", HELD_OUT)
         command = [sys.executable, str(script), str(store.path), str(tmp_path), json.dumps(plans)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=550)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1]), done.stderr
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kedro.io import AbstractDataset
 
@@ -40,6 +40,13 @@ class NetworkWeights:
     members: tuple[NetworkWeights, ...] = ()
 
     @property
+    def first(self) -> AgbNet:
+        """The network, or the first of several."""
+        if self.members:
+            return self.members[0].first
+        return cast("AgbNet", self.network)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the names and numbers of the weights."""
         digest = hashlib.sha256()
@@ -57,14 +64,8 @@ def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
     from biomassters.network.mean_network import MeanNetwork
 
     first = members[0]
-    network = MeanNetwork([net for member in members for net in _agb_nets(member)])
+    network = MeanNetwork([member.first for member in members])
     return NetworkWeights(network, first.description, first.name, members=tuple(members))
-
-
-def _agb_nets(weights: NetworkWeights) -> list[AgbNet]:
-    from biomassters.network.agb_net import AgbNet
-
-    return [weights.network] if isinstance(weights.network, AgbNet) else weights.network.agb_nets
 
 
 class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
@@ -117,10 +118,8 @@ def _load(path: Path) -> NetworkWeights:
 
 
 def _save(weights: NetworkWeights, path: Path, others: Sequence[str] = ()) -> None:
-    from biomassters.network.agb_net import AgbNet
     from biomassters.network.weights import save_network
 
-    assert isinstance(weights.network, AgbNet)
     if weights.state is not None:
         weights.network.load_state_dict(weights.state)
-    save_network(weights.network, path, {**weights.description, MEMBERS: list(others)})
+    save_network(weights.first, path, {**weights.description, MEMBERS: list(others)})

@@ -70,4 +70,4 @@ def _writer(folder: Path, first_step: int) -> "SummaryWriter":
     if not first_step:
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-    return SummaryWriter(str(folder), purge_step=first_step or None)
+    return SummaryWriter(str(folder), purge_step=first_step + 1)

@@ -80,7 +80,7 @@ def read_attention(
     split = chip_store.split("train")
     step = -(-len(predictions) // reporting.attention_chips)
     chosen = positions(split, list(predictions)[::step])
-    return attention_of_split(weights.network, split, chosen, inference)
+    return attention_of_split(weights.first, split, chosen, inference)
 
 
 def draw_example_maps(pictures: list[ChipPicture]) -> Figure:

@@ -64,14 +64,12 @@ def _train(
     checkpoints: Path,
     events: Path,
 ) -> TrainedNetwork:
-    from biomassters.network.agb_net import AgbNet
     from biomassters.training.chips_of_folds import chips_of_folds
     from biomassters.training.loop import train
 
     assert plan.options is not None
     options = plan.options.model_copy(update={"folds": () if fold is None else (fold,)})
-    network, split = plan.starts[number].network, chip_store.split("train")
-    assert isinstance(network, AgbNet)
+    network, split = plan.starts[number].first, chip_store.split("train")
     name = f"network_{number}" if fold is None else f"fold_{fold}"
     result = train(
         network,
