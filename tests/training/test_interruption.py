@@ -50,3 +50,16 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 def test_an_interruption_is_not_an_ordinary_failure() -> None:
     assert issubclass(TrainingInterrupted, KeyboardInterrupt)
     assert not issubclass(TrainingInterrupted, Exception)
+
+
+def test_a_patient_one_is_obeyed_once_and_to_the_end() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with StopRequest(patient=True) as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.requested
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

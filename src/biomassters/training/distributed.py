@@ -14,6 +14,8 @@ import pickle
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import torch
@@ -54,8 +56,15 @@ def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
     # A store of its own for every start of the ranks: addresses of lost ones must not linger.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agent = elastic_launch(_config(options, here), work_as_rank)
-    with StopRequest() as stop, ThreadPoolExecutor(1) as executor, _quiet_launcher():
-        future = executor.submit(agent, pickle.dumps(job), progress, threads)
+    with (
+        TemporaryDirectory() as folder,
+        StopRequest() as stop,
+        ThreadPoolExecutor(1) as executor,
+        _quiet_launcher(),
+    ):
+        job_file = Path(folder) / "job.pickle"
+        job_file.write_bytes(pickle.dumps(job))
+        future = executor.submit(agent, job_file, progress, threads)
         try:
             outcomes = _watched(future, stop)
         except ChildFailedError as error:
@@ -94,10 +103,11 @@ def _config(options: TrainingOptions, here: int) -> LaunchConfig:
 def _watched(future: "Future[Outcomes]", stop: StopRequest) -> Outcomes:
     """Wait for the ranks; pass on a request to stop, and don't outlive an impatient one."""
     others = set(multiprocessing.active_children())
+    told: set = set()
     try:
         while not wait([future], LOOK_S).done:
             if stop.requested:
-                _signal(others, signal.SIGTERM)
+                told |= _signal(others | told, signal.SIGTERM)
     except KeyboardInterrupt:
         while not wait([future], LOOK_S).done:
             _signal(others, signal.SIGKILL)
@@ -105,10 +115,14 @@ def _watched(future: "Future[Outcomes]", stop: StopRequest) -> Outcomes:
     return future.result()
 
 
-def _signal(others: set, number: signal.Signals) -> None:
-    for child in set(multiprocessing.active_children()) - others:
-        if child.pid is not None:
-            os.kill(child.pid, number)
+def _signal(others: set, number: signal.Signals) -> set:
+    """Send a signal to the ranks that run; returns them."""
+    ranks = set(multiprocessing.active_children()) - others
+    for rank in ranks:
+        if rank.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank.pid, number)
+    return ranks
 
 
 def _raise_what_ended(outcomes: Outcomes) -> None:

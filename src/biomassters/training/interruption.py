@@ -24,8 +24,8 @@ class StopRequest:
     is noted and signals act as before.
 
     Args:
-        patient: Whether further signals change nothing, for a process that another one watches
-            over: a terminal sends Ctrl-C to both, and then the other passes it on.
+        patient: Whether further signals change nothing, to the end of the process. For one that
+            another watches over: a terminal sends Ctrl-C to both, and the other passes it on.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -44,7 +44,8 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        if not self._patient:
+            self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -42,12 +43,12 @@ class RankLostError(Exception):
     """Other ranks of the run do not answer."""
 
 
-def work_as_rank(pickled_job: bytes, progress: bool, threads: int) -> Outcome:
+def work_as_rank(job_file: Path, progress: bool, threads: int) -> Outcome:
     """Do one rank's part of a run. The environment says which, as torchrun sets it.
 
     Args:
-        pickled_job: The run, by value: handed over as it is, every tensor would become a file
-            descriptor that all ranks share.
+        job_file: The pickled run. Handed over as it is, every tensor would become a file
+            descriptor that all ranks share, and ranks would start one after another.
         progress: Whether the first rank shows bars on stderr.
         threads: Of torch.
 
@@ -58,7 +59,7 @@ def work_as_rank(pickled_job: bytes, progress: bool, threads: int) -> Outcome:
     torch.set_num_threads(threads)
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     _speak(ranks)
-    job: TrainingJob = pickle.loads(pickled_job)
+    job: TrainingJob = pickle.loads(job_file.read_bytes())
     device = _device(job.options)
     job = dataclasses.replace(job, options=_without_second_restart(job.options))
     try:
