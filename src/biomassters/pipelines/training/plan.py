@@ -65,12 +65,14 @@ class TrainedNetwork:
 
 def described(chip_store: ChipStore, fold: int | None, options: TrainingOptions) -> dict[str, Any]:
     """What is to be known of weights: their data, what they never saw, how they were made."""
+    split = chip_store.split("train")
     note = {} if fold is not None else {
         "validation_note": "not available: trained on every labelled chip"
     }  # fmt: skip
     return {
         "data_fingerprint": chip_store.fingerprint,
         "held_out_fold": fold,
+        "chip_size": max(split.height, split.width),
         "recipe": options.model_dump(mode="json"),
         **note,
     }
