@@ -7,8 +7,8 @@ import sys
 import pytest
 
 PIPELINES = {
-    "__default__", "data_engineering", "from_archive", "inference", "prediction",
-    "reporting", "simulation", "submission", "training",
+    "__default__", "data_engineering", "from_archive", "inference", "mapping", "prediction",
+    "region_simulation", "reporting", "simulation", "submission", "training",
 }  # fmt: skip
 
 

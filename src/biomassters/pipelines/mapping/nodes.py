@@ -55,14 +55,14 @@ def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
     """The quick look."""
     from biomassters.regions.quicklook import quick_look
 
-    return quick_look(picture, plan.path.stem)
+    return quick_look(picture, f"Forest biomass: {plan.path.stem}")
 
 
 def render_map_page(picture: MapPicture, plan: RegionPlan, summary: dict[str, Any]) -> str:
     """A page with the map over a background."""
     from biomassters.regions.page import render_page
 
-    return render_page(picture, summary, plan.path.stem)
+    return render_page(picture, summary, f"Forest biomass: {plan.path.stem}")
 
 
 def describe_region(plan: RegionPlan, summary: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""Maps of regions: memory at three sizes, speed, the network's share, two workers against one.
+
+    uv run python benchmarks/region.py --json
+
+Memory is the peak of a process of its own that maps constant images of one month, in windows of
+256 pixels, at each size. Speed and shares are of a simulated region with twelve months and the
+default network (random weights: its arithmetic is the same). The last line is JSON.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CHIP = 256
+MONTHS = tuple(range(12))
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192])
+    parser.add_argument("--speed-size", type=int, default=1024)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="region-") as folder:
+        place = Path(folder)
+        weights = write_weights(place)
+        found: dict[str, Any] = {"peak_memory_mb": {}}
+        for size in arguments.sizes:
+            found["peak_memory_mb"][str(size)] = alone(peak_of_size, place, weights, size)
+            print(f"{size}: {found['peak_memory_mb'][str(size)]} MB", flush=True)
+        found |= alone(speed, place, weights, arguments.speed_size)
+        print(found, flush=True)
+        found["two_worker_ratio"] = worker_ratio(place, weights)
+    if arguments.json:
+        print(json.dumps(found))
+
+
+def alone(function: Any, *arguments: Any) -> Any:
+    """Call a function in a fresh process, so that its peak is its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def write_weights(folder: Path) -> Path:
+    """The default network with random weights whose chips have 256 pixels."""
+    from biomassters.chips.scaling import BandScaling
+    from biomassters.network.agb_net import AgbNet
+    from biomassters.network.options import NetworkOptions
+    from biomassters.network.weights import save_network
+
+    path = folder / "weights.safetensors"
+    network = AgbNet(NetworkOptions(), BandScaling.reference())
+    save_network(network.eval(), path, {"chip_size": CHIP})
+    return path
+
+
+def peak_of_size(folder: Path, weights: Path, size: int) -> float:
+    """Peak memory in MB of a whole map of this size."""
+    images = folder / f"constant{size}"
+    write_constant(images, size)
+    map_region(images, folder / f"map{size}", weights, window=256, overlap=0.0)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def write_constant(folder: Path, size: int) -> None:
+    """One month of both sensors, the same everywhere; compressed to almost nothing."""
+    import numpy as np
+    import rasterio
+    from rasterio.transform import from_origin
+    from rasterio.windows import Window
+
+    from biomassters.chips.bands import S1, S2
+
+    folder.mkdir()
+    values = {
+        S1: np.array([-10, -16, -10, -16], np.float32),
+        S2: np.array([400, 600, 500, 900, 2000, 2300, 2400, 2500, 1500, 800, 3], np.uint16),
+    }
+    for sensor, row in values.items():
+        tile = np.broadcast_to(row[:, None, None], (len(row), 512, 512)).copy()
+        with rasterio.Env(GDAL_CACHEMAX=32 * 2**20), rasterio.open(
+            folder / f"{sensor.file_tag}_09.tif", "w", driver="GTiff", width=size, height=size,
+            count=len(row), dtype=row.dtype, crs="EPSG:3067", tiled=True, compress="zstd",
+            transform=from_origin(400_000, 6_900_000, 10, 10), interleave="pixel",
+        ) as file:  # fmt: skip
+            for top in range(0, size, 512):
+                for left in range(0, size, 512):
+                    file.write(tile, window=Window(left, top, 512, 512))
+            file.descriptions = sensor.bands
+
+
+def map_region(
+    images: Path, out: Path, weights: Path, address: str | None = None, **options: Any
+) -> Any:
+    """Predict, assemble, write; where the prediction's time went."""
+    from biomassters.inference.options import InferenceOptions
+    from biomassters.regions.networks import WeightsFiles
+    from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
+    from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
+    from biomassters.regions.source import open_region
+    from biomassters.workers.options import DaskOptions
+
+    scratch = out / "scratch"
+    scratch.mkdir(parents=True)
+    source = open_region(str(images), ImageOptions(), AreaOptions())
+    files = WeightsFiles.of((str(weights),), "benchmark")
+    inference = InferenceOptions(views=("identity",), batch_size=4)
+    plan = plan_region(source, files, out / "agb.tif", MappingOptions(**options), inference)
+    dask = DaskOptions(scheduler_address=address, timeout_s=120)
+    times = predict_blocks(plan, scratch, dask, progress=False)
+    finish_map(plan, scratch, None)
+    return times
+
+
+def simulate(folder: Path, size: int) -> Path:
+    """A simulated region with all months."""
+    from biomassters.simulation.region import SimulatedRegion
+    from biomassters.simulation.region_options import RegionSimulationOptions
+    from biomassters.simulation.region_writer import write_region
+
+    images = folder / f"simulated{size}"
+    options = RegionSimulationOptions(width=size, height=size, months=MONTHS)
+    write_region(SimulatedRegion(options), images, progress=False)
+    return images
+
+
+def speed(folder: Path, weights: Path, size: int) -> dict[str, float]:
+    """Square kilometres a second of the prediction, one view, and the network's share of it."""
+    images = simulate(folder, size)
+    times = map_region(images, folder / "speed", weights, window=256)
+    km2 = (size * 10 / 1000) ** 2
+    return {
+        "km2_per_s": round(km2 / times.wall_s, 3),
+        "network_share": round(times.network_share, 3),
+    }
+
+
+def worker_ratio(folder: Path, weights: Path) -> float:
+    """Speed of two Dask workers with one thread each over that of one."""
+    images = next(folder.glob("simulated*"))
+    seconds = {count: _seconds(images, folder, weights, count) for count in (1, 2)}
+    return round(seconds[1] / seconds[2], 3)
+
+
+def _seconds(images: Path, folder: Path, weights: Path, workers: int) -> float:
+    from biomassters.workers.cluster import local_cluster
+
+    with local_cluster(workers, 4 * 10**9) as cluster:
+        for run in ("warm", "timed"):  # the first imports everything
+            started = time.perf_counter()
+            out = folder / f"{workers}-{run}"
+            map_region(images, out, weights, cluster.scheduler_address, window=256)
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The two commands of the README, small, by the real command line."""
+
+import pystac
+import pytest
+import rasterio
+
+pytestmark = pytest.mark.slow
+SMALL = "region_simulation.width=128,region_simulation.height=96,region_simulation.months=[0,9]"
+
+
+@pytest.fixture(scope="module")
+def weights(project):
+    import torch
+
+    from biomassters.chips.scaling import BandScaling
+    from biomassters.network.agb_net import AgbNet
+    from biomassters.network.options import NetworkOptions
+    from biomassters.network.weights import save_network
+
+    torch.manual_seed(0)
+    network = AgbNet(NetworkOptions(decoder_channels=(8,) * 5), BandScaling.reference())
+    path = project / "data/06_models/test/weights.safetensors"
+    save_network(network.eval(), path, {"chip_size": 64})
+    return path
+
+
+def test_simulate_and_map(project, kedro, weights):
+    result = kedro("run", "--env", "test", "--pipelines", "region_simulation", "--params", SMALL)
+    assert result.returncode == 0, result.stdout + result.stderr
+    result = kedro("run", "--env", "test", "--pipelines", "mapping")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = project / "data/07_model_output/test/region"
+    with rasterio.open(folder / "agb.tif") as file:
+        assert file.shape == (96, 128)
+    pystac.Item.from_file(folder / "agb.tif.item.json").validate()
+    assert {path.name for path in folder.iterdir()} == {
+        "agb.tif", "agb.tif.html", "agb.tif.item.json", "agb.tif.png", "agb.tif.summary.json",
+    }  # fmt: skip
+    again = kedro("run", "--env", "test", "--pipelines", "mapping")
+    assert again.returncode == 1
+    assert again.stderr.strip().splitlines()[-1].endswith("another place with 'region_map=PATH'.")
+
+
+def test_images_that_are_not_there(project, kedro, weights):
+    result = kedro("run", "--env", "test", "--pipelines", "mapping",
+                   "--params", "region_root=nowhere,region_map=data/other.tif")  # fmt: skip
+    assert result.returncode == 1
+    assert "There are no images at nowhere" in result.stderr.strip().splitlines()[-1]
