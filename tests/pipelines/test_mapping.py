@@ -5,7 +5,6 @@ import pytest
 import rasterio
 
 pytestmark = pytest.mark.slow
-SMALL = "region_simulation.width=128,region_simulation.height=96,region_simulation.months=[0,9]"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def weights(project):
 
 
 def test_simulate_and_map(project, kedro, weights):
-    result = kedro("run", "--env", "test", "--pipelines", "region_simulation", "--params", SMALL)
+    result = kedro("run", "--env", "test", "--pipelines", "region_simulation")
     assert result.returncode == 0, result.stdout + result.stderr
     result = kedro("run", "--env", "test", "--pipelines", "mapping")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -45,4 +44,7 @@ def test_images_that_are_not_there(project, kedro, weights):
     result = kedro("run", "--env", "test", "--pipelines", "mapping",
                    "--params", "region_root=nowhere,region_map=data/other.tif")  # fmt: skip
     assert result.returncode == 1
-    assert "There are no images at nowhere" in result.stderr.strip().splitlines()[-1]
+    assert (
+        "nowhere: give a folder, a STAC item collection or a Zarr cube"
+        in result.stderr.strip().splitlines()[-1]
+    )
