@@ -25,7 +25,15 @@ from biomassters.reporting.flat_options import flatten
 
 log = logging.getLogger(__name__)
 
-_ARTEFACTS = ("report", "model_card", "metrics", "fit_weights", "uncertainty", "carbon")
+_ARTEFACTS = (
+    "report",
+    "model_card",
+    "metrics",
+    "fit_weights",
+    "final_weights",
+    "uncertainty",
+    "carbon",
+)
 _LONGEST_PARAMETER = 500  # MLflow refuses longer ones on some stores
 
 

@@ -70,16 +70,20 @@ def choose_pictures(
 def read_attention(
     predictions: PredictionFolder,
     chip_store: ChipStore,
+    folds: pd.DataFrame,
     weights: NetworkWeights,
     inference: InferenceOptions,
     reporting: ReportingOptions,
 ) -> pd.DataFrame:
-    """How much the network looked at each month of held-out chips, level by level."""
+    """How much the (first) network looked at each month of its held-out chips, by level."""
     from biomassters.training.chip_attention import attention_of_split
 
     split = chip_store.split("train")
-    step = -(-len(predictions) // reporting.attention_chips)
-    chosen = positions(split, list(predictions)[::step])
+    first = weights.members[0] if weights.members else weights
+    fold = first.description.get("held_out_fold")
+    unseen = set(folds["chip_id"] if fold is None else folds[folds["fold"] == fold]["chip_id"])
+    names = [name for name in predictions if name in unseen] or list(predictions)
+    chosen = positions(split, names[:: -(-len(names) // reporting.attention_chips)])
     return attention_of_split(weights.first, split, chosen, inference)
 
 

@@ -71,6 +71,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 [
                     "held_out_predictions",
                     "chip_store",
+                    "folds",
                     "fit_weights",
                     "params:inference",
                     _OPTIONS,
