@@ -7,7 +7,7 @@ import pytest
 from biomassters.chips.chip import Georeference
 from biomassters.chips.predictions import Prediction, write_predictions
 from biomassters.errors import BadInputError
-from biomassters.reporting.bounds import bounded_maps, warn_of_other_weights
+from biomassters.reporting.bounds import bounded_maps, say_if_borrowed
 from biomassters.reporting.calibration import NOT_MEASURED, assign_parts, calibrate
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
@@ -150,9 +150,10 @@ def test_maps_with_bounds_keep_their_place_and_their_first_band(tmp_path):
 def test_borrowed_intervals_are_said(tmp_path, caplog):
     maps = [Prediction("x", np.ones((2, 2), np.float32))]
     folder = write_predictions(tmp_path / "a", maps, "final", "f00d")
-    warn_of_other_weights(folder, "f00d")
+    caplog.set_level("INFO", "biomassters")
+    say_if_borrowed(folder, "f00d")
     assert not caplog.records
-    warn_of_other_weights(folder, "beef")
+    say_if_borrowed(folder, "beef")
     assert "other than those" in caplog.text
 
 

@@ -22,7 +22,7 @@ def bounded_maps(
         yield Prediction(chip_id, one.agb_mg_per_ha, one.georeference, bounds)
 
 
-def warn_of_other_weights(predictions: PredictionFolder, calibrated_on: str | None) -> None:
+def say_if_borrowed(predictions: PredictionFolder, calibrated_on: str | None) -> None:
     """Say so if the intervals come from other weights than the maps.
 
     Weights fine-tuned on every label have no held-out chips, so they borrow the intervals of
@@ -30,7 +30,7 @@ def warn_of_other_weights(predictions: PredictionFolder, calibrated_on: str | No
     """
     fingerprint = predictions.weights_fingerprint
     if fingerprint is not None and calibrated_on is not None and fingerprint != calibrated_on:
-        logger.warning(
+        logger.info(
             "The maps in %s come from weights (%s) other than those that the intervals were "
             "calibrated with: how often these intervals hold the truth was not measured.",
             predictions.path,

@@ -7,7 +7,7 @@ import pandas as pd
 from biomassters.chips.predictions import PredictionFolder
 from biomassters.chips.store_reader import ChipStore
 from biomassters.datasets.predictions import Predictions
-from biomassters.reporting.bounds import bounded_maps, warn_of_other_weights
+from biomassters.reporting.bounds import bounded_maps, say_if_borrowed
 from biomassters.reporting.calibration import calibrate
 from biomassters.reporting.carbon_account import account_for_carbon
 from biomassters.uncertainty.intervals import IntervalModel
@@ -34,7 +34,7 @@ def calibrate_uncertainty(
 
 def bound_maps(predictions: PredictionFolder, uncertainty: dict[str, Any]) -> Predictions:
     """Maps with a lower and an upper bound as second and third band, made while written."""
-    warn_of_other_weights(predictions, uncertainty["weights_fingerprint"])
+    say_if_borrowed(predictions, uncertainty["weights_fingerprint"])
     intervals = IntervalModel.from_dict(uncertainty["intervals"])
     maps = bounded_maps(predictions, intervals)
     return Predictions(maps, predictions.weights, predictions.weights_fingerprint)
