@@ -126,6 +126,24 @@ def test_weights_map_an_archive_that_they_have_never_seen(finished, kedro, sampl
     assert np.isfinite(maps["000aa810"]).all()
 
 
+def test_fine_tuned_weights_map_but_are_never_scored(finished, kedro):
+    data, _ = finished
+    models = data / "06_models/test"
+    same = (models / "weights.json").read_text() == (models / "final_weights.json").read_text()
+    assert same  # no second stage so far
+    tuned = kedro("run", "--env", "test", "--pipelines", "training",
+                  "--params", "finetuning.epochs=1")  # fmt: skip
+    assert tuned.returncode == 0, tuned.stdout + tuned.stderr
+    final = json.loads((models / "final_weights.json").read_text())
+    assert (final["held_out_fold"], final["validation_rmse"]) == (None, None)
+    assert "trained on every labelled chip" in final["validation_note"]
+    assert json.loads((models / "weights.json").read_text())["held_out_fold"] == 0
+    scored = kedro("run", "--env", "test", "--nodes", "predict_held_out",
+                   "--params", f"weights={models / 'final_weights.safetensors'}")  # fmt: skip
+    assert scored.returncode == 1
+    assert "its score on held-out chips is not available" in scored.stderr
+
+
 def test_weights_of_other_chips_are_not_scored(finished, kedro):
     data, _ = finished
     changed = kedro(
