@@ -35,6 +35,17 @@ def reference_root() -> Path:
     return _folder("BIOMASSTERS_REFERENCE", SHARED / "winner", "weights of the reference network")
 
 
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """torch computes on one thread: another number rounds otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: begun last, one would keep all other processes waiting."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -16,6 +16,11 @@ from biomassters.simulation.region_writer import write_region
 WEST, NORTH = 400_000.0, 6_900_000.0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _as_workers_do(one_thread):
+    """Processes and workers compute on one thread, so bytes can be compared."""
+
+
 def write_tif(path, values, *, names=None, crs="EPSG:3067", pixel=10.0, west=WEST, north=NORTH,
               **profile):  # fmt: skip
     """A GeoTIFF of [bands, height, width]."""

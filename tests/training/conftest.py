@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.scaling import BandScaling
@@ -17,12 +16,8 @@ from biomassters.training.options import TrainingOptions
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
+def _small_tensors(one_thread):
     """Tensors this small are slower on more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class FewChips:

@@ -85,15 +85,33 @@ def predict_batch(
     Returns:
         float32 [B, H, W], Mg/ha.
     """
-    x_MCHW = network.scale(s1, s2)  # once for all views
-    total: Tensor | None = None
-    for view in views:
-        seen = network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chip_count)
-        agb_BHW = apply_view(seen.float().squeeze(1), view)
-        total = agb_BHW if total is None else total + agb_BHW
-    assert total is not None, "at least one view"
-    mean = total / len(views)
+    agb_VBHW = predict_views(network, s1, s2, chip_of_month, chip_count, views)
+    mean = agb_VBHW.mean(dim=0)
     return mean.clamp_(min=0.0) if clip_negative else mean
+
+
+@torch.inference_mode()
+def predict_views(
+    network: MonthNetwork,
+    s1: Tensor,
+    s2: Tensor,
+    chip_of_month: Tensor,
+    chip_count: int,
+    views: Sequence[str],
+) -> Tensor:
+    """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
+
+    Returns:
+        float32 [V, B, H, W], Mg/ha, not clipped.
+    """
+    x_MCHW = network.scale(s1, s2)  # once for all views
+    seen = (
+        apply_view(
+            network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chip_count), view
+        )
+        for view in views
+    )
+    return torch.stack([agb_B1HW.float().squeeze(1) for agb_B1HW in seen])
 
 
 def predict_batches(

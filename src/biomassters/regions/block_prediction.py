@@ -12,7 +12,7 @@ from torch import Tensor
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.predict import MonthNetwork, predict_batch
+from biomassters.inference.predict import MonthNetwork, predict_views
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.grid import PixelWindow
 from biomassters.regions.lattice import Block, Lattice
@@ -110,9 +110,7 @@ class Predictor:
         )
         chip_of_month = np.repeat(np.arange(len(places)), [len(months) for months in used])
         x1, x2, owner = (torch.from_numpy(one).to(self.device) for one in (s1, s2, chip_of_month))
-        maps = torch.stack(
-            list(self._views(x1, x2, owner, len(places)))
-        )  # [networks x views, B, h, w]
+        maps = self._views(x1, x2, owner, len(places))
         if not torch.isfinite(maps).all():
             raise BadInputError(
                 "The network predicts NaN or infinite biomass; check that its weights come from a "
@@ -121,8 +119,12 @@ class Predictor:
         spread = maps.std(dim=0, correction=0)
         return maps.mean(dim=0).cpu().numpy(), spread.cpu().numpy()
 
-    def _views(self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, count: int) -> Iterator[Tensor]:
-        for network in self.networks:
-            for view in self.options.views:
-                with autocast(self.device, self.options.precision):
-                    yield predict_batch(network, s1, s2, chip_of_month, count, (view,), False)
+    def _views(self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, count: int) -> Tensor:
+        """AGB as every view of every network sees it, float32 [networks · views, B, h, w]."""
+        views = self.options.views
+        with autocast(self.device, self.options.precision):
+            maps = [
+                predict_views(network, s1, s2, chip_of_month, count, views)
+                for network in self.networks
+            ]
+        return torch.cat(maps)
