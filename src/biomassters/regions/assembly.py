@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.regions.block_folder import BlockFolder
+from biomassters.regions.freed_memory import return_freed_memory
 from biomassters.regions.grid import PixelWindow
 from biomassters.regions.lattice import Lattice
 from biomassters.uncertainty.intervals import IntervalModel
@@ -60,6 +61,7 @@ class Assembly:
                     bounds = self.intervals.bounds(agb[seen], spread[seen])
                     values[LOWER, seen], values[UPPER, seen] = bounds
             yield MapPiece(window, values)
+            return_freed_memory()
 
     def _sums(self, window: PixelWindow) -> NDArray[np.float32]:
         """Σ weight · AGB and Σ weight · spread of all chips, in the order of the blocks."""

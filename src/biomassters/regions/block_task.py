@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from biomassters.chips.damage import DamagedFileError
 from biomassters.inference.options import InferenceOptions
 from biomassters.regions.block_map import BlockMap
+from biomassters.regions.freed_memory import return_freed_memory
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.source import RegionSource, WindowImages
@@ -81,7 +82,9 @@ class BlockTask:
             return FailedBlock(block, str(error), str(error.path))
         if self._predictor is None:
             self._predictor = self._load()
-        return self._predictor.predict(block, found)
+        result = self._predictor.predict(block, found)
+        return_freed_memory()
+        return result
 
     def _load(self) -> "Predictor":
         import torch
