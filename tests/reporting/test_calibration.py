@@ -141,7 +141,8 @@ def test_maps_with_bounds_keep_their_place_and_their_first_band(tmp_path):
     np.testing.assert_array_equal(one.bounds_mg_per_ha[0], [[0, 0], [40, 90]])
     np.testing.assert_array_equal(one.bounds_mg_per_ha[1], agb + 20)
     assert one.georeference == place
-    rasterio = pytest.importorskip("rasterio")
+    import rasterio
+
     with rasterio.open(bounded.file("x")) as source:
         assert source.descriptions[1].startswith("lower bound")
         assert source.crs.to_epsg() == 3067

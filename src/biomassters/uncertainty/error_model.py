@@ -1,13 +1,14 @@
 """Bias, spread and likeness of errors, as held-out chips show them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.uncertainty.correlation import CorrelationSums
+from biomassters.uncertainty.plain_values import PlainValues
 from biomassters.uncertainty.residual_counts import CELL_EDGES
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ErrorModel:
+class ErrorModel(PlainValues):
     """What is needed to add up predictions honestly.
 
     Attributes:
@@ -77,22 +78,6 @@ class ErrorModel:
 
     def _bins(self, prediction: NDArray[Any]) -> NDArray[np.int64]:
         return np.searchsorted(self.edges, prediction, side="right")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What ``to_dict`` gave."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
 
 
 class ErrorSums:

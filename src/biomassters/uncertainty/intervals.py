@@ -1,18 +1,18 @@
 """Lower and upper bounds of predicted biomass: split-conformal, by predicted AGB."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
+from biomassters.uncertainty.plain_values import PlainValues
 from biomassters.uncertainty.residual_counts import residual_scale
 
 
 @dataclass(frozen=True)
-class IntervalModel:
+class IntervalModel(PlainValues):
     """Bounds that hold the target in ``level`` of all cases.
 
     Attributes:
@@ -86,19 +86,3 @@ class IntervalModel:
         bins = np.searchsorted(self.mean_edges, means, side="right")
         half = np.asarray(self.mean_half_width)[bins]
         return np.maximum(means - half, 0.0), means + half
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What ``to_dict`` gave."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
