@@ -34,6 +34,7 @@ class Store:
         failures: Share of keys whose first answer is 503.
         truncations: Share of keys whose first body ends halfway.
         denied: Whether every answer is 403.
+        silent_after: Requests that are answered; later ones never are. None answers all.
         alias: Prefix of the files that stand for all chips, or None.
         seed: Chooses which keys fail.
     """
@@ -43,6 +44,7 @@ class Store:
     failures: float = 0.0
     truncations: float = 0.0
     denied: bool = False
+    silent_after: int | None = None
     alias: str | None = None
     seed: int = 0
     requests: int = 0
@@ -87,6 +89,8 @@ class Store:
     async def _one(self, head: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False where the connection is to be cut."""
         self.requests += 1
+        if self.silent_after is not None and self.requests > self.silent_after:
+            await asyncio.Event().wait()
         method, target, _ = head.split(b" ", 2)
         key = unquote(target.split(b"?")[0].decode())
         if self.latency_s:
@@ -141,6 +145,7 @@ def main() -> None:
     parser.add_argument("--failures", type=float, default=0)
     parser.add_argument("--truncations", type=float, default=0)
     parser.add_argument("--denied", action="store_true")
+    parser.add_argument("--silent-after", type=int)
     parser.add_argument("--alias")
     given = parser.parse_args()
     store = Store(
@@ -149,6 +154,7 @@ def main() -> None:
         given.failures,
         given.truncations,
         given.denied,
+        given.silent_after,
         given.alias,
     )
     asyncio.run(serve(store, given.port))

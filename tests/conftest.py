@@ -2,12 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +53,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Processes to be killed: one imports everything, and every start forks from it.
 _SERVER = """
-import os, signal, sys
+import os, signal, sys, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+def stand_still_at(entries):
+    from biomassters.chips.row_journal import RowJournal
+    append = RowJournal.append
+    def append_and_stand(journal, key, value):
+        append(journal, key, value)
+        while len(journal.entries) >= entries:
+            time.sleep(1)
+    RowJournal.append = append_and_stand
+
 {setup}
 print("ready", flush=True)
 for line in sys.stdin:
+    argument = int(line)
     pid = os.fork()
     if pid == 0:
         os.close(0)
@@ -73,12 +83,17 @@ for line in sys.stdin:
 class Victims:
     """Starts the same work again and again, without importing it again.
 
+    However slow this process is, one to be killed must not come to its end before: ``call`` may
+    begin with ``stand_still_at(argument)``, after which it doesn't go on once a row journal has so
+    many entries.
+
     Args:
         setup: Statements that import it.
-        call: The statement that does it.
+        call: The statements that do it, in one line; ``argument`` is that of ``start``.
     """
 
     def __init__(self, setup: str, call: str) -> None:
+        self._started: list[int] = []
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER.format(setup=setup, call=call)],
             stdin=subprocess.PIPE,
@@ -90,21 +105,25 @@ class Victims:
         assert self._server.stdin is not None
         assert self._server.stdout.readline() == "ready\n"
 
-    def start(self) -> int:
+    def start(self, argument: int = 0) -> int:
         """Starts the work; the process's id."""
-        self._server.stdin.write("go\n")
+        self._server.stdin.write(f"{argument}\n")
         self._server.stdin.flush()
-        return int(self._server.stdout.readline())
+        self._started.append(int(self._server.stdout.readline()))
+        return self._started[-1]
 
     def kill(self, pid: int) -> None:
         """Ends a process that ``start`` started, with SIGKILL, and waits until it is gone."""
-        for _ in range(3000):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            time.sleep(0.001)
-        raise AssertionError(f"{pid} is still there")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.wait(pid)
+
+    def wait(self, pid: int) -> None:
+        """Until a process has ended; a minute or more of waiting for a busy disk is nothing."""
+        deadline = time.monotonic() + 600
+        while self.alive(pid):
+            assert time.monotonic() < deadline, f"{pid} is still there"
+            time.sleep(0.002)
 
     def alive(self, pid: int) -> bool:
         """Whether a process still runs."""
@@ -115,7 +134,9 @@ class Victims:
         return True
 
     def close(self) -> None:
-        """Ends the process that the others fork from."""
+        """Ends the process that the others fork from, and the last of those."""
+        if self._started:
+            self.kill(self._started[-1])
         self._server.communicate()
 
 
@@ -133,6 +154,17 @@ def victims() -> Iterator[Callable[[str, str], Victims]]:
         herd.close()
 
 
+# It takes a free port by itself, and ends with the process that reads its output.
+_S3_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
 class S3Server:
     """A real S3-compatible server: a process on loopback.
 
@@ -141,25 +173,15 @@ class S3Server:
     """
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=subprocess.DEVNULL,
+            [sys.executable, "-c", _S3_SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            text=True,
         )
-
-    def wait(self) -> None:
-        """Until it answers."""
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(self.url, timeout=5)
-                return
-            except OSError:
-                time.sleep(0.1)
-        pytest.fail("the S3 server didn't start")
+        assert self._process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def client(self) -> Any:
         """A client that may write."""
@@ -185,19 +207,15 @@ class S3Server:
 
     def close(self) -> None:
         """Ends it."""
-        self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """An empty S3 server."""
     server = S3Server()
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.close()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def options() -> Callable[..., AcquisitionOptions]:
     """Options with short pauses."""
 
     def make(**values: object) -> AcquisitionOptions:
-        return AcquisitionOptions.model_validate({"backoff_s": 0.01, "timeout_s": 10, **values})
+        return AcquisitionOptions.model_validate({"backoff_s": 0.01, "timeout_s": 60, **values})
 
     return make
 

@@ -9,36 +9,53 @@ from biomassters.chips.archive_source import UsableChips
 from biomassters.chips.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.store_writer import write_store
 
+CHIPS = 42
+IN_FLIGHT = 4  # being encoded, when another is read
+
+
+def done(journal):
+    """Chips in the journal, behind its first line."""
+    return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0
+
 
 @pytest.mark.slow
 def test_ten_kills(tmp_path, made_chips, victims):
-    """The next run gives the files of an uninterrupted one, byte for byte."""
-    made = made_chips({"train": [f"{number:08x}" for number in range(24)]})
+    """The next run gives the files of an uninterrupted one, byte for byte.
+
+    Every run is killed when another chip is done, in the middle of the next ones; reading stands
+    still soon after, so that none comes to its end before.
+    """
+    made = made_chips({"train": [f"{number:08x}" for number in range(CHIPS)]}, size=(8, 12))
     root = tmp_path / "archive"
     write_archive(root, (made.chip(name) for name in made), progress=False)
     archive = Archive.open(root)
     table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
     table.to_pickle(tmp_path / "table.pickle")
     source = UsableChips(archive, table)
-    started = time.perf_counter()
     write_store(tmp_path / "fresh", source, progress=False)
-    whole_s = time.perf_counter() - started
     herd = victims(
         "import pandas as pd\n"
         "from biomassters.chips.archive import Archive\n"
         "from biomassters.chips.archive_source import UsableChips\n"
         "from biomassters.chips.store_writer import write_store\n"
+        "class Standing(UsableChips):\n"
+        "    def read_chip(self, chip_id):\n"
+        "        while int(chip_id, 16) >= self.stop:\n"
+        "            time.sleep(1)\n"
+        "        return super().read_chip(chip_id)\n"
         f"table = pd.read_pickle({str(tmp_path / 'table.pickle')!r})\n"
-        f"source = UsableChips(Archive.open({str(root)!r}), table)",
-        f"write_store({str(tmp_path / 'store')!r}, source, progress=False)",
+        f"source = Standing(Archive.open({str(root)!r}), table)",
+        f"source.stop = argument; write_store({str(tmp_path / 'store')!r}, source, progress=False)",
     )
-    finished = 0
-    for kill in range(10):
-        pid = herd.start()
-        time.sleep(whole_s * (kill + 1) / 40)
-        finished += not herd.alive(pid)
+    journal = tmp_path / "store.partial" / "journal.jsonl"
+    for _ in range(10):
+        before = done(journal)
+        pid = herd.start(before + IN_FLIGHT + 1)
+        while done(journal) == before:
+            assert herd.alive(pid)
+            time.sleep(0.001)
         herd.kill(pid)
-    assert finished < 10
+    assert 10 <= done(journal) < CHIPS
     write_store(tmp_path / "store", source, progress=False)
     assert _contents(tmp_path / "store") == _contents(tmp_path / "fresh")
     assert not (tmp_path / "store.partial").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive import Archive, write_raster
+from biomassters.chips.archive import Archive, write_archive, write_raster
 from biomassters.chips.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.row_journal import RowJournal
 from biomassters.chips.verification import (
@@ -206,9 +206,14 @@ def test_a_byte_of_a_real_file(sample_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_kills(archive_root, tmp_path, victims):
-    """Killed ten times, the next run gives the table of an uninterrupted one."""
-    for name in (A_IMAGE, "0000000c_S2_06.tif"):
+def test_ten_kills(tmp_path, make_chip, victims):
+    """Killed whenever another chip is done, the next run gives an uninterrupted one's table."""
+    archive_root = tmp_path / "archive"
+    names = [f"{number:08x}" for number in range(24)]
+    write_archive(
+        archive_root, (make_chip(name, s1_months=(0, 3)) for name in names), progress=False
+    )
+    for name in ("00000002_S1_03.tif", "00000013_S2_06.tif"):
         flip(next(archive_root.rglob(name)))
     copy = tmp_path / "copy"
     shutil.copytree(archive_root, copy)
@@ -218,20 +223,20 @@ def test_ten_kills(archive_root, tmp_path, victims):
         "from biomassters.chips.archive import Archive\n"
         "from biomassters.chips.verification import VerificationOptions, verify_archive\n"
         "from biomassters.workers.pool import Threads",
-        f"verify_archive(Archive.open({str(archive_root)!r}), Path({str(tmp_path / 'work')!r}), "
-        "VerificationOptions(), Threads(1), progress=False)",
+        f"stand_still_at(argument); verify_archive(Archive.open({str(archive_root)!r}), "
+        f"Path({str(tmp_path / 'work')!r}), VerificationOptions(), Threads(1), progress=False)",
     )
-    started = time.perf_counter()
-    herd_run(herd)
-    whole_s = time.perf_counter() - started
-    for kill in range(10):
-        pid = herd.start()
-        time.sleep(whole_s * kill / 10)
+    journal = tmp_path / "work" / JOURNAL_NAME
+    for _ in range(10):
+        before = entries(journal)
+        pid = herd.start(before + 2)
+        while entries(journal) == before:
+            assert herd.alive(pid)
+            time.sleep(0.001)
         herd.kill(pid)
+    assert 10 <= entries(journal) < len(names)
     pd.testing.assert_frame_equal(verify(archive_root, tmp_path / "work"), expected)
 
 
-def herd_run(herd):
-    pid = herd.start()
-    while herd.alive(pid):
-        time.sleep(0.001)
+def entries(journal):
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0

@@ -106,7 +106,7 @@ def test_without_a_hub_training_starts_from_random_weights_and_says_so(
     start = time.perf_counter()
     with caplog.at_level(logging.INFO):
         Encoder("lcnet_050", 15, pretrained=True)
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 60
     warnings = [line for line in caplog.messages if "random weights" in line]
     assert len(warnings) == 1
     assert "lcnet_050" in warnings[0]

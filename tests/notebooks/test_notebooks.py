@@ -29,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -60,7 +60,7 @@ def test_a_notebook_runs_to_its_end(finished, path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(finished / "notebooks" / path.name, as_version=4)
     place = {"metadata": {"path": str(finished / "notebooks")}}
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place)
+    client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place)
     client.execute()
     text = "".join(
         str(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", [])

@@ -44,7 +44,7 @@ def browse(page: Path, folder: Path) -> tuple[set[str], str]:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert (folder / "page.png").is_file(), done.stderr
     asked = set(re.findall(r'"url":"([^"]+)"', log.read_text()))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client
 
 from biomassters.chips.archive import write_archive
 from biomassters.chips.chip import Chip
@@ -47,13 +48,16 @@ class Cluster:
     def start_scheduler(self) -> None:
         file = self._folder / "scheduler.json"
         place = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
-        self._start("scheduler", "--scheduler-file", str(file), *place)
-        for _ in range(600):
-            if file.exists() and file.stat().st_size:
-                self.address = json.loads(file.read_text())["address"]
-                return
+        scheduler = self._start("scheduler", "--scheduler-file", str(file), *place)
+        while not (file.exists() and file.read_text().endswith("}")):
+            assert scheduler.poll() is None, "the scheduler ended"
             time.sleep(0.05)
-        pytest.fail("the scheduler didn't start")
+        self.address = json.loads(file.read_text())["address"]
+
+    def wait_for(self, workers: int) -> None:
+        """Until so many workers are there."""
+        with Client(self.address, timeout=300, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=300)
 
     def start_worker(self, python_path: str = "") -> "subprocess.Popen[bytes]":
         arguments = ("--no-nanny", "--nthreads", "1", "--dashboard-address", "127.0.0.1:0")

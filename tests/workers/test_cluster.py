@@ -19,7 +19,7 @@ from biomassters.workers.options import DaskOptions
 pytestmark = pytest.mark.slow
 
 
-def workers_at(address, timeout_s=20):
+def workers_at(address, timeout_s=300):
     return DaskWorkers(DaskOptions(scheduler_address=address, timeout_s=timeout_s))
 
 
@@ -85,6 +85,7 @@ def test_workers_killed_on_the_way(cluster, archive_root, tmp_path, where, reque
     def killing(stage):
         if stage != "verify":
             victims.append(cluster.start_worker())
+        cluster.wait_for(2)
         return Killing(workers, victims[-1])
 
     found = data_work(root, tmp_path / "there", killing, store)
@@ -97,21 +98,23 @@ def test_workers_killed_on_the_way(cluster, archive_root, tmp_path, where, reque
 
 def test_the_last_worker_dies(cluster):
     victim = cluster.start_worker()
-    killing = Killing(workers_at(cluster.address, timeout_s=1), victim, after=1)
-    with pytest.raises(BadInputError, match=r"no workers for 1 s: start some with its address"):
+    cluster.wait_for(1)
+    killing = Killing(workers_at(cluster.address, timeout_s=3), victim, after=1)
+    with pytest.raises(BadInputError, match=r"no workers for 3 s: start some with its address"):
         list(killing.each(len, ["a"] * 20))
+    assert victim.poll() == -signal.SIGKILL
 
 
 def test_nobody_answers():
     started = time.monotonic()
     with pytest.raises(BadInputError, match=r"nobody answers at tcp://127.0.0.1:9 within 1 s"):
         list(workers_at("tcp://127.0.0.1:9", timeout_s=1).each(len, ["a"]))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # Dask's own patience is 30 s
 
 
 def test_a_scheduler_without_workers(cluster):
-    with pytest.raises(BadInputError, match=r"no workers for 1 s"):
-        list(workers_at(cluster.address, timeout_s=1).each(len, ["a"]))
+    with pytest.raises(BadInputError, match=r"no workers for 3 s"):
+        list(workers_at(cluster.address, timeout_s=3).each(len, ["a"]))
 
 
 def test_workers_of_another_version(cluster, tmp_path):
@@ -132,6 +135,6 @@ def test_errors_of_a_chip_arrive(cluster, archive_root):
 
 
 def test_a_cluster_of_this_machine():
-    options = DaskOptions(workers=2, minimum_chips=0)
+    options = DaskOptions(workers=2, minimum_chips=0, timeout_s=300)
     words = ["a" * length for length in range(20)]
     assert sorted(DaskWorkers(options).each(len, words)) == [(n, n) for n in range(20)]
