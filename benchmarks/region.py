@@ -11,9 +11,12 @@ import argparse
 import json
 import multiprocessing
 import resource
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from process_ceiling import process_ceiling
 
 CHIP = 256
 MONTHS = tuple(range(12))
@@ -25,6 +28,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192])
     parser.add_argument("--speed-size", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of one and of two workers")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="region-") as folder:
         place = Path(folder)
@@ -35,7 +39,7 @@ def main() -> None:
             print(f"{size}: {found['peak_memory_mb'][str(size)]} MB", flush=True)
         found |= alone(speed, place, weights, arguments.speed_size)
         print(found, flush=True)
-        found["two_worker_ratio"] = worker_ratio(place, weights)
+        found |= worker_scaling(place, weights, arguments.rounds)
     if arguments.json:
         print(json.dumps(found))
 
@@ -140,20 +144,36 @@ def speed(folder: Path, weights: Path, size: int) -> dict[str, float]:
     }
 
 
-def worker_ratio(folder: Path, weights: Path) -> float:
-    """Speed of two Dask workers with one thread each over that of one."""
-    images = next(folder.glob("simulated*"))
-    seconds = {count: _seconds(images, folder, weights, count) for count in (1, 2)}
-    return round(seconds[1] / seconds[2], 3)
+def worker_scaling(folder: Path, weights: Path, rounds: int) -> dict[str, float]:
+    """Speed of two Dask workers over that of one, and of two independent processes over one.
 
-
-def _seconds(images: Path, folder: Path, weights: Path, workers: int) -> float:
+    Everything takes turns, and the medians of the rounds count: other work on the machine then
+    changes all of them alike. Workers read with one thread, too: one thread each.
+    """
     from biomassters.workers.cluster import local_cluster
 
-    with local_cluster(workers, 4 * 10**9) as cluster:
-        for run in ("warm", "timed"):  # the first imports everything
-            out = folder / f"{workers}-{run}"
-            times = map_region(images, out, weights, cluster.scheduler_address, window=256)
+    images = next(folder.glob("simulated*"))
+    with local_cluster(1, 4 * 10**9) as one, local_cluster(2, 4 * 10**9) as two:
+        addresses = {1: one.scheduler_address, 2: two.scheduler_address}
+        for count, address in addresses.items():  # the first time everything is imported
+            _seconds(images, folder / f"{count}-warm", weights, address)
+        ratios, ceilings = [], []
+        for turn in range(rounds):
+            seconds = {
+                count: _seconds(images, folder / f"{count}-{turn}", weights, address)
+                for count, address in addresses.items()
+            }
+            ratios.append(seconds[1] / seconds[2])
+            ceilings.append(process_ceiling(images, weights))
+            print(f"round {turn + 1}: {seconds} s, ceiling {ceilings[-1]:.3f}", flush=True)
+    return {
+        "two_worker_ratio": round(statistics.median(ratios), 3),
+        "two_worker_ceiling": round(statistics.median(ceilings), 3),
+    }
+
+
+def _seconds(images: Path, out: Path, weights: Path, address: str) -> float:
+    times = map_region(images, out, weights, address, window=256, reader_threads=1)
     return float(times.wall_s)
 
 

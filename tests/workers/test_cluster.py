@@ -1,5 +1,6 @@
 """Dask's workers: same results as threads, deaths survived, refusals in a sentence."""
 
+import os
 import signal
 import time
 
@@ -138,3 +139,9 @@ def test_a_cluster_of_this_machine():
     options = DaskOptions(workers=2, minimum_chips=0, timeout_s=300)
     words = ["a" * length for length in range(20)]
     assert sorted(DaskWorkers(options).each(len, words)) == [(n, n) for n in range(20)]
+
+
+def test_an_item_that_ends_its_workers_is_named():
+    workers = DaskWorkers(DaskOptions(workers=1), items=("block", "mapping.memory"))
+    with pytest.raises(BadInputError, match=r"^Block 1 ended several workers .* mapping\.memory,"):
+        list(workers.each(os._exit, [1]))

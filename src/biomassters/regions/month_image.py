@@ -47,11 +47,12 @@ class MonthLayers:
         values = _merged(self.s2, (*S2.bands, SCENE_CLASSES), grid, window)
         optical, clouds, scene = values[:-2], values[-2], values[-1]
         _apply_scene(scene, optical, clouds)
-        seen = (np.nan_to_num(optical) > 0).any(axis=0)
+        seen = (optical > 0).any(axis=0)  # NaN is not
         optical[:, ~seen] = 0
         clouds[~seen | np.isnan(clouds)] = CLP_NONE
-        np.clip(np.rint(np.nan_to_num(values[:-1])), 0, _COUNTS_MAX, out=values[:-1])
-        out[:] = values[:-1]
+        counts = values[:-1]
+        np.fmax(np.rint(counts, out=counts), 0, out=counts)  # NaN becomes 0, too
+        out[:] = np.minimum(counts, _COUNTS_MAX, out=counts)
         return out
 
 
@@ -60,11 +61,13 @@ def _merged(
 ) -> Values:
     """Bands in the table's order, float32 [bands, h, w]; NaN where no layer has data."""
     out = np.full((len(names), *window.shape), np.nan, np.float32)
+    filled: set[str] = set()
     for layer in layers:
         values = read_aligned(layer, grid, window)
         for band, image in zip(layer.bands, values, strict=True):
             place = out[names.index(band)]
-            np.copyto(place, image, where=np.isnan(place))
+            np.copyto(place, image, where=np.isnan(place) if band in filled else True)
+            filled.add(band)
     return out
 
 

@@ -87,7 +87,8 @@ def process_workers(dask: DaskOptions, processes: int, memory_gb: float) -> Work
     from biomassters.workers.cluster import DaskWorkers  # takes a second to import
 
     local = {"workers": processes or dask.workers, "memory_per_worker_gb": memory_gb}
-    return DaskWorkers(dask.model_copy(update=local))
+    memory = "mapping.memory_per_process_gb"
+    return DaskWorkers(dask.model_copy(update=local), items=("block", memory))
 
 
 def _results(

@@ -1,4 +1,5 @@
-"""Who does the work that falls apart into chips: this process's threads, or Dask's workers.
+"""Who does work that falls apart into items: this process's threads, or Dask's workers.
 
-A task is called once a chip, reads and writes its files itself and returns something small.
+An item is a chip, or a block of a region. A task is called once for each, reads and writes its
+files itself and returns something small.
 """

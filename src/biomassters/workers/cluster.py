@@ -9,6 +9,7 @@ from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import dask
 import distributed
 from distributed import Client, Future, LocalCluster
 
@@ -18,7 +19,14 @@ from biomassters.workers.pool import Item, Result, processors
 from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version, run_task
 
 _LOOK_S = 2.0  # between two looks at whether anyone still works
-_IN_FLIGHT = 3  # chips a thread: one in work, and two so that it never waits for the scheduler
+_IN_FLIGHT = 3  # items a thread: one in work, and two so that it never waits for the scheduler
+# Dask looks at its own processes 100 times a second by default, for pages that nobody opens: 3 %
+# of a processor in each of them.
+_UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 
 class DaskWorkers:
@@ -26,10 +34,15 @@ class DaskWorkers:
 
     Args:
         options: Where they are, or how many to start.
+        items: What an item is, and the option of a worker's memory: for messages.
     """
 
-    def __init__(self, options: DaskOptions) -> None:
-        self._options = options
+    def __init__(
+        self,
+        options: DaskOptions,
+        items: tuple[str, str] = ("chip", "dask.memory_per_worker_gb"),
+    ) -> None:
+        self._options, self._items = options, items
 
     def each(
         self, task: Callable[[Item], Result], items: Sequence[Item]
@@ -45,7 +58,8 @@ class DaskWorkers:
             name = f"{PACKAGE}-{uuid.uuid4().hex}"
             client.register_plugin(TaskPlugin(name, task), name=name)
             try:
-                yield from _Flight(client, name, self._options.timeout_s).each(items)
+                flight = _Flight(client, name, self._options.timeout_s, self._items)
+                yield from flight.each(items)
             finally:
                 if client.status == "running":
                     client.unregister_worker_plugin(name)
@@ -54,8 +68,9 @@ class DaskWorkers:
 class _Flight:
     """Items on their way: a few a worker, so that neither scheduler nor memory fills up."""
 
-    def __init__(self, client: Client, name: str, timeout_s: float) -> None:
+    def __init__(self, client: Client, name: str, timeout_s: float, words: tuple[str, str]) -> None:
         self._client, self._name, self._timeout_s = client, name, timeout_s
+        self._item, self._memory = words
         self._done: SimpleQueue[Future] = SimpleQueue()
         self._waiting: dict[str, tuple[int, Future]] = {}  # keeps the futures alive, too
 
@@ -88,8 +103,8 @@ class _Flight:
             return number, future.result()
         except distributed.KilledWorker as error:
             raise BadInputError(
-                f"Chip number {number + 1} ended several workers one after another: raise "
-                "dask.memory_per_worker_gb, or look at the workers' logs."
+                f"{self._item.capitalize()} {number + 1} ended several workers one after another: "
+                f"raise {self._memory}, or look at the workers' logs."
             ) from error
 
     def _wait(self) -> Future:
@@ -133,19 +148,20 @@ def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
     """Processes of this machine that only this machine can talk to.
 
     Args:
-        workers: How many; each does one chip at a time.
+        workers: How many; each does one item at a time.
         memory_bytes: At which a process is ended and started again.
     """
     # Without addresses, scheduler and workers serve their status pages to the whole network.
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,  # counting and masking hold Python's lock
-        memory_limit=memory_bytes,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
+    with dask.config.set(_UNWATCHED):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,  # counting and masking hold Python's lock
+            memory_limit=memory_bytes,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _connect(address: str, timeout_s: float) -> Client:

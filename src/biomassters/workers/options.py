@@ -6,7 +6,7 @@ from biomassters.options import Options
 
 
 class DaskOptions(Options):
-    """Who verifies, inspects and packs chips."""
+    """Who verifies, inspects and packs chips, and maps blocks of a region."""
 
     scheduler_address: str | None = Field(
         None,

@@ -47,7 +47,7 @@ class Threads:
     ) -> Iterator[tuple[int, Result]]:
         """See ``Workers.each``; only a few items are in flight, so results never pile up."""
         waiting: dict[Future[Result], int] = {}
-        pool = ThreadPoolExecutor(self.count, thread_name_prefix="chip worker")
+        pool = ThreadPoolExecutor(self.count, thread_name_prefix="worker")
         try:
             for number, item in enumerate(items):
                 waiting[pool.submit(task, item)] = number

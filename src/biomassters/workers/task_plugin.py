@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 class TaskPlugin(WorkerPlugin):
     """A task that waits on a worker for its items.
 
-    A task may hold the listing of a whole archive, too much to send with every chip. Data that
+    A task may hold the listing of a whole archive, too much to send with every item. Data that
     ``Client.scatter`` sends dies with the workers that hold it; a plugin the scheduler gives
     to every new worker as well.
 
@@ -37,7 +37,7 @@ class TaskPlugin(WorkerPlugin):
 
 
 def _keep_memory() -> None:
-    """Let this process use the memory of one chip for the next.
+    """Let this process use the memory of one item for the next.
 
     Dask starts workers so that every array goes back to the system at once
     (``MALLOC_TRIM_THRESHOLD_``), and the system then fills each new one with zeros: that took as
