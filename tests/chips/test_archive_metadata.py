@@ -142,14 +142,3 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     path.write_text("filename,chip_id\n0a_agbm.tif,0a\n0b_agbm.tif,0a\n")
     with pytest.raises(BadInputError, match="is a second label"):
         read_labels(ArchiveFiles.find(tmp_path))
-
-
-def test_every_file_of_the_real_archive(sample_root: Path, tmp_path: Path) -> None:
-    listed = pd.read_parquet(sample_root / "features_inventory.parquet")
-    features = features_of(tmp_path, listed)
-    assert len(features) == 252426
-    assert features.groupby("split")["chip_id"].nunique().to_dict() == {"train": 8689, "test": 2773}
-    train = features[features["split"] == "train"]
-    assert (train["sensor"] == "s1").sum() == 104268
-    december = train[(train["sensor"] == "s2") & (train["month"] == 3)]
-    assert len(december) == 1251

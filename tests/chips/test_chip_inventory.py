@@ -25,10 +25,13 @@ def test_the_whole_dataset(sample_root, tmp_path):
     table = chip_inventory(features)
     seconds = time.process_time() - started
     assert len(features) == 252_426
+    train = features[features["split"] == "train"]
+    assert (train["sensor"] == "s1").sum() == 104_268
+    assert ((train["sensor"] == "s2") & (train["month"] == 3)).sum() == 1_251
     assert table["split"].value_counts().to_dict() == {"train": 8_689, "test": 2_773}
     assert table["s1_months"].map(len).eq(12).all()
     assert table["s2_months"].map(len).median() == 11
     usable = table.assign(usable=True, agb_mean_mg_per_ha=0.0)
     folds = make_folds(usable, FoldOptions(count=10))
     assert folds["fold"].value_counts().sort_index().tolist() == [869] * 9 + [868]
-    assert seconds < 10  # 3 on a quiet machine, see benchmarks
+    assert seconds < 60  # 2 on a quiet machine, see benchmarks

@@ -15,7 +15,7 @@ from distributed import Client
 from biomassters.chips.archive import write_archive
 from biomassters.chips.chip import Chip
 
-CHIPS = 12
+CHIPS = 8
 
 
 def made_chip(number: int) -> Chip:
@@ -31,65 +31,85 @@ def made_chip(number: int) -> Chip:
 
 @pytest.fixture(scope="session")
 def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 training chips of 32 × 32 pixels."""
+    """8 training chips of 32 × 32 pixels."""
     root = tmp_path_factory.mktemp("made") / "archive"
     write_archive(root, map(made_chip, range(CHIPS)), progress=False)
     return root
 
 
 class Cluster:
-    """Processes of a cluster; every one is ended when the test is over."""
+    """A scheduler, and workers that a test starts: processes of their own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.address = ""
-
-    def start_scheduler(self) -> None:
+        self._workers: list[subprocess.Popen[bytes]] = []
         file = self._folder / "scheduler.json"
         place = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
-        scheduler = self._start("scheduler", "--scheduler-file", str(file), *place)
+        self._scheduler = self._start("scheduler", "--scheduler-file", str(file), *place)
         while not (file.exists() and file.read_text().endswith("}")):
-            assert scheduler.poll() is None, "the scheduler ended"
+            assert self._scheduler.poll() is None, "the scheduler ended"
             time.sleep(0.05)
         self.address = json.loads(file.read_text())["address"]
 
     def wait_for(self, workers: int) -> None:
-        """Until so many workers are there."""
+        """Until the scheduler has so many workers."""
         with Client(self.address, timeout=300, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=300)
+            while len(client.nthreads()) != workers:
+                time.sleep(0.05)
+
+    def wait_until_done(self) -> None:
+        """Until no task is in work or waits for it."""
+        with Client(self.address, timeout=300, set_as_default=False) as client:
+            while not client.run_on_scheduler(
+                lambda dask_scheduler: all(
+                    task.state == "memory" for task in dask_scheduler.tasks.values()
+                )
+            ):
+                time.sleep(0.05)
 
     def start_worker(self, python_path: str = "") -> "subprocess.Popen[bytes]":
         arguments = ("--no-nanny", "--nthreads", "1", "--dashboard-address", "127.0.0.1:0")
-        return self._start("worker", self.address, *arguments, python_path=python_path)
+        self._workers.append(
+            self._start("worker", self.address, *arguments, python_path=python_path)
+        )
+        return self._workers[-1]
 
     def _start(
         self, kind: str, *arguments: str, python_path: str = ""
     ) -> "subprocess.Popen[bytes]":
         path = os.pathsep.join(filter(None, (python_path, os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_" + kind, *arguments],
             cwd=self._folder,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._processes.append(process)
-        return process
+
+    def end_workers(self) -> None:
+        while self._workers:
+            _end(self._workers.pop())
+        self.wait_for(0)
 
     def close(self) -> None:
-        for process in reversed(self._processes):
-            process.kill()
-            process.wait()
+        _end(self._scheduler)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(scheduler: Cluster) -> Iterator[Cluster]:
     """A scheduler without workers."""
-    made = Cluster(tmp_path)
-    try:
-        made.start_scheduler()
-        yield made
-    finally:
-        made.close()
+    yield scheduler
+    scheduler.end_workers()

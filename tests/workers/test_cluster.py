@@ -106,6 +106,23 @@ def test_the_last_worker_dies(cluster):
     assert victim.poll() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("another", [True, False])
+def test_results_that_died_with_their_worker(cluster, another):
+    """Three were done; one had come here when the worker that held the others was killed."""
+    victim = cluster.start_worker()
+    cluster.wait_for(1)
+    results = workers_at(cluster.address, timeout_s=300 if another else 3).each(len, "abc")
+    found = [next(results)]
+    cluster.wait_until_done()
+    victim.kill()
+    if another:
+        cluster.start_worker()
+        assert sorted([*found, *results]) == [(0, 1), (1, 1), (2, 1)]
+    else:
+        with pytest.raises(BadInputError, match=r"no workers for 3 s"):
+            next(results)
+
+
 def test_nobody_answers():
     started = time.monotonic()
     with pytest.raises(BadInputError, match=r"nobody answers at tcp://127.0.0.1:9 within 1 s"):

@@ -1,25 +1,20 @@
 """Dask's workers: processes on this machine, or those of a scheduler that runs already."""
 
 import logging
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from queue import Empty, SimpleQueue
-from typing import Any
 
 import dask
-import distributed
-from distributed import Client, Future, LocalCluster
+from distributed import Client, LocalCluster
 
 from biomassters.errors import BadInputError
+from biomassters.workers.flight import Flight, no_workers
 from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Item, Result, processors
-from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version, run_task
+from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version
 
-_LOOK_S = 2.0  # between two looks at whether anyone still works
-_IN_FLIGHT = 3  # items a thread: one in work, and two so that it never waits for the scheduler
 # Dask looks at its own processes 100 times a second by default, for pages that nobody opens: 3 %
 # of a processor in each of them.
 _UNWATCHED = {
@@ -58,71 +53,11 @@ class DaskWorkers:
             name = f"{PACKAGE}-{uuid.uuid4().hex}"
             client.register_plugin(TaskPlugin(name, task), name=name)
             try:
-                flight = _Flight(client, name, self._options.timeout_s, self._items)
+                flight = Flight(client, name, self._options.timeout_s, self._items)
                 yield from flight.each(items)
             finally:
                 if client.status == "running":
                     client.unregister_worker_plugin(name)
-
-
-class _Flight:
-    """Items on their way: a few a worker, so that neither scheduler nor memory fills up."""
-
-    def __init__(self, client: Client, name: str, timeout_s: float, words: tuple[str, str]) -> None:
-        self._client, self._name, self._timeout_s = client, name, timeout_s
-        self._item, self._memory = words
-        self._done: SimpleQueue[Future] = SimpleQueue()
-        self._waiting: dict[str, tuple[int, Future]] = {}  # keeps the futures alive, too
-
-    def each(self, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        try:
-            width = self._width()
-            for number, item in enumerate(items):
-                self._submit(number, item)
-                if len(self._waiting) >= width:
-                    yield self._next()
-                    width = self._width() if number % width == 0 else width
-            while self._waiting:
-                yield self._next()
-        finally:
-            self._client.cancel([future for _, future in self._waiting.values()])
-
-    def _width(self) -> int:
-        return _IN_FLIGHT * max(1, sum(self._client.nthreads().values()))
-
-    def _submit(self, number: int, item: Any) -> None:
-        key = f"{self._name}-{number}"
-        future = self._client.submit(run_task, self._name, item, key=key, pure=False)
-        self._waiting[key] = number, future
-        future.add_done_callback(self._done.put)
-
-    def _next(self) -> tuple[int, Any]:
-        future = self._wait()
-        number, _ = self._waiting.pop(str(future.key))
-        try:
-            return number, future.result()
-        except distributed.KilledWorker as error:
-            raise BadInputError(
-                f"{self._item.capitalize()} {number + 1} ended several workers one after another: "
-                f"raise {self._memory}, or look at the workers' logs."
-            ) from error
-
-    def _wait(self) -> Future:
-        last_seen = time.monotonic()
-        while True:
-            try:
-                return self._done.get(timeout=_LOOK_S)
-            except Empty:
-                if self._client.status != "running":
-                    raise BadInputError(
-                        "The connection to the Dask scheduler was lost: start it, and run again; "
-                        "what is done so far is kept."
-                    ) from None
-            now = time.monotonic()
-            if self._client.nthreads():
-                last_seen = now
-            elif now - last_seen > self._timeout_s:
-                raise _no_workers(self._timeout_s)
 
 
 @contextmanager
@@ -178,16 +113,9 @@ def _check_workers(client: Client, timeout_s: float) -> None:
     try:
         client.wait_for_workers(1, timeout=timeout_s)
     except TimeoutError:
-        raise _no_workers(timeout_s) from None
+        raise no_workers(timeout_s) from None
     # A function of the standard library, for a worker without the package to name that as well.
     for address, found in client.run(version, PACKAGE, on_error="return").items():
         if isinstance(found, BaseException):
             found = "not installed"
         require_version(address, str(found), version(PACKAGE))
-
-
-def _no_workers(timeout_s: float) -> BadInputError:
-    return BadInputError(
-        f"The Dask scheduler has had no workers for {timeout_s:g} s: start some with its address, "
-        "and run again; what is done so far is kept."
-    )
