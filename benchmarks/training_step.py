@@ -43,6 +43,7 @@ from biomassters.inference.device import autocast
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import REFERENCE_DECODER_CHANNELS, NetworkOptions
 from biomassters.training.feed import Feed
+from biomassters.training.kept_memory import kept_memory
 from biomassters.training.losses import masked_rmse
 from biomassters.training.new_network import new_network
 from biomassters.training.options import TrainingOptions
@@ -141,8 +142,11 @@ def drop_months(x_BTCHW: torch.Tensor, random: np.random.Generator) -> None:
 
 def measure_side(side: str, case: SimpleNamespace, folder: Path) -> dict[str, float]:
     """One side's figures; called in a process of its own."""
-    run = run_ours if side == "ours" else run_original
-    seconds, wait_s = run(case, folder)
+    if side == "ours":
+        with kept_memory(torch.device(case.device)):
+            seconds, wait_s = run_ours(case, folder)
+    else:
+        seconds, wait_s = run_original(case, folder)
     if case.device == "cuda":
         memory_mib = torch.cuda.max_memory_allocated() / 2**20
     else:

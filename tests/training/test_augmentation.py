@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biomassters.chips.bands import BAND_NAMES
-from biomassters.training.augmentation import CLOUD, augment
+from biomassters.training import augmentation
+from biomassters.training.augmentation import CLOUD
 from biomassters.training.sampling import Sample, plain_sample
 
 LIMIT = 400.0
@@ -26,6 +27,10 @@ def labels(chips: int = 1, side: int = 8, seed: int = 1) -> Tensor:
 
 def sample(months=(0, 1), **given) -> Sample:
     return dataclasses.replace(plain_sample(0, months), **given)
+
+
+def augment(x: Tensor, agb: Tensor, samples: list[Sample], *, loss_limit: float):
+    return augmentation.augment(x.__getitem__, agb, samples, loss_limit=loss_limit)
 
 
 def rotated(x: Tensor, **given) -> Tensor:
@@ -167,6 +172,26 @@ def test_each_chip_is_varied_by_its_own_sample() -> None:
         alone = augment(x[rows], agb[index : index + 1], [three[index]], loss_limit=LIMIT)
         assert torch.equal(x_out[rows], alone[0])
         assert torch.equal(agb_out[index], alone[1][0])
+
+
+def test_images_without_gaps_take_a_short_way_to_the_same_numbers(monkeypatch) -> None:
+    x = images(months=3, side=16)
+    x[1, 4:] = 0.0
+    short = rotated(x, rotation_deg=20.0)
+    monkeypatch.setattr(augmentation, "_is_even", lambda x_MCHW: False)
+    torch.testing.assert_close(rotated(x, rotation_deg=20.0), short, rtol=1e-6, atol=0)
+
+
+def test_images_are_scaled_piece_by_piece_each_once() -> None:
+    x, asked = images(months=5), []
+
+    def scaled(months: slice) -> Tensor:
+        asked.extend(range(5)[months])
+        return x[months]
+
+    two = [sample((0, 4), rotation_deg=20.0), sample((1, 2, 3))]
+    augmentation.augment(scaled, labels(chips=2), two, loss_limit=LIMIT)
+    assert asked == [0, 1, 2, 3, 4]
 
 
 @settings(deadline=None, max_examples=40)

@@ -15,15 +15,15 @@ with their neighbours by that interpolation:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-from biomassters.chips.bands import BAND_NAMES, S2
+from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
+from biomassters.training.resampling import Resampler
 from biomassters.training.sampling import Sample
 
 
@@ -42,35 +42,62 @@ CLOUD = _channels("CLP", "CLP")
 
 
 def augment(
-    x_MCHW: Tensor, agb_BHW: Tensor, samples: Sequence[Sample], *, loss_limit: float
+    scaled: Callable[[slice], Tensor],
+    agb_BHW: Tensor,
+    samples: Sequence[Sample],
+    *,
+    loss_limit: float,
 ) -> tuple[Tensor, Tensor]:
     """Flip, turn and rotate chips and their labels as their samples say.
 
     Args:
-        x_MCHW: Scaled images [M, 15, h, w], the months of the first sample, then those of
-            the second, and so on.
+        scaled: Gives the scaled images [m, 15, h, w] of some months, float32. They are numbered
+            through the batch: those of the first sample, then those of the second, and so on.
         agb_BHW: Labels [B, h, w], Mg/ha.
         samples: One per chip; the crop has been made.
         loss_limit: Labels at or above it are left out of the loss, Mg/ha.
 
     Returns:
-        New tensors of the same shapes. Where a rotated label rests on pixels that are left
-        out of the loss it is ``loss_limit``, and so is left out as well.
+        Images [M, 15, h, w], channels last, and new labels. Where a rotated label rests on
+        pixels that are left out of the loss it is ``loss_limit``, and so is left out as well.
     """
-    assert len(x_MCHW) == sum(len(sample.months) for sample in samples)
-    x_out, agb_out = torch.empty_like(x_MCHW), torch.empty_like(agb_BHW)
+    shape = (sum(len(sample.months) for sample in samples), len(BAND_NAMES), *agb_BHW.shape[1:])
+    x_out = torch.empty(shape, device=agb_BHW.device, memory_format=torch.channels_last)
+    agb_out = torch.empty_like(agb_BHW)
+    # One image at a time never leaves the processor's cache; a GPU wants more work at once.
+    at_once = 1 if x_out.device.type == "cpu" else MONTH_COUNT
     start = 0
     for index, sample in enumerate(samples):
-        rows = slice(start, start + len(sample.months))
-        start = rows.stop
-        if sample.rotation_deg == 0.0:
-            x_out[rows] = _moved(x_MCHW[rows], sample)
-            agb_out[index] = _moved(agb_BHW[index], sample)
-        else:
-            grid = _grid(sample, x_MCHW)
-            x_out[rows] = _rotated_images(x_MCHW[rows], grid)
-            agb_out[index] = _rotated_label(agb_BHW[index], grid, loss_limit)
+        end = start + len(sample.months)
+        rotation = _rotation(sample, agb_BHW)
+        for first in range(start, end, at_once):
+            rows = slice(first, min(first + at_once, end))
+            x_out[rows] = _changed(scaled(rows), sample, rotation)
+        agb_out[index] = _changed_label(agb_BHW[index], sample, rotation, loss_limit)
+        start = end
     return x_out, agb_out
+
+
+def _rotation(sample: Sample, like: Tensor) -> Resampler | None:
+    """All changes of a sample that holds an arbitrary rotation; None without one."""
+    if sample.rotation_deg == 0.0:
+        return None
+    height, width = like.shape[-2:]
+    return Resampler(_source(sample, height, width), height, width, like.device)
+
+
+def _changed(x_MCHW: Tensor, sample: Sample, rotation: Resampler | None) -> Tensor:
+    if rotation is None:
+        return _moved(x_MCHW.contiguous(memory_format=torch.channels_last), sample)
+    return _rotated_images(x_MCHW, rotation)
+
+
+def _changed_label(
+    agb_HW: Tensor, sample: Sample, rotation: Resampler | None, loss_limit: float
+) -> Tensor:
+    if rotation is None:
+        return _moved(agb_HW, sample)
+    return _rotated_label(agb_HW, rotation, loss_limit)
 
 
 def _moved(image: Tensor, sample: Sample) -> Tensor:
@@ -106,49 +133,37 @@ def _source(sample: Sample, height: int, width: int) -> NDArray[np.float64]:
     return (unflip @ unturn @ unrotate)[:2]
 
 
-def _grid(sample: Sample, like: Tensor) -> Tensor:
-    """Sampling positions [1, h, w, 2] as ``grid_sample`` wants them: (x, y) in −1 … 1."""
-    height, width = like.shape[-2:]
-    # ((2 p + 1) / side − 1) takes pixel p to the unit in which −1 and 1 are the image's edges.
-    to_unit = np.array([[0.0, 2.0 / width], [2.0 / height, 0.0]])
-    source = to_unit @ _source(sample, height, width)
-    source[:, 2] += [1.0 / width - 1.0, 1.0 / height - 1.0]
-    matrix = torch.tensor(source, dtype=torch.float32, device=like.device)
-    rows = torch.arange(height, dtype=torch.float32, device=like.device)
-    columns = torch.arange(width, dtype=torch.float32, device=like.device)
-    along_y = rows[:, None, None] * matrix[:, 0]
-    along_x = columns[None, :, None] * matrix[:, 1]
-    return (along_y + along_x + matrix[:, 2])[None]
-
-
-def _sampled(image_NCHW: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
-    return grid_sample(
-        image_NCHW,
-        grid.expand(len(image_NCHW), -1, -1, -1),
-        mode=mode,
-        padding_mode="reflection",
-        align_corners=False,
-    )
-
-
 def _inverse_weight(weight: Tensor) -> Tensor:
     """1 / weight where pixels with data have at least half of the weight, else 0."""
     return torch.where(weight >= 0.5, 1.0 / weight, 0.0)
 
 
-def _rotated_images(x_MCHW: Tensor, grid: Tensor) -> Tensor:
-    """All months of one chip, [m, 15, h, w], on one grid."""
-    rotated = _sampled(x_MCHW, grid)
-    groups = [x_MCHW[:, group].abs().amax(dim=1) > 0 for group in DATA_GROUPS]
-    factor = _inverse_weight(_sampled(torch.stack(groups, dim=1).to(x_MCHW.dtype), grid))
-    for index, group in enumerate(DATA_GROUPS):
-        rotated[:, group] *= factor[:, index, None]
-    rotated[:, CLOUD] = _sampled(x_MCHW[:, CLOUD], grid, mode="nearest")
+def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
+    """Months of one chip, [m, 15, h, w], turned alike."""
+    rotated = rotation.bilinear(x_MCHW)
+    if x_MCHW.device.type == "cpu" and _is_even(x_MCHW):  # a GPU would have to be waited for
+        rotated *= 1.0 / rotation.total_weight
+    else:
+        groups = [x_MCHW[:, group].abs().amax(dim=1) > 0 for group in DATA_GROUPS]
+        has_data = torch.stack(groups, dim=1).to(x_MCHW.dtype)
+        factor = _inverse_weight(rotation.bilinear(has_data))
+        for index, group in enumerate(DATA_GROUPS):
+            rotated[:, group] *= factor[:, index, None]
+    rotated[:, CLOUD] = rotation.nearest(x_MCHW[:, CLOUD])
     return rotated
 
 
-def _rotated_label(agb_HW: Tensor, grid: Tensor, loss_limit: float) -> Tensor:
+def _is_even(x_MCHW: Tensor) -> bool:
+    """Whether each group has data in every pixel of these images, or in none.
+
+    Seen at a glance: the first band is nowhere 0, or all are 0 everywhere.
+    """
+    groups = (x_MCHW[:, group] for group in DATA_GROUPS)
+    return all(bool(group[:, 0].all()) or not group.abs().amax() for group in groups)
+
+
+def _rotated_label(agb_HW: Tensor, rotation: Resampler, loss_limit: float) -> Tensor:
     counted = agb_HW < loss_limit
     pair = torch.stack([torch.where(counted, agb_HW, 0.0), counted.to(agb_HW.dtype)])
-    agb, weight = _sampled(pair[None], grid)[0]
+    agb, weight = rotation.bilinear(pair[None])[0]
     return torch.where(weight >= 0.5, agb / weight, loss_limit)

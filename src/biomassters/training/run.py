@@ -21,6 +21,7 @@ from biomassters.training.events import EventLog
 from biomassters.training.feed import Feed
 from biomassters.training.interruption import StopRequest, TrainingInterrupted
 from biomassters.training.keeper import Keeper
+from biomassters.training.kept_memory import kept_memory
 from biomassters.training.optimizer import learning_rate_at, set_learning_rate
 from biomassters.training.options import TrainingOptions
 from biomassters.training.progress import EpochBar, epoch_line, gpu_memory_gib
@@ -89,6 +90,7 @@ class TrainingRun:
             self._stop,
             torch.random.fork_rng(devices=generators),
             explained_memory_errors(self._options),
+            kept_memory(self._device),
             EventLog(self._event_dir, self._state.position.total_steps) as events,
         ):
             while not self._finished:

@@ -101,8 +101,12 @@ class Stepper:
     def _loss(self, batch: Batch) -> Tensor:
         limit = self._options.loss_limit_mg_per_ha
         with torch.no_grad():
-            x_MCHW = self._network.scale(batch.s1, batch.s2)
-            x_MCHW, agb_BHW = augment(x_MCHW, batch.agb, batch.samples, loss_limit=limit)
+            x_MCHW, agb_BHW = augment(
+                lambda months: self._network.scaler(batch.s1[months], batch.s2[months]),
+                batch.agb,
+                batch.samples,
+                loss_limit=limit,
+            )
         with autocast(self._device, self._precision):
             prediction = self._predict(x_MCHW, batch.chip_of_month, len(batch))
         return masked_rmse(prediction.squeeze(1), agb_BHW, limit)
