@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from biomassters.uncertainty.cell_sums import CellSums
 from biomassters.uncertainty.correlation import CorrelationSums
 from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
 from biomassters.uncertainty.totals import RegionTotals
@@ -66,6 +67,14 @@ def test_what_is_common_to_all_maps_never_cancels():
     assert found == pytest.approx(np.hypot(3, 20 / 64))
 
 
+def test_what_all_pixels_of_a_chip_share_a_region_shares_too():
+    """Half of the variance is common to pixels however far apart: it never cancels."""
+    agb = np.full((300, 300), 100.0)
+    half = model(distance_m=(0.0, 0.001, 50.0), correlation=(1.0, 0.5, 0.5))
+    found = half.total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    assert found == pytest.approx(20 * np.sqrt(0.5 + 0.5 / 300**2))
+
+
 def test_cells_are_close_to_the_double_sum_over_pixels():
     curve = {"distance_m": (0.0, 10.0, 300.0, 800.0), "correlation": (1.0, 0.4, 0.1, 0.0)}
     agb = np.random.default_rng(0).uniform(0, 100, (48, 40))
@@ -74,7 +83,22 @@ def test_cells_are_close_to_the_double_sum_over_pixels():
     rows, columns = (axis.ravel() for axis in np.mgrid[:48, :40])
     distance = 10 * np.hypot(rows[:, None] - rows, columns[:, None] - columns)
     exact = sigma @ model(**curve).correlation_at(distance) @ sigma
-    assert found == pytest.approx(np.sqrt(exact) / agb.size, rel=0.05)
+    assert found == pytest.approx(np.sqrt(exact) / agb.size, rel=0.02)
+
+
+def test_joined_cells_are_close_to_fine_ones():
+    """Cells 8 times as wide as the finest, and stands of forest narrower than they are."""
+    curve = {"distance_m": (0.0, 10.0, 300.0, 800.0), "correlation": (1.0, 0.4, 0.1, 0.0)}
+    coarse = RegionTotals(model(**curve), 10.0)
+    coarse._cells = CellSums(2, most=100)
+    fine = RegionTotals(model(**curve), 10.0)
+    forest = np.random.default_rng(0).uniform(0, 100, (32, 32)).repeat(32, 0).repeat(32, 1)
+    for top, left in np.ndindex(8, 8):
+        block = forest[128 * top : 128 * (top + 1), 128 * left : 128 * (left + 1)]
+        for totals in (coarse, fine):
+            totals.update(block, everywhere(block), 128 * top, 128 * left)
+    assert (fine._cells.side, coarse._cells.side) == (16, 128)
+    assert coarse.total().standard_error == pytest.approx(fine.total().standard_error, rel=0.03)
 
 
 def test_blocks_in_any_order_give_what_the_whole_map_gives():

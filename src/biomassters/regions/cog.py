@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "months_used": ("Months with data at the pixel", "1"),
 }
 _TILE = 512
+_CACHE_BYTES = 32 * 2**20  # a whole row of tiles of a wide map would never fit anyway
 BYTES_PER_PIXEL = 4 * len(BANDS)
 
 
@@ -40,8 +41,9 @@ def write_cog(path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[
     plain, cog = (path.with_name(f".{path.name}.{kind}.tif") for kind in ("plain", "cog"))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with rasterio.Env(**GDAL_SETTINGS):
+        with rasterio.Env(**GDAL_SETTINGS | {"GDAL_CACHEMAX": _CACHE_BYTES}):
             checksums = _write_plain(plain, grid, pieces, tags)
+            _add_overviews(plain, max(grid.shape))
             _to_cog(plain, cog)
             _compare(cog, checksums)
         cog.replace(path)
@@ -90,13 +92,22 @@ def _describe(file: Any, tags: Mapping[str, str]) -> None:
         file.update_tags(number, long_name=DESCRIPTIONS[name][0], units=DESCRIPTIONS[name][1])
 
 
+def _add_overviews(path: Path, longest: int) -> None:
+    """Halve the map until it is one tile; the COG driver's own ones take memory with the width."""
+    import rasterio
+    from rasterio.enums import Resampling
+
+    factors = [2**step for step in range(1, longest.bit_length()) if longest >> (step - 1) > _TILE]
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews(factors, Resampling.average)
+
+
 def _to_cog(plain: Path, cog: Path) -> None:
     from rasterio.shutil import copy
 
     copy(
         plain, cog, driver="COG", blocksize=_TILE, compress="deflate", level=6,
-        predictor="floating_point", overview_resampling="average", bigtiff="if_safer",
-        num_threads=1,
+        predictor="floating_point", bigtiff="if_safer", num_threads=1,
     )  # fmt: skip
 
 

@@ -73,12 +73,13 @@ class CorrelationSums:
         return centre, centre < max(self._longest, _DISTANCE_ENDS[0])
 
     def _correlation(self) -> NDArray[np.float64]:
-        """By class of distances; 0 beyond the chips' side."""
+        """By class of distances; beyond the chips' side as at its end."""
         _, used = self._distances()
         pairs = np.sum(self._pairs, axis=0) if self._pairs else np.zeros(len(_DISTANCE_ENDS))
         enough = used & (pairs > 0)
         correlation = np.clip(self._products / np.where(enough, pairs, np.inf), 0.0, 1.0)
         correlation[0] = 1.0
+        correlation[~used] = correlation[used][-1]
         return correlation
 
 

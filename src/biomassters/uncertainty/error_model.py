@@ -24,7 +24,7 @@ class ErrorModel(PlainValues):
         bias: Mean of prediction − target by bin, Mg/ha: taken away from the prediction.
         deviation: Standard deviation of the errors by bin, Mg/ha.
         distance_m: Distances between pixels, from 0, in metres.
-        correlation: Of the errors of two pixels at each distance; 0 beyond the last.
+        correlation: Of the errors of two pixels at each distance; beyond the last as there.
         inflation: Factor on the standard errors, so that those of the held-out chips' own totals
             are as large as their errors were.
         bias_error: Standard error of the mean bias, Mg/ha: common to all pixels of any map.
@@ -52,8 +52,12 @@ class ErrorModel(PlainValues):
         return np.asarray(self.deviation)[self._bins(prediction)]
 
     def correlation_at(self, distance_m: NDArray[Any]) -> NDArray[np.float64]:
-        """Correlation of the errors of pixels so far apart, any shape."""
-        return np.interp(distance_m, self.distance_m, self.correlation, right=0.0)
+        """Correlation of the errors of pixels so far apart, any shape.
+
+        Pixels farther apart than chips are wide share a year's images and weather as those at
+        the two ends of a chip do: their correlation doesn't fall any further.
+        """
+        return np.interp(distance_m, self.distance_m, self.correlation)
 
     def total(
         self,
