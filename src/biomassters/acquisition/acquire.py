@@ -13,6 +13,7 @@ from biomassters.acquisition.fetching import fetch_all
 from biomassters.acquisition.metadata import bring_metadata
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import open_source
+from biomassters.acquisition.summary import readable_bytes
 from biomassters.acquisition.unpacking import unpack_all
 from biomassters.acquisition.wanted import WantedFile, wanted_files
 from biomassters.chips.archive_writer import is_generated
@@ -52,13 +53,30 @@ def acquire(root: Path, options: AcquisitionOptions, progress: bool = True) -> p
         )
     bring_metadata(root, options)
     wanted = wanted_files(root, options.subset, options.region)
+    try:
+        return _table(_acquire(root, wanted, options, progress))
+    except KeyboardInterrupt:
+        logger.warning("Stopped: what has arrived is kept, and the same command goes on.")
+        raise
+
+
+def _acquire(
+    root: Path, wanted: Sequence[WantedFile], options: AcquisitionOptions, progress: bool
+) -> list[Outcome]:
     with RowJournal(root / FOLDER / "journal.jsonl", f"fetching into {root}") as journal:
         right, rest = split_existing(wanted, journal, progress)
         outcomes = [Outcome(file, COMPLETE) for file in right]
         if rest:
             _check_space(root, rest)
+            _announce(right, rest)
             outcomes += _bring(root, rest, options, journal, untried=not right, progress=progress)
-    return _table(outcomes)
+    return outcomes
+
+
+def _announce(right: Sequence[WantedFile], rest: Sequence[WantedFile]) -> None:
+    here = f"{len(right):,} files are here and right, " if right else ""
+    size = readable_bytes(sum(file.size for file in rest))
+    logger.info("%s%s files (%s) to fetch.", here, f"{len(rest):,}", size)
 
 
 def _check_space(root: Path, files: Sequence[WantedFile]) -> None:
@@ -82,7 +100,6 @@ def _bring(
     else:
         arriving = fetch_all(root, open_source(options), files, options, untried)
     total = sum(file.size for file in files)
-    logger.info("%d files (%.2f GB) to fetch.", len(files), total / 1e9)
     bar = tqdm(total=total, desc="fetch", unit="B", unit_scale=True, disable=not progress)
     with bar:
         for number, outcome in enumerate(arriving, 1):

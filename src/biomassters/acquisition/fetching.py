@@ -2,9 +2,9 @@
 
 import errno
 import random
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 from biomassters.acquisition.arrival import FAILED, MISSING, Outcome, fault_of, put
 from biomassters.acquisition.options import AcquisitionOptions
@@ -23,10 +23,13 @@ class Fetch:
         root: Folder of the archive.
         source: Where files come from.
         options: Tries and pauses.
+        ended: Set when nobody waits for files any more: then none is tried again.
     """
 
-    def __init__(self, root: Path, source: Source, options: AcquisitionOptions) -> None:
-        self._root, self._source, self._options = root, source, options
+    def __init__(
+        self, root: Path, source: Source, options: AcquisitionOptions, ended: Event
+    ) -> None:
+        self._root, self._source, self._options, self._ended = root, source, options, ended
 
     def __call__(self, file: WantedFile) -> Outcome:
         """Fetches a file, again and again if need be.
@@ -36,8 +39,8 @@ class Fetch:
         """
         reason = ""
         for tried in range(self._options.retries + 1):
-            if tried:
-                self._pause(tried)
+            if tried and self._ended.wait(self._pause_s(tried)):
+                break
             try:
                 data = self._source.read(file)
             except FileNotFoundError as error:
@@ -55,10 +58,10 @@ class Fetch:
             reason = f"the copy {fault}"
         return Outcome(file, FAILED, f"{reason}, {self._options.retries + 1} times")
 
-    def _pause(self, tried: int) -> None:
+    def _pause_s(self, tried: int) -> float:
         # Spread, so that a server that was overrun isn't overrun again all at once.
         pause = min(self._options.backoff_s * 2 ** (tried - 1), _LONGEST_PAUSE_S)
-        time.sleep(pause * random.uniform(0.5, 1.0))
+        return pause * random.uniform(0.5, 1.0)
 
 
 def put_or_refuse(root: Path, file: WantedFile, data: bytes) -> str:
@@ -103,8 +106,9 @@ def fetch_all(
         files = [file for file in files if file is not arrived.file]
     patience = 3 * options.parallel
     failed_in_a_row = 0
-    fetch = Fetch(root, source, options)
-    for _, outcome in Threads(options.parallel).each(fetch, files):
+    ended = Event()
+    fetch = Fetch(root, source, options, ended)
+    for _, outcome in Threads(options.parallel, ended).each(fetch, files):
         failed_in_a_row = failed_in_a_row + 1 if outcome.status == FAILED else 0
         if failed_in_a_row > patience:
             raise BadInputError(
@@ -120,7 +124,7 @@ def _probe(
 ) -> Outcome | None:
     """Asks for up to three files before the many; the first that arrives."""
     few = options.model_copy(update={"retries": min(options.retries, 2)})
-    fetch = Fetch(root, source, few)
+    fetch = Fetch(root, source, few, Event())
     reasons = []
     for number in sorted({0, len(files) // 2, len(files) - 1}):
         outcome = fetch(files[number])

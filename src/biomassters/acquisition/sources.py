@@ -1,5 +1,6 @@
 """Where single files come from: object storage, a web server, a folder."""
 
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from biomassters.chips.archive_files import ArchiveFiles
 from biomassters.errors import BadInputError
 
 _DENIED = (PermissionError, PermissionDeniedError, UnauthenticatedError)
+_UNREACHABLE = re.compile(r"(https?://[^/\s]+)(?s:.*)error sending request")
 _OPEN: Any = FsspecStore  # its overloads know no options that are put together
 
 
@@ -95,7 +97,7 @@ class FolderSource:
     def read(self, file: WantedFile) -> bytes:
         """See ``Source.read``."""
         if file.filename not in self._files:
-            raise FileNotFoundError(f"{file.filename} is not in the mirror")
+            raise FileNotFoundError("not in the mirror")
         return Path(self._files[file.filename]).read_bytes()
 
 
@@ -177,3 +179,7 @@ def _read(system: Any, path: str) -> bytes:
         raise PermissionError(f"access to {path} is denied (403)") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} doesn't exist (404)") from error
+    except Exception as error:  # the library has one type for all the rest
+        if (server := _UNREACHABLE.search(str(error))) is None:
+            raise
+        raise ConnectionError(f"{server[1]} can't be reached") from error

@@ -1,6 +1,7 @@
 """What came of an acquisition, for people and for the exit status."""
 
 import pandas as pd
+from tqdm import tqdm
 
 from biomassters.acquisition.arrival import COMPLETE, FAILED, FETCHED, MISSING, REPAIRED
 from biomassters.errors import BadInputError
@@ -17,16 +18,21 @@ _LISTED = 10
 
 def summarise(table: pd.DataFrame) -> str:
     """The table of ``acquire`` as lines: files and bytes by status, and what went wrong."""
-    lines = [f"{'status':<10}{'files':>10}{'GB':>10}  meaning"]
+    lines = [f"{'status':<10}{'files':>10}{'size':>10}  meaning"]
     for status, meaning in _MEANING.items():
         chosen = table[table["status"] == status]
-        gigabytes = chosen["size"].sum() / 1e9
-        lines.append(f"{status:<10}{len(chosen):>10,}{gigabytes:>10.3f}  {meaning}")
+        size = readable_bytes(int(chosen["size"].sum()))
+        lines.append(f"{status:<10}{len(chosen):>10,}{size:>10}  {meaning}")
     wrong = _wrong(table)
     lines += [f"  {row.filename}: {row.reason}" for row in wrong.head(_LISTED).itertuples()]
     if len(wrong) > _LISTED:
         lines.append(f"  … and {len(wrong) - _LISTED:,} more, see the acquisition table")
     return "\n".join(lines)
+
+
+def readable_bytes(count: int) -> str:
+    """A number of bytes as the progress bar shows it, as in ``291GB``."""
+    return tqdm.format_sizeof(count, "B") if count else "0B"
 
 
 def require_complete(table: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -37,10 +38,12 @@ class Threads:
 
     Args:
         count: How many; None takes one a processor, at most 8.
+        ended: Set when the work ends, also early: tasks that take long may look at it.
     """
 
-    def __init__(self, count: int | None = None) -> None:
+    def __init__(self, count: int | None = None, ended: Event | None = None) -> None:
         self.count = count or min(processors(), _MOST_THREADS)
+        self._ended = ended or Event()
 
     def each(
         self, task: Callable[[Item], Result], items: Sequence[Item]
@@ -56,6 +59,7 @@ class Threads:
             while waiting:
                 yield from _finished(waiting)
         finally:
+            self._ended.set()
             pool.shutdown(cancel_futures=True)
 
 
