@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+from packing_ceiling import process_rates
 
 from biomassters.acquisition.acquire import acquire
 from biomassters.acquisition.options import AcquisitionOptions
@@ -47,6 +48,7 @@ from biomassters.workers.pool import Threads, Workers
 _HERE = Path(__file__).parent
 _SAMPLE = Path(os.environ.get("BIOMASSTERS_SAMPLE", _HERE.parents[1] / "shared" / "biomassters"))
 _CHIP = "000aa810"
+_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # else the default, a disk
 
 
 def typical_chip() -> Chip:
@@ -158,7 +160,7 @@ def dask_workers(count: int) -> Iterator[Workers]:
 def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
     """Chips per second of verification, inspection and packing; workers; memory."""
     archive = Archive.open(root / "archive")
-    pack = packing(root, archive, chips)
+    pack = packing(root / "store", archive, chips)
 
     def verify(workers: Workers) -> float:
         options = VerificationOptions()
@@ -203,36 +205,69 @@ def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
     )
 
 
-def packing(root: Path, archive: Archive, chips: int) -> Callable[[Workers | None], float]:
+def packing(store: Path, archive: Archive, chips: int) -> Callable[[Workers | None], float]:
     """What packs an archive of so many chips anew and says how many chips a second that were."""
     table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
     source = UsableChips(archive, table)
 
     def pack(workers: Workers | None) -> float:
-        shutil.rmtree(root / "store", ignore_errors=True)
-        return chips / seconds(
-            lambda: write_store(root / "store", source, progress=False, workers=workers)
-        )
+        shutil.rmtree(store, ignore_errors=True)
+        return chips / seconds(lambda: write_store(store, source, progress=False, workers=workers))
 
     return pack
 
 
 def worker_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
-    """Two workers against one, with enough chips that beginning and end don't count."""
-    pack = packing(root, Archive.open(root / "many"), chips)
-    with dask_workers(1) as one, dask_workers(2) as two:
-        pack(one), pack(two)  # imports
-        kinds = {
-            "pack_one_worker": lambda: pack(one),
-            "pack_two_workers": lambda: pack(two),
-        }
-        found = median_rates(kinds, repeats)
-    with dask_workers(2) as two, Memory() as there:
-        pack(two)
-    pairs = zip(found["pack_one_worker"], found["pack_two_workers"], strict=True)
-    ratios = {"two_worker_ratio": statistics.median(b / a for a, b in pairs)}
+    """Two workers against one, with enough chips that beginning and end don't count.
+
+    On the disk that was asked for, and with the store in memory; beside them, in the same rounds,
+    what two independent processes reach against one.
+    """
+    archive = Archive.open(root / "many")
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as memory:
+        places = {"": root / "store", "_in_memory": Path(memory) / "store"}
+        packs = {name: packing(place, archive, chips) for name, place in places.items()}
+        with dask_workers(1) as one, dask_workers(2) as two:
+            for pool in (one, two):  # imports
+                packs["_in_memory"](pool)
+            kinds: dict[str, Callable[[], float]] = {}
+            for name, pack in packs.items():
+                kinds[f"pack_one_worker{name}"] = lambda pack=pack: pack(one)
+                kinds[f"pack_two_workers{name}"] = lambda pack=pack: pack(two)
+            kinds["ceiling"] = lambda: _ceiling(root / "many")
+            found = median_rates(kinds, repeats)
+            shutil.rmtree(places["_in_memory"])  # which takes time as well
+            times = _processor_times(packs["_in_memory"], one, chips)
+        with dask_workers(2) as two, Memory() as there:
+            packs[""](two)
+    ratios = {"two_worker_ceiling": statistics.median(found.pop("ceiling"))}
+    for name in packs:
+        pairs = zip(found[f"pack_one_worker{name}"], found[f"pack_two_workers{name}"], strict=True)
+        ratios[f"two_worker_ratio{name}"] = statistics.median(b / a for a, b in pairs)
     rates = {f"{name}_chips_per_s": statistics.median(values) for name, values in found.items()}
-    return rates | ratios | {"peak_memory_mb": there.peak_mb}
+    return rates | ratios | times | {"peak_memory_mb": there.peak_mb}
+
+
+def _ceiling(archive: Path) -> float:
+    alone, together = process_rates(archive)
+    return together / alone
+
+
+def _processor_times(
+    pack: Callable[[Workers], float], workers: Workers, chips: int
+) -> dict[str, float]:
+    """Processor time a chip of the workers, and of this process: client and scheduler."""
+    me = psutil.Process()
+
+    def now() -> tuple[float, float]:
+        times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+        spent = [one.user + one.system for one in times]
+        return spent[0], sum(spent[1:])
+
+    before = now()
+    pack(workers)
+    here, there = (end - begin for begin, end in zip(before, now(), strict=True))
+    return {"client_cpu_s_per_chip": here / chips, "worker_cpu_s_per_chip": there / chips}
 
 
 def fetch_costs(root: Path, chips: int) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """The example of docs/archive.md runs, and gives what its comments say."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from biomassters.chips.store_writer import write_store
 
-PAGE = Path(__file__).parents[2] / "docs" / "archive.md"
+REPOSITORY = Path(__file__).parents[2]
+PAGE = REPOSITORY / "docs" / "archive.md"
 
 
 @pytest.fixture
@@ -43,3 +46,12 @@ def test_xarray_gives_units_and_missing_values(example, tmp_path, monkeypatch, m
     assert train.attrs["Conventions"] == "CF-1.11"
     assert train["s2"].attrs["units"] == "1"
     assert train["agb"].attrs["long_name"] == "Aboveground biomass density"
+
+
+def test_the_plan_is_the_computed_one():
+    script = REPOSITORY / "benchmarks" / "archive_plan.py"
+    computed = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert len(computed) == 7
+    assert set(computed) <= set(PAGE.read_text().splitlines())

@@ -33,10 +33,10 @@ class TaskPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Refuse a worker of another release, which might write something else."""
         require_version(worker.address, version(PACKAGE), self._version)
-        _keep_memory()
+        keep_memory()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let this process use the memory of one item for the next.
 
     Dask starts workers so that every array goes back to the system at once
