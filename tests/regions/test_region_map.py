@@ -166,7 +166,11 @@ def test_no_seam_shows_where_windows_meet(region_folder, weights, tmp_path):
     at_border = np.isin(np.arange(1, agb.shape[1]), sorted(borders))
     assert at_border.sum() >= 4
     assert jump[:, at_border].max() <= 1.05 * jump[:, ~at_border].max()
-    assert jump[:, at_border].mean() <= 1.05 * jump[:, ~at_border].mean()
+    # Chips begin at even columns, across which neighbours differ more everywhere: the network
+    # doubles the size of its features, and Sentinel-2 has pixels of 20 m.
+    even = np.arange(1, agb.shape[1]) % 2 == 0
+    assert at_border[even].sum() == at_border.sum()
+    assert jump[:, at_border].mean() <= 1.05 * jump[:, even & ~at_border].mean()
 
 
 def test_a_region_smaller_than_a_chip(region_folder, weights, tmp_path):
@@ -276,6 +280,10 @@ def test_a_truncated_file_costs_its_blocks_alone(weights, tmp_path):
     assert {f"{row:04d}-{column:04d}.sums.npy" for row in (0, 1) for column in range(3)} <= done
     assert len(done) < 9
     times = {file.name: file.stat().st_mtime_ns for file in scratch.glob("*.sums.npy")}
+    # The same at the start of a run: what can be read is no reason to refuse everything.
+    plan = plan_of(images, weights, tmp_path / "agb.tif", window=64, overlap=0.0)
+    with pytest.raises(BadInputError, match=r"of 9 blocks could not be mapped"):
+        predict_blocks(plan, scratch, DaskOptions(), progress=False)
     path.write_bytes(whole)  # mended: only what was missing is done
     plan = plan_of(images, weights, tmp_path / "agb.tif", window=64, overlap=0.0)
     predict_blocks(plan, scratch, DaskOptions(), progress=False)

@@ -180,6 +180,7 @@ def test_not_a_raster(tmp_path):
         ({"bounds": (10, 50, 11, 51)}, "do not overlap the area"),
         ({"bounds": (170, 50, -170, 51)}, "crosses the antimeridian"),
         ({"bounds": (170, 50, 190, 51)}, "crosses the antimeridian"),
+        ({"bounds": (4e5, 6.8e6, 4.1e5, 6.9e6)}, "are no degrees: state its coordinate system"),
         ({"bounds": (10, 51, 11, 50)}, "expected west, south, east, north"),
         ({"bounds": (0, 0, 1, 1), "bounds_crs": "nonsense"}, "is no coordinate system"),
         ({"geojson": "nowhere.geojson"}, "nowhere.geojson can't be read"),

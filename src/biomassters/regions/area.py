@@ -18,6 +18,7 @@ from biomassters.regions.grid import Bounds, Grid, PixelWindow, bounds_between
 from biomassters.regions.options import AreaOptions
 
 _WORLD = CRS.from_epsg(4326)
+_MOST_DEGREES = 360
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def _check_bounds(bounds: Bounds, crs: CRS, what: str) -> None:
     west, south, east, north = bounds
     if not all(np.isfinite(bounds)) or south >= north:
         raise BadInputError(f"{what}: expected west, south, east, north, got {list(bounds)}.")
+    if crs.is_geographic and max(map(abs, bounds)) > _MOST_DEGREES:
+        raise BadInputError(
+            f"{what} holds {list(bounds)}, which are no degrees: state its coordinate system "
+            "('crs' in the GeoJSON file, mapping.area.bounds_crs for bounds)."
+        )
     crosses = crs.is_geographic and (west < -180 or east > 180 or east - west > 180)
     if (west >= east and crs.is_geographic) or crosses:
         raise BadInputError(

@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import CLP_NONE, S1
+from biomassters.chips.damage import DamagedFileError
 from biomassters.errors import BadInputError
 from biomassters.regions.band_names import CLOUD_PROBABILITY, NEEDED_S2
 from biomassters.regions.grid import PixelWindow
 from biomassters.regions.layers import Layer, Values
 
-_SAMPLE = 256  # pixels a side that are looked at
+_PLACES, _PLACE_PIXELS = 4, 64  # along a side: no more is read of an image of any size
 _MOST_POWER = 5.0  # linear backscatter of land stays far below
 _DB_RANGE = (-80.0, 50.0)
 _MOST_REFLECTANCE = 2.0
@@ -20,23 +21,45 @@ def check_ranges(layer: Layer, sensor: str) -> None:
     """Refuse an image in another unit or with swapped bands.
 
     Args:
-        layer: The image; a few thousand of its pixels are read.
+        layer: The image; only some places of it are read. Damage there is no matter here: it
+            costs the blocks that need it.
         sensor: ``"s1"`` or ``"s2"``.
 
     Raises:
         BadInputError: With what the values look like and what was expected.
-        DamagedFileError: The file can't be read.
     """
-    height, width = layer.grid.shape
-    shape = (min(height, _SAMPLE), min(width, _SAMPLE))
-    values = layer.read(PixelWindow(0, 0, height, width), shape)
-    by_name = dict(zip(layer.bands, values, strict=True))
+    found = _sample(layer)
+    if found is None:
+        return
+    by_name = dict(zip(layer.bands, found, strict=True))
     fault = (_backscatter_fault if sensor == S1.name else _counts_fault)(by_name)
     if fault:
         raise BadInputError(
             f"{layer.name} {fault}: convert the file, state its bands in "
             f"mapping.images.{sensor}_bands, or set mapping.images.check_ranges to false."
         )
+
+
+def _sample(layer: Layer) -> Values | None:
+    """Values of some places, float32 [bands, pixels]; None where none of them can be read."""
+    rows, columns = (_places(size) for size in layer.grid.shape)
+    found = []
+    for top, height in rows:
+        for left, width in columns:
+            try:
+                values = layer.read(PixelWindow(top, left, height, width))
+            except DamagedFileError:
+                continue
+            found.append(values.reshape(len(layer.bands), -1))
+    return np.concatenate(found, axis=1) if found else None
+
+
+def _places(size: int) -> list[tuple[int, int]]:
+    """Where along an axis pixels are read, and how many."""
+    if size <= _PLACES * _PLACE_PIXELS:
+        return [(0, size)]
+    starts = np.linspace(0, size - _PLACE_PIXELS, _PLACES).astype(int)
+    return [(int(start), _PLACE_PIXELS) for start in starts]
 
 
 def _known(values: Values) -> Values:
