@@ -14,6 +14,7 @@ from biomassters.datasets.folder import FolderDataset
 from biomassters.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
 from biomassters.datasets.predictions import Predictions, PredictionsDataset
 from biomassters.datasets.submission import Submission, SubmissionDataset
+from biomassters.errors import BadInputError
 from biomassters.hooks import plain_message
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
@@ -90,3 +91,12 @@ def test_a_missing_file_names_the_parameter(tmp_path):
     assert "--params reference_checkpoint=PATH" in sentence_of(dataset.load)
     (tmp_path / "x.pth").write_bytes(b"1")
     assert dataset.load() == tmp_path / "x.pth"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    dataset = FolderDataset(filepath=str(tmp_path / "file" / "scratch"))
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert isinstance(caught.value.__cause__, BadInputError)
+    assert "can't be made (Not a directory)" in str(caught.value.__cause__)

@@ -262,6 +262,14 @@ def test_an_existing_map_is_kept(finished, region_folder, weights):
     plan_of(region_folder, weights, plan.path, overwrite=True)
 
 
+def test_places_where_no_map_can_lie(region_folder, weights, tmp_path):
+    with pytest.raises(BadInputError, match=r"is a folder: give the map a name in it"):
+        plan_of(region_folder, weights, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match=r"No map can be written to .*file \("):
+        plan_of(region_folder, weights, tmp_path / "file" / "agb.tif")
+
+
 def test_a_truncated_file_costs_its_blocks_alone(weights, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

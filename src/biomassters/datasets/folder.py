@@ -28,10 +28,19 @@ class FolderDataset(AbstractDataset[Any, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Make the folder if need be and return its path; raises BadInputError for a URL."""
+        """Make the folder if need be and return its path.
+
+        Raises:
+            BadInputError: It is a URL, or can't be made.
+        """
         if is_url(self._url):
             raise BadInputError(f"{self._url} is a URL, but this needs a folder: name one.")
-        self._filepath.mkdir(parents=True, exist_ok=True)
+        try:
+            self._filepath.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(
+                f"The folder {self._filepath} can't be made ({error.strerror}): choose another."
+            ) from error
         return self._filepath
 
     def save(self, data: Any) -> NoReturn:

@@ -84,8 +84,9 @@ def plan_region(
     """Settle how a region is mapped, before any work is done.
 
     Raises:
-        BadInputError: The map exists already.
+        BadInputError: The map exists already, or can't lie there.
     """
+    _check_place(path)
     if path.exists() and not options.overwrite:
         raise BadInputError(
             f"{path} exists: add '--params mapping.overwrite=true' to replace it, or choose "
@@ -102,6 +103,20 @@ def plan_region(
     return RegionPlan(source, weights, lattice, options, inference, path)
 
 
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise BadInputError(
+            f"{path} is a folder: give the map a name in it, as in 'region_map={path / 'agb.tif'}'."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"No map can be written to {path.parent} ({error.strerror}): choose another place with "
+            "'--params region_map=PATH'."
+        ) from error
+
+
 def check_space(plan: RegionPlan, scratch: Path) -> None:
     """Refuse work that a disk has no room for.
 
@@ -114,7 +129,6 @@ def check_space(plan: RegionPlan, scratch: Path) -> None:
         for extent in map(plan.lattice.extent, plan.lattice.blocks())
     )
     files = int(pixels * BYTES_PER_PIXEL * (1 + _OVERVIEWS))
-    plan.path.parent.mkdir(parents=True, exist_ok=True)
     same = scratch.stat().st_dev == plan.path.parent.stat().st_dev
     require_space(scratch, blocks + (files if same else 0), "The map with its unfinished blocks")
     require_space(plan.path.parent, files, "The map")
