@@ -154,6 +154,12 @@ def test_a_path_that_climbs(target, published, options, name):
         bring(target, options(source=str(published)))
 
 
+def test_a_label_whose_path_climbs(target, published, options):
+    change(target, "train_agbm_metadata.csv", "filename", "../00000000_agbm.tif")
+    with pytest.raises(BadInputError, match=r"leads out of the archive's folder"):
+        bring(target, options(source=str(published)))
+
+
 def test_an_address_that_climbs(target, published, options):
     change(target, "features_metadata.csv", "s3path_eu", "s3://bucket/../../etc/passwd")
     with pytest.raises(BadInputError, match=r"is none in a bucket"):

@@ -107,3 +107,14 @@ def test_a_link(tmp_path, target, options, kind):
 def test_no_such_part(tmp_path, target, options):
     with pytest.raises(BadInputError, match=r"acquisition.tar_parts: there is no"):
         bring(target, options, [tmp_path / "none.tar"])
+
+
+def test_a_full_disk(tmp_path, published, target, options, files_of):
+    tar = pack(tmp_path / "all.tar", published)
+    folder = target / "train_agbm"
+    folder.mkdir()
+    (folder / ".00000002_agbm.tif.partial").symlink_to("/dev/full")
+    with pytest.raises(BadInputError, match=r"disk is full .* free some space and run again"):
+        bring(target, options, [tar])
+    bring(target, options, [tar])
+    assert files_of(target) == files_of(published)

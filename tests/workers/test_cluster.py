@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import pandas as pd
@@ -123,10 +124,11 @@ def test_results_that_died_with_their_worker(cluster, another):
             next(results)
 
 
-def test_nobody_answers():
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "nonsense://x:1"])
+def test_nobody_answers(address):
     started = time.monotonic()
-    with pytest.raises(BadInputError, match=r"nobody answers at tcp://127.0.0.1:9 within 1 s"):
-        list(workers_at("tcp://127.0.0.1:9", timeout_s=1).each(len, ["a"]))
+    with pytest.raises(BadInputError, match=rf"nobody answers at {address} within 1 s"):
+        list(workers_at(address, timeout_s=1).each(len, ["a"]))
     assert time.monotonic() - started < 25  # Dask's own patience is 30 s
 
 
@@ -135,14 +137,54 @@ def test_a_scheduler_without_workers(cluster):
         list(workers_at(cluster.address, timeout_s=3).each(len, ["a"]))
 
 
-def test_workers_of_another_version(cluster, tmp_path):
-    """The installed metadata of a worker's Python say another version."""
+@pytest.fixture
+def other_version(tmp_path):
+    """A folder whose installed metadata say another version of the package."""
     other = tmp_path / "other" / "biomassters-9.9.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: biomassters\nVersion: 9.9\n")
-    cluster.start_worker(python_path=str(other.parent))
+    return str(other.parent)
+
+
+def test_a_worker_of_another_version_that_joins_later(cluster, other_version):
+    early = cluster.start_worker()
+    cluster.wait_for(1)
+    results = workers_at(cluster.address).each(len, ["a"] * 30)
+    next(results)
+    cluster.start_worker(python_path=other_version)
+    cluster.wait_for(2)
+    early.kill()
+    with pytest.raises(BadInputError, match=r"has biomassters 9\.9, but this run has \d.*install"):
+        list(results)
+
+
+def test_workers_of_another_version(cluster, other_version):
+    cluster.start_worker(python_path=other_version)
     with pytest.raises(BadInputError, match=r"has biomassters 9\.9, but this run has \d.*install"):
         list(workers_at(cluster.address).each(len, ["a"]))
+
+
+def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
+    worker = cluster.start_worker()
+    archive = Archive.open(archive_root)
+    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    source, store = UsableChips(archive, table), tmp_path / "store"
+    shard = tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0"
+
+    class Filling:
+        """The disk is full when the first chip is there."""
+
+        def each(self, task, items):
+            name = f".{shard.name}.{socket.gethostname()}-{worker.pid}.tmp"
+            shard.parent.mkdir(parents=True)
+            shard.with_name(name).symlink_to("/dev/full")
+            yield from workers_at(cluster.address).each(task, items)
+
+    with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
+        write_store(store, source, progress=False, workers=Filling())
+    fresh = write_store(tmp_path / "fresh", source, progress=False)
+    write_store(store, source, progress=False, workers=workers_at(cluster.address))
+    assert files_of(store) == files_of(fresh.path)
 
 
 def test_errors_of_a_chip_arrive(cluster, archive_root):

@@ -31,9 +31,18 @@ class TaskPlugin(WorkerPlugin):
         self._version = version(PACKAGE)
 
     def setup(self, worker: Worker) -> None:
-        """Refuse a worker of another release, which might write something else."""
-        require_version(worker.address, version(PACKAGE), self._version)
+        """Note who this is; Dask lets a worker that joins later work even if this raises."""
+        self._address, self._found = worker.address, version(PACKAGE)
         keep_memory()
+
+    def run(self, item: Any) -> Any:
+        """Call the task; a worker of another release might write something else.
+
+        Raises:
+            BadInputError: This is one.
+        """
+        require_version(self._address, self._found, self._version)
+        return self.task(item)
 
 
 def keep_memory() -> None:
@@ -51,7 +60,7 @@ def keep_memory() -> None:
 
 def run_task(name: str, item: Any) -> Any:
     """Call the task of a name with an item; runs on a worker."""
-    return get_worker().plugins[name].task(item)  # type: ignore[attr-defined]
+    return get_worker().plugins[name].run(item)  # type: ignore[attr-defined]
 
 
 def require_version(address: str, found: str, own: str) -> None:
