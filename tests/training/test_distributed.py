@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from biomassters.training.loop import train
 from biomassters.training.options import TrainingOptions
 
 SCRIPT = """
-import json, multiprocessing, os, signal, sys, threading, time
+import itertools, json, os, signal, sys, time
 from pathlib import Path
 import torch
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store_reader import ChipStore
+from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.training.checkpoint import weights_crc
@@ -47,20 +49,32 @@ def run(store, folder, name, given, training, validation, kind):
         "history": result.history.to_dict("list"),
     }
 
-def children():
-    return [child.pid for child in multiprocessing.active_children()]
-
-def at_first_checkpoint(folder, name, act):
-    def wait_and_act():
-        while not list((Path(folder) / name).glob("checkpoint_*.pt")):
-            time.sleep(0.01)
-        act()
-    threading.Thread(target=wait_and_act, daemon=True).start()
+def ask_to_stop():
+    # As a terminal's Ctrl-C: to the one that started the ranks, which passes it on.
+    os.kill(os.getppid(), signal.SIGTERM)
+    noted = signal.getsignal(signal.SIGTERM).__self__
+    while not noted.requested:
+        time.sleep(0.01)
 
 ACTS = {
-    "kill": lambda: os.kill(max(children()), signal.SIGKILL),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stall": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "stop": ask_to_stop,
 }
+
+def in_the_middle_of_a_step(number, act):
+    # Between backward pass and optimizer, on the second rank, when it is started for the first
+    # time. Ranks import this file too; which of them this is they know when they compute.
+    clip, calls = torch.nn.utils.clip_grad_norm_, itertools.count(1)
+    def acting(*given, **named):
+        if os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            if next(calls) == number:
+                act()
+        return clip(*given, **named)
+    torch.nn.utils.clip_grad_norm_ = acting
+
+if os.environ.get("ACT"):
+    in_the_middle_of_a_step(3, ACTS[os.environ["ACT"]])
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -68,14 +82,16 @@ if __name__ == "__main__":
     out = {}
     for name, plan in json.loads(sys.argv[3]).items():
         kind = NoStatistics if plan.pop("frozen", False) else AgbNet
-        place, act = plan.pop("folder", name), plan.pop("act", "")
-        if act:
-            at_first_checkpoint(folder, place, ACTS[act])
+        place = plan.pop("folder", name)
+        os.environ["ACT"] = plan.pop("act", "")  # for the ranks
+        start = time.monotonic()
         try:
             out[name] = run(store, folder, place, plan["options"],
                             plan["training"], plan["validation"], kind)
-        except TrainingInterrupted as interruption:
-            out[name] = str(interruption)
+        except (TrainingInterrupted, BadInputError) as end:
+            out[name] = {"said": str(end), "seconds": time.monotonic() - start}
+        except SystemExit:
+            out[name] = {"left_to_the_first": True}
     print(json.dumps(out))
 """
 HELD_OUT = [5, 6, 7, 8, 9, 10, 11]  # seven
@@ -85,24 +101,40 @@ BASE = {
 }  # fmt: skip
 
 
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def started(store, folder: Path, plans: dict) -> subprocess.Popen:
+    """A process that trains by plans, one after another, and prints what they came to."""
+    for plan in plans.values():
+        plan["options"] = {**BASE, **plan["options"]}
+        plan.setdefault("training", list(range(5)))
+        plan.setdefault("validation", HELD_OUT)
+    script = folder / "ranks.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(store.path), str(folder), json.dumps(plans)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
+
+
+def ended(process: subprocess.Popen) -> tuple[dict, str]:
+    """What it printed, and its log."""
+    try:
+        printed, log = process.communicate(timeout=1200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    return json.loads(printed.splitlines()[-1]), log
+
+
 @pytest.fixture
 def runs(store, tmp_path):
     """Runs training by plans, one after another, in a process of its own."""
-
-    def run(**plans):
-        script = tmp_path / "ranks.py"
-        script.write_text(SCRIPT)
-        for plan in plans.values():
-            plan["options"] = {**BASE, **plan["options"]}
-            plan.setdefault("training", list(range(5)))
-            plan.setdefault("validation", HELD_OUT)
-        command = [sys.executable, str(script), str(store.path), str(tmp_path), json.dumps(plans)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=550)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1]), done.stderr
-
-    return run
+    return lambda **plans: ended(started(store, tmp_path, plans))
 
 
 @pytest.mark.slow
@@ -155,8 +187,32 @@ def test_a_run_of_two_ranks_is_stopped_and_continued_by_one(runs) -> None:
         begun={"frozen": True, "options": two, "act": "stop"},
         continued={"frozen": True, "options": options, "folder": "begun"},
     )
-    assert "Training was interrupted after" in found["begun"]
+    assert "Training was interrupted after" in found["begun"]["said"]
     assert found["continued"] == found["whole"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_stands_still_is_named_in_time(runs) -> None:
+    """Frozen as by a hanging file system; a launcher kills it after thirty seconds of asking."""
+    launch = {"timeout_s": 15, "max_restarts": 0}
+    options = {"epochs": 4, "world_size": 2, "launch": launch}
+    found, _ = runs(stalled={"options": options, "act": "stall"})
+    said = found["stalled"]["said"]
+    assert "rank 1 of 2 does not answer, waited for up to 15 s" in said
+    assert "run the same command again to continue" in said
+    assert found["stalled"]["seconds"] < 300
+
+
+@pytest.mark.slow
+def test_two_machines_learn_what_two_ranks_of_one_learn(runs, store, tmp_path) -> None:
+    """Two launches that share nothing but folder and address."""
+    options = {"epochs": 2, "world_size": 2}
+    alone, _ = runs(alone={"options": options})
+    meeting = {"nodes": 2, "rendezvous_address": f"127.0.0.1:{free_port()}", "timeout_s": 300}
+    plan = {"options": {**options, "launch": meeting}}
+    machines = [started(store, tmp_path, {"together": dict(plan)}) for _ in range(2)]
+    found = [ended(machine)[0]["together"] for machine in machines]
+    assert sorted(found, key=len) == [{"left_to_the_first": True}, alone["alone"]]
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch) -> None:
@@ -174,12 +230,9 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch) -> None:
 def test_machines_that_do_not_meet_are_given_up_in_time(
     store, new_small_network, small_options, tmp_path, address
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        free = unused.getsockname()[1]
+    address = address.format(free=free_port())
     options = small_options(
-        world_size=2,
-        launch={"nodes": 2, "rendezvous_address": address.format(free=free), "timeout_s": 3},
+        world_size=2, launch={"nodes": 2, "rendezvous_address": address, "timeout_s": 3}
     )
     split, start = store.split("train"), time.monotonic()
     with pytest.raises(BadInputError, match=r"2 machines did not meet at .* within 3 s"):

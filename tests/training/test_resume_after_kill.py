@@ -16,17 +16,19 @@ import torch
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store_reader import ChipStore
 from biomassters.network.options import NetworkOptions
-from biomassters.training.checkpoint import weights_crc
+from biomassters.training.checkpoint import CheckpointFolder, weights_crc
 from biomassters.training.loop import train
 from biomassters.training.new_network import new_network
 from biomassters.training.options import TrainingOptions
 
-store, folder, options = sys.argv[1:]
+store, folder, options = sys.argv[1:4]
+KILLS, STEPS = map(int, sys.argv[4:])
 
 def run(name):
     torch.set_num_threads(1)
     opened = ChipStore(store)
     shape = NetworkOptions(backbone="mobilenetv3_small_050", decoder_channels=(16, 16, 8, 8, 8))
+    start = time.monotonic()
     result = train(
         new_network(shape, BandScaling.reference(), 1), opened.split("train"), range(9),
         [9, 10, 11], TrainingOptions.model_validate_json(options), Path(folder) / name,
@@ -37,46 +39,65 @@ def run(name):
         "history": result.history.to_json(double_precision=15),
     }
     (Path(folder) / (name + ".json")).write_text(json.dumps(outcome))
+    (Path(folder) / "seconds").write_text(str(time.monotonic() - start))
 
-def start(name):
+def tell_first_save(pipe):
+    # And stand still before the third: whatever the machine's speed, the killer comes in time.
+    save, saved = CheckpointFolder.save, []
+    def told(self, *given):
+        if len(saved) == 2:
+            signal.pause()
+        saved.append(save(self, *given))
+        if len(saved) == 1:
+            os.write(pipe, b"1")
+    CheckpointFolder.save = told
+
+def start(name, pipe=None):
     child = os.fork()
     if child:
         return child
     os.setsid()
     status = 1
     try:
+        if pipe is not None:
+            tell_first_save(pipe)
         run(name)
         status = 0
     finally:
         os._exit(status)
 
 def newest():
-    files = (Path(folder) / "killed").glob("checkpoint_*.pt")
-    return max((file.name for file in files), default="")
+    return max(file.name for file in (Path(folder) / "killed").glob("checkpoint_*.pt"))
+
+def kill_at(moment):
+    ears, mouth = os.pipe()
+    child = start("killed", mouth)
+    os.close(mouth)
+    told = os.read(ears, 1)  # nothing if the child failed
+    os.close(ears)
+    time.sleep(moment)
+    os.killpg(child, signal.SIGKILL)
+    assert told and os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return newest()
 
 assert os.waitpid(start("whole"), 0)[1] == 0
-reached, moments = [], random.Random(4)
-while len(reached) < 10:
-    child, before = start("killed"), newest()
-    while newest() == before and not (ended := os.waitpid(child, os.WNOHANG)[0]):
-        time.sleep(0.001)
-    if ended:
-        break
-    time.sleep(moments.uniform(0, 0.2))
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    reached.append(newest())
+step_s = float((Path(folder) / "seconds").read_text()) / STEPS
+moments = random.Random(4)
+reached = [kill_at(moments.uniform(0, 2 * step_s)) for _ in range(KILLS)]
 assert os.waitpid(start("killed"), 0)[1] == 0
 outcome = {name: json.loads((Path(folder) / (name + ".json")).read_text())
            for name in ("whole", "killed")}
 print(json.dumps({"reached": reached, **outcome}))
 """
+KILLS = 10
+EPOCHS = KILLS + 1
+STEPS = 2 * EPOCHS  # at most two for each kill, and some are left
 
 
 @pytest.mark.slow
 def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, capsys) -> None:
     options = TrainingOptions(
-        epochs=8,
+        epochs=EPOCHS,
         batch_size=4,
         crop=32,
         device="cpu",
@@ -84,13 +105,12 @@ def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, caps
         checkpoint_every_minutes=1e-9,  # after every step
     )
     command = [sys.executable, "-c", SCRIPT, str(store.path), str(tmp_path)]
-    done = subprocess.run(
-        [*command, options.model_dump_json()], capture_output=True, text=True, check=False
-    )
+    command += [options.model_dump_json(), str(KILLS), str(STEPS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.splitlines()[-1])
     with capsys.disabled():
         hashes = {name: f"{outcome[name]['last']:08x}" for name in ("whole", "killed")}
         sys.stdout.write(f"\n{len(outcome['reached'])} kills, weights {hashes}\n")
-    assert len(set(outcome["reached"])) >= 5
+    assert len(set(outcome["reached"])) == KILLS  # each came further than the one before
     assert outcome["killed"] == outcome["whole"]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -33,6 +33,7 @@ from biomassters.training.result import TrainingResult
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+QUIETENED = ("distributed.elastic", "multiprocessing.spawn")
 GO_ON = "run the same command again to continue from the newest checkpoint"
 
 Outcomes = dict[int, Outcome]
@@ -138,7 +139,8 @@ def _explain(error: ChildFailedError, options: TrainingOptions, *, stopped: bool
     if stopped:
         raise TrainingInterrupted(f"Training was interrupted while ranks started: {GO_ON}.")
     rank, failure = error.get_first_failure()
-    kind, _, sentence = str(failure.message).partition(": ")
+    told: Any = failure.message  # a dict if the rank wrote a traceback down
+    kind, _, sentence = str(told["message"] if isinstance(told, dict) else told).partition(": ")
     if kind == BadInputError.__name__:
         raise BadInputError(sentence) from error
     restarts = f"after {options.launch.max_restarts} restarts (training.launch.max_restarts)"
@@ -165,10 +167,12 @@ def _not_met(options: TrainingOptions) -> str:
 @contextlib.contextmanager
 def _quiet_launcher() -> Iterator[None]:
     """Without the launcher's own tables and warnings, which ``launch`` puts into sentences."""
-    torch_logger = logging.getLogger("torch.distributed.elastic")
-    level = torch_logger.level
-    torch_logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(f"torch.{name}") for name in QUIETENED]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        torch_logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
