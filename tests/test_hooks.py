@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
 from biomassters.errors import BadInputError
@@ -26,6 +27,12 @@ def test_a_misspelt_parameter_is_named_with_its_neighbour():
     assert sentences == ["There is no parameter 'training.epoch'; did you mean 'training.epochs'?"]
 
 
+def test_neighbours_come_before_others_and_initials_are_understood():
+    known = {"training", "training.learning_rate", "training.crop", "trainin.lr"}
+    assert "'training.learning_rate'?" in unknown_parameters({"training": {"lr": 1}}, known)[0]
+    assert "'training.crop'?" in unknown_parameters({"training": {"corp": 1}}, known)[0]
+
+
 def test_an_unknown_branch_is_named_once():
     sentences = unknown_parameters({"nonsense": {"x": {"y": 1}}}, {"training"})
     assert len(sentences) == 1
@@ -43,6 +50,16 @@ def test_bad_input_is_a_sentence_also_when_wrapped():
     assert plain_message(wrapped) == "The file x is empty; copy it again."
 
 
+def test_a_dataset_that_no_pipeline_has_made_yet_is_named():
+    missing = DatasetError("weights: Failed while loading data.")
+    missing.__cause__ = DatasetError("Failed while loading data.")
+    missing.__cause__.__cause__ = FileNotFoundError(2, "No such file", "/x/weights.json")
+    message = plain_message(missing)
+    assert message is not None
+    assert message.startswith("weights is not there (/x/weights.json): run the pipelines before")
+    assert plain_message(DatasetError("weights: of another format.")) is None
+
+
 def test_other_errors_keep_their_traceback():
     assert plain_message(ValueError("a bug")) is None
 
@@ -53,6 +70,8 @@ def test_kedros_prefix_is_cut_from_parameter_errors():
         "TrainingOptions for parameter 'training': epochs: must be positive (got 0)"
     )
     assert plain_message(error) == "Parameter training.epochs: must be positive (got 0)"
+    whole = ParameterValidationError(str(error).replace("epochs: must", "options: these must"))
+    assert plain_message(whole) == "Parameter training: these must be positive (got 0)"
 
 
 def test_plain_errors_reach_stderr_without_traceback(capsys, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
@@ -49,10 +49,20 @@ def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
         parent = name.rpartition(".")[0]
         if name in known or (parent and parent not in known):
             continue
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "conf/base lists every parameter."
+        close = _closest(name, known)
+        hint = f"did you mean '{close}'?" if close else "conf/base lists every parameter."
         sentences.append(f"There is no parameter '{name}'; {hint}")
     return sentences
+
+
+def _closest(name: str, known: set[str]) -> str | None:
+    """The known name most like it: among its neighbours first, also by initials (lr)."""
+    parent, dot, leaf = name.rpartition(".")
+    leaves = {other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent}
+    by_initials = [other for other in leaves if "".join(w[:1] for w in other.split("_")) == leaf]
+    near = by_initials or get_close_matches(leaf, leaves, n=1)
+    anywhere = get_close_matches(name, known - {parent}, n=1)
+    return f"{parent}{dot}{near[0]}" if near else next(iter(anywhere), None)
 
 
 def known_parameters(conf_source: Path) -> set[str]:
@@ -99,15 +109,28 @@ class PlainErrors:
 def plain_message(error: BaseException) -> str | None:
     """The sentence to print instead of a traceback, or None when it is no user's error."""
     if isinstance(error, ParameterValidationError):
-        return "\n".join(
-            _KEDRO_PREFIX.sub(r"Parameter \1.", line) for line in str(error).splitlines()[1:]
-        )
+        lines = (_KEDRO_PREFIX.sub(r"Parameter \1.", line) for line in str(error).splitlines()[1:])
+        return "\n".join(line.replace(".options: ", ": ", 1) for line in lines)
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, BadInputError):
             return str(seen)
         seen = seen.__cause__
-    return None
+    return _not_made_yet(error)
+
+
+def _not_made_yet(error: BaseException) -> str | None:
+    """What to say of a dataset that an earlier pipeline would have made."""
+    cause = error.__cause__
+    while isinstance(cause, DatasetError):
+        cause = cause.__cause__
+    if not (isinstance(error, DatasetError) and isinstance(cause, FileNotFoundError)):
+        return None
+    name, where = str(error).partition(":")[0], cause.filename
+    return (
+        f"{name} is not there ({_shown(where) if where else cause}): run the pipelines before "
+        "this one first, in the same environment; without --pipelines, kedro runs them all."
+    )
 
 
 def install_plain_errors() -> None:

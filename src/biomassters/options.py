@@ -13,9 +13,8 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such option; check the spelling"
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{name}: {message}" + (
-        f" (got {error['input']!r})" if error["type"] != "missing" else ""
-    )
+    shows_value = error["loc"] and error["type"] != "missing"
+    return f"{name}: {message}" + (f" (got {error['input']!r})" if shows_value else "")
 
 
 class Options(BaseModel):
