@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.training.checks import check_chips, explained_memory_errors
+from biomassters.training.checks import check_chips, check_devices, explained_memory_errors
 from biomassters.training.options import TrainingOptions
 
 
@@ -38,6 +38,11 @@ def test_a_split_without_labels_is_refused(store) -> None:
     options = TrainingOptions(batch_size=1, folds=())
     with pytest.raises(BadInputError, match="split test of the chip store has no labels"):
         check_chips(store.split("test"), [0], [], options)
+
+
+def test_synchronized_normalization_needs_gpus() -> None:
+    with pytest.raises(BadInputError, match="needs GPUs, but this run is on cpu: set it to false"):
+        check_devices(TrainingOptions(sync_batch_norm=True, device="cpu"))
 
 
 def test_exhausted_memory_says_what_to_lower() -> None:

@@ -168,7 +168,7 @@ def test_an_abandoned_pass_ends_its_threads(split):
     for number, _ in enumerate(loader):
         if number == 1:
             break
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while reader_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert reader_threads() == []
@@ -194,7 +194,7 @@ def test_the_process_can_end_in_the_middle(own_split, tmp_path):
         [sys.executable, "-c", EXIT_IN_THE_MIDDLE, tmp_path / "store"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert (run.stdout, run.stderr) == ("leaving\n", "")
@@ -246,10 +246,10 @@ def test_a_chip_that_stalls_is_named(own_split, tmp_path):
     place = shard(tmp_path, "s1", 6)
     place.unlink()
     os.mkfifo(place)
-    loader = ThreadedLoader(own_split, BATCHES, crop=8, timeout_s=0.3)
+    loader = ThreadedLoader(own_split, BATCHES, crop=8, timeout_s=3.0)
     batches = iter(loader)
     assert same(copied(next(batches)), expected(own_split, BATCHES[0], (8, 8)))
-    with pytest.raises(BadInputError, match=r"^Reading chip chip6 .* longer than 0.3 s"):
+    with pytest.raises(BadInputError, match=r"^Reading chip chip6 .* longer than 3 s"):
         next(batches)
     (batch,) = map(copied, loader.load(BATCHES[:1]))  # while the thread still hangs
     assert same(batch, expected(own_split, BATCHES[0], (8, 8)))

@@ -85,6 +85,15 @@ def test_a_run_learns_and_says_how(run, small_options, caplog) -> None:
     assert result.timing["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     assert (result.timing["chips_per_s"] > 0).all()
     assert result.timing["wait_share"].between(0, 1).all()
+    # Saved after every second epoch, which the row of the next one tells.
+    assert (result.timing["saving_seconds"] > 0).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
     assert "Epoch 6 of 6: loss" in caplog.text
 
 

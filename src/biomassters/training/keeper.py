@@ -41,6 +41,7 @@ class Keeper:
         self._identity, self._options, self._feed = identity, options, feed
         self._saved_at = time.monotonic()
         self._content: dict[str, Any] | None = None
+        self._saving_s = 0.0
 
     @property
     def path(self) -> Path:
@@ -129,7 +130,7 @@ class Keeper:
         """Save now; the ranks' states are the same, so that the first one's is everybody's."""
         if not self._ranks.first:
             return
-        position = state.position
+        start, position = time.monotonic(), state.position
         content = {
             **state.capture(),
             "experiment": self._identity,
@@ -137,3 +138,9 @@ class Keeper:
         }
         self._folder.save(content, position.epoch, position.step)
         self._saved_at = time.monotonic()
+        self._saving_s += self._saved_at - start
+
+    def saving_s(self) -> float:
+        """Seconds that saving has taken since this was asked last."""
+        seconds, self._saving_s = self._saving_s, 0.0
+        return seconds

@@ -19,7 +19,8 @@ class TrainingResult:
             validation_rmse_per_chip_mean, validation_rmse_masked_per_chip_mean (Mg/ha, NaN
             where it was not validated).
         timing: A row per epoch: epoch, seconds, chips_per_s, wait_share, validation_seconds,
-            gpu_memory_gib (NaN without a GPU); with several ranks, means over them.
+            saving_seconds (of checkpoints, since the row before), gpu_memory_gib (NaN without a
+            GPU); with several ranks, means over them.
         best_epoch: Of ``best_state``, from 1; None without validation.
         best_score: Its mean RMSE per chip, Mg/ha; None without validation.
     """

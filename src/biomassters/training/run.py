@@ -109,7 +109,8 @@ class TrainingRun:
         start = time.perf_counter()
         scores = self._validate() if self._validation_due else {}
         memory = max(self._ranks.together(lambda: gpu_memory_gib(self._device)))
-        self._state.finish_epoch(learning_rate, scores, time.perf_counter() - start, memory)
+        validation_s, saving_s = time.perf_counter() - start, self._keeper.saving_s()
+        self._state.finish_epoch(learning_rate, scores, validation_s, memory, saving_s)
         history, timing = self._state.history[-1], self._state.timing[-1]
         events.epoch(self._state.position.total_steps, {**history, **timing})
         self._save_or_leave()

@@ -114,6 +114,7 @@ class TrainingState:
         scores: Mapping[str, float],
         validation_s: float,
         gpu_memory_gib: float = math.nan,
+        saving_s: float = 0.0,
     ) -> None:
         """Write the epoch at work into the history and begin the next.
 
@@ -122,6 +123,7 @@ class TrainingState:
             scores: Of the validation; empty without one.
             validation_s: Seconds that the validation took.
             gpu_memory_gib: Most memory taken on a GPU so far; NaN without one.
+            saving_s: Seconds that checkpoints took since the epoch before was finished.
         """
         position, tally = self.position, self.tally
         position.epoch += 1
@@ -144,6 +146,7 @@ class TrainingState:
                 "chips_per_s": tally.chips / tally.seconds if tally.seconds else math.nan,
                 "wait_share": tally.wait_s / tally.seconds if tally.seconds else math.nan,
                 "validation_seconds": validation_s,
+                "saving_seconds": saving_s,
                 "gpu_memory_gib": gpu_memory_gib,
             }
         )
