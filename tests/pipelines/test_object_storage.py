@@ -38,6 +38,7 @@ def test_from_a_bucket_to_a_bucket(kedro, project, url):
     assert len(ChipStore(f"{url}/chips.zarr").split("train")) == 5
     assert not (project / "data/05_model_input").exists()
     assert {name.split("/")[0] for name in storage.listing(url)} == {"archive", "chips.zarr"}
+    refused(run(kedro, "training", f"chip_store={url}/none"), "no finished chip store at s3://")
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,13 @@ def test_from_a_bucket_to_a_bucket(kedro, project, url):
         ("prediction", "prediction_root=nowhere", "set prediction_root to the folder"),
         ("simulation", "raw_root={url}/new", "simulation can't write to"),
         ("acquisition", "raw_root={url}/new", "is a URL, but this needs a folder"),
-        ("training", "chip_store={url}/none", "no finished chip store at s3://"),
     ],
 )
 def test_wrong_places_get_one_sentence(kedro, url, pipeline, parameters, sentence):
-    result = run(kedro, pipeline, parameters.format(url=url))
+    refused(run(kedro, pipeline, parameters.format(url=url)), sentence)
+
+
+def refused(result, sentence):
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: ")
