@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,6 +48,41 @@ def test_bounds_are_worked_out_by_bin_and_never_below_zero():
     assert lower.tolist() == [[0.0, 10.0], [10.0, 60.0]]
     assert upper.tolist() == [[10.0, 40.0], [110.0, 160.0]]
     assert lower.dtype == upper.dtype == np.float32
+
+
+def test_bounds_go_over_from_bin_to_bin():
+    model = replace(
+        MODEL,
+        edges=(10.0, 50.0),
+        lower=(-4.0, -20.0, -40.0),
+        upper=(10.0, 20.0, 60.0),
+        centres=(4.0, 30.0, 90.0),
+    )
+    lower, upper = model.bounds(np.array([5.0, 20.0, 30.0, 60.0, 90.0, 120.0]))
+    assert lower.tolist() == [1.0, 0.0, 10.0, 30.0, 50.0, 80.0]
+    assert upper.tolist() == [15.0, 40.0, 50.0, 100.0, 150.0, 180.0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_hold_the_prediction_and_rise_with_it(seed):
+    model = fit_intervals(counted(*pixels(seed)), means(), UncertaintyOptions())
+    predicted = np.arange(model.centres[2], 400, 0.25)
+    lower, upper = model.bounds(predicted)
+    assert (lower <= predicted.astype(np.float32)).all()
+    assert (predicted.astype(np.float32) <= upper).all()
+    smooth = predicted >= next(c for c in model.centres if c > 15)
+    assert (np.diff(lower[smooth]) >= 0).all()
+    assert (np.diff(upper[smooth]) >= 0).all()
+    assert np.abs(np.diff(upper[smooth])).max() < 10
+
+
+def test_counted_pixels_inside_are_those_inside_the_bounds():
+    prediction, target = pixels(12)
+    counts = counted(prediction, target)
+    model = fit_intervals(counts, means(), UncertaintyOptions())
+    lower, upper = model.bounds(prediction)
+    inside = ((target >= lower) & (target <= upper)).mean()
+    assert counts.inside(model) / len(target) == pytest.approx(inside, abs=0.002)
 
 
 def test_an_unknown_prediction_has_unknown_bounds():

@@ -96,13 +96,15 @@ def fit_intervals(
     return IntervalModel(
         level=options.level,
         edges=tuple(binned.edges[1:-1].tolist()),
-        lower=tuple(choices.lower[rows, split].tolist()),
-        upper=tuple(choices.upper[rows, split].tolist()),
+        # An interval holds its own prediction, also where the map is wrong on one side only.
+        lower=tuple(np.minimum(choices.lower[rows, split], 0.0).tolist()),
+        upper=tuple(np.maximum(choices.upper[rows, split], 0.0).tolist()),
         pixels=tuple(binned.pixels.tolist()),
         chips=len(means),
         spread_floor=counts.spread_floor,
         mean_edges=mean_edges,
         mean_half_width=half_width,
+        centres=() if counts.spread_floor else tuple(binned.predicted.tolist()),
     )
 
 

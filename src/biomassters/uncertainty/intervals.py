@@ -10,6 +10,10 @@ from biomassters.errors import BadInputError
 from biomassters.uncertainty.plain_values import PlainValues
 from biomassters.uncertainty.residual_counts import residual_scale
 
+SMOOTH_FROM_MG_PER_HA = 10.0
+"""From here on ends go over from bin to bin. Below, where predictions of bare ground gather in bins
+a few Mg/ha wide, the next bin's wider ends would cover bare ground far more than was asked for."""
+
 
 @dataclass(frozen=True)
 class IntervalModel(PlainValues):
@@ -25,6 +29,9 @@ class IntervalModel(PlainValues):
         spread_floor: Residuals grow with ``1 + spread / spread_floor``; None: they don't.
         mean_edges: Inner edges of the bins of a chip's mean predicted AGB, Mg/ha.
         mean_half_width: Half-width of the interval of a chip's mean by bin, Mg/ha.
+        centres: Mean predicted AGB of each bin, Mg/ha: between the centres of bins above 10 Mg/ha
+            bounds go over linearly, and never fall while the prediction rises. (): each bin
+            keeps its ends everywhere.
     """
 
     level: float
@@ -36,6 +43,7 @@ class IntervalModel(PlainValues):
     spread_floor: float | None = None
     mean_edges: tuple[float, ...] = ()
     mean_half_width: tuple[float, ...] = ()
+    centres: tuple[float, ...] = ()
 
     @property
     def needs_spread(self) -> bool:
@@ -64,15 +72,34 @@ class IntervalModel(PlainValues):
                 "lack; predict again with more than one view in inference.views."
             )
         predicted = np.asarray(prediction, np.float64)
-        bins = np.searchsorted(self.edges, predicted, side="right")
         scale = residual_scale(spread, self.spread_floor, predicted.shape)
         lower, upper = (
-            np.maximum(predicted + np.asarray(ends)[bins] * scale, 0.0).astype(np.float32)
-            for ends in (self.lower, self.upper)
+            np.maximum(predicted + ends * scale, 0.0).astype(np.float32)
+            for ends in self.ends(predicted)
         )
         unknown = np.isnan(predicted)
         lower[unknown], upper[unknown] = np.nan, np.nan
         return lower, upper
+
+    def ends(
+        self, predicted: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Residuals at the lower and at the upper end for predicted AGB, any shape, Mg/ha."""
+        bins = np.searchsorted(self.edges, predicted, side="right")
+        lower, upper = np.asarray(self.lower)[bins], np.asarray(self.upper)[bins]
+        first = 1 + int(np.searchsorted(self.edges, SMOOTH_FROM_MG_PER_HA))
+        if first >= len(self.centres):
+            return lower, upper
+        centres = np.asarray(self.centres[first:])
+        # Widened where a bound would fall while the prediction rises.
+        low = np.maximum(centres + self.lower[first:], 0.0)
+        low = np.minimum.accumulate(low[::-1])[::-1]
+        high = np.maximum.accumulate(centres + self.upper[first:])
+        smooth = predicted >= centres[0]
+        return (
+            np.where(smooth, np.interp(predicted, centres, low - centres), lower),
+            np.where(smooth, np.interp(predicted, centres, high - centres), upper),
+        )
 
     def mean_bounds(
         self, mean_prediction: NDArray[Any]

@@ -29,6 +29,7 @@ _KNEE_MG_PER_HA = 20.0
 _STEP = 0.005
 _REACH = 1200  # bins on either side: ± 4,000 Mg/ha
 BIN_EDGES = _KNEE_MG_PER_HA * np.sinh(np.arange(-_REACH, _REACH + 1) * _STEP)
+_BIN_CENTRES = (BIN_EDGES[:-1] + BIN_EDGES[1:]) / 2
 
 
 @dataclass
@@ -85,13 +86,17 @@ class ResidualCounts:
         self.scale += np.bincount(cells, scale, count)
 
     def inside(self, model: "IntervalModel") -> int:
-        """How many targets lie within the intervals of a model, whose ends are bins' edges."""
-        bins = np.searchsorted(model.edges, CELL_EDGES[:-1], side="right")
+        """How many targets lie within the intervals of a model.
+
+        A cell's ends are those of its mean prediction, to the nearest edge of a bin; no target
+        lies below a bound of 0.
+        """
+        means = self.predicted / np.maximum(1, self.pixels)
         cumulated = np.pad(self.counts.sum(axis=0).cumsum(axis=1), ((0, 0), (1, 0)))
-        # A little less: an end may differ from its edge in the last bit.
-        first = np.searchsorted(BIN_EDGES, np.asarray(model.lower)[bins] - 1e-9)
-        end = np.searchsorted(BIN_EDGES, np.asarray(model.upper)[bins] - 1e-9)
-        cells = np.arange(len(bins))
+        lower, upper = model.ends(means)
+        first = np.searchsorted(_BIN_CENTRES, np.where(lower > -means, lower, -np.inf))
+        end = np.searchsorted(_BIN_CENTRES, upper)
+        cells = np.arange(len(means))
         return int((cumulated[cells, end] - cumulated[cells, first]).sum())
 
     def __add__(self, other: "ResidualCounts") -> "ResidualCounts":
