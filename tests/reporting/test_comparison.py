@@ -29,8 +29,8 @@ def test_metrics_hold_the_three_scores_and_are_json_ready(metrics):
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (0.313, "31% less than answering"),
-        (-0.5, "50% more than answering"),
+        (0.313, "31 % less than answering"),
+        (-0.5, "50 % more than answering"),
         (0.001, "no better than answering"),
         (-0.001, "no better than answering"),
     ],

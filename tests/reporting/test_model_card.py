@@ -20,7 +20,7 @@ def test_the_card_says_use_scores_limits_and_recipe(scores):
         "# Weights for forest biomass: forest",
         "do not map one with it",
         "| Network |",
-        "89.9%",
+        "89.9 %",
         "- `training.epochs`: 3",
         "The forest is simulated",
     ):

@@ -10,7 +10,7 @@ from biomassters.reporting.flat_options import flatten
 from biomassters.reporting.report import render_report
 from biomassters.reporting.uncertainty_section import UncertaintyContent
 
-_VOID = {"meta", "br", "link", "img", "hr", "input"}
+_VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -62,13 +62,13 @@ def test_page_says_what_was_measured(content):
     score = f"{content.metrics['rmse_per_chip_mean']:.1f}"
     for text in (
         score,
-        "50% less than answering the training mean",
-        "10% more than a ridge regression",
+        "50 % less than answering the training mean",
+        "10 % more than a ridge regression",
         "&gt;200",
         "c5: worst of 3",
         "t0_S1_03.tif, t0_S1_04.tif",
         "c2_S2_07.tif is truncated.",
-        "training.epochs",
+        "training.<wbr>epochs",
         "identity, both",
         "Nothing else.",
         "12,800 training pixels",
@@ -91,6 +91,23 @@ def test_page_follows_the_theme_the_phone_and_the_printer(content):
     html = render_report(content, progress=False)
     for rule in ("prefers-color-scheme: dark", "@media print", "max-width: 44rem", "width=device"):
         assert rule in html
+    on_paper = html[html.index("@media print") : html.index("box-sizing")]
+    assert "details:not([open]) { display: none; }" in on_paper
+    assert "h2 + p, h3 + p { break-after: avoid; }" in on_paper
+
+
+def test_every_table_scrolls_by_itself_on_a_narrow_page(content):
+    html = render_report(content, progress=False)
+    frames = re.findall(r'(<div class="scroll">\s*)?<table', html)
+    assert len(frames) > 5
+    assert all(frames)
+
+
+def test_the_dark_page_lightens_the_density_plot_together_with_its_colour_bar(content):
+    html = render_report(content, progress=False)
+    figure = re.search(r'<figure class="density">.*?</figure>', html, re.DOTALL)
+    assert figure.group().count("<image") == 2
+    assert ".density image { filter" in html
 
 
 def test_same_content_same_page(content):

@@ -92,4 +92,4 @@ def verdict(metrics: Mapping[str, Any]) -> str:
 def _gain_in_words(gain: float) -> str:
     if abs(gain) < 0.005:
         return "no better than"
-    return f"{abs(gain):.0%} {'less' if gain > 0 else 'more'} than"
+    return f"{100 * abs(gain):.0f} % {'less' if gain > 0 else 'more'} than"

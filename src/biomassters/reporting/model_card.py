@@ -79,10 +79,13 @@ def _classes(by_class: pd.DataFrame) -> str:
 def _intervals(metrics: Mapping[str, Any]) -> str:
     if "interval_pixel_coverage" not in metrics:
         return str(metrics.get("interval_note", "None were calibrated."))
+    level, of_pixels, of_chips = (
+        100 * metrics[f"interval_{name}"]
+        for name in ("level", "pixel_coverage", "chip_mean_coverage")
+    )
     return (
-        f"Intervals of {metrics['interval_level']:.0%} calibrated on {metrics['interval_chips']} "
-        f"held-out chips; on chips left out they held {metrics['interval_pixel_coverage']:.1%} of "
-        f"the pixels and {metrics['interval_chip_mean_coverage']:.1%} of the chip means. They "
-        "belong to these weights alone: weights that go on learning from every label have no "
-        "held-out chips and can only borrow them."
+        f"Intervals of {level:.0f} % calibrated on {metrics['interval_chips']} held-out chips; on "
+        f"chips left out they held {of_pixels:.1f} % of the pixels and {of_chips:.1f} % of the "
+        "chip means. They belong to these weights alone: weights that go on learning from every "
+        "label have no held-out chips and can only borrow them."
     )

@@ -1,12 +1,13 @@
 """The report: one HTML page that needs nothing but itself."""
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from tqdm import tqdm
 
 from biomassters import __version__
@@ -88,6 +89,7 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
     )
     environment.filters["number"] = _number
     environment.filters["percent"] = _percent
+    environment.filters["breakable"] = _breakable
     scores = compared_scores(content.metrics)
     return environment.get_template("report.html.j2").render(
         content=content,
@@ -189,3 +191,8 @@ def _number(value: float | None, digits: int = 1) -> str:
 def _percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage; a dash if undefined."""
     return "–" if value is None or pd.isna(value) else f"{_number(100 * value, digits)} %"
+
+
+def _breakable(name: str) -> Markup:
+    """A dotted name that may go on in the next line after each dot and underscore."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))

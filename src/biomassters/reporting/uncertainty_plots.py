@@ -13,7 +13,6 @@ from biomassters.reporting.figure_style import (
     DENSITY_COLOURS,
     INK,
     LINE,
-    MUTED,
     NETWORK,
     add_legend,
     dress,
@@ -96,10 +95,10 @@ def coverage_plot(by_level: pd.DataFrame) -> Figure:
 def attention_plot(attention: pd.DataFrame) -> Figure:
     """Mean weight of each month at each level, in percent; months that are absent don't count."""
     table = attention.pivot_table(index="stride", columns="month", values="weight", aggfunc="mean")
-    figure = new_figure(5.6, 2.7)
+    figure = new_figure(4.6, 2.7)  # no wider: the numbers must be legible on a phone
     axes = figure.add_subplot()
     values = 100 * table.reindex(columns=range(len(MONTH_NAMES))).to_numpy()
-    image = axes.imshow(values, cmap=DENSITY_COLOURS, vmin=0, aspect="auto", interpolation="none")
+    axes.imshow(values, cmap=DENSITY_COLOURS, vmin=0, aspect="auto", interpolation="none")
     axes.set_yticks(range(len(table)), [f"{10 * stride} m" for stride in table.index])
     axes.set_xticks(range(len(MONTH_NAMES)), [name[:3] for name in MONTH_NAMES])
     top = np.nanmax(values)
@@ -107,11 +106,7 @@ def attention_plot(attention: pd.DataFrame) -> Figure:
         if np.isfinite(value):
             colour = "#000000" if value > 0.55 * top else "#ffffff"
             axes.text(
-                column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour
+                column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour
             )
-    bar = figure.colorbar(image, ax=axes)
-    bar.set_label("Weight, %", color=INK, fontsize=9)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
-    bar.outline.set_visible(False)
     dress(axes, "", "Features of one per")
     return figure
