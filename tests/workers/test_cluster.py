@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+import dask
 import pandas as pd
 import pytest
 
@@ -198,6 +199,18 @@ def test_a_cluster_of_this_machine():
     options = DaskOptions(workers=2, minimum_chips=0, timeout_s=300)
     words = ["a" * length for length in range(20)]
     assert sorted(DaskWorkers(options).each(len, words)) == [(n, n) for n in range(20)]
+
+
+def test_other_work_of_dask_stays_where_it_was(cluster):
+    """xarray reads a store as before, while workers are used and after."""
+    cluster.start_worker()
+    cluster.wait_for(1)
+    first, second = (workers_at(cluster.address).each(len, ["a"] * 9) for _ in range(2))
+    next(first), next(second)
+    during = dask.config.get("scheduler", None)
+    first.close()
+    second.close()
+    assert (during, dask.config.get("scheduler", None)) == (None, None)
 
 
 def test_an_item_that_ends_its_workers_is_named():

@@ -74,7 +74,7 @@ def _client(options: DaskOptions) -> Iterator[Client]:
     workers = options.workers or processors()
     with (
         local_cluster(workers, int(options.memory_per_worker_gb * 1e9)) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 
@@ -101,7 +101,7 @@ def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
 
 def _connect(address: str, timeout_s: float) -> Client:
     try:
-        return Client(address, timeout=timeout_s)
+        return Client(address, timeout=timeout_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise BadInputError(
             f"dask.scheduler_address: nobody answers at {address} within {timeout_s:g} s: start "
