@@ -8,6 +8,8 @@ import time
 import dask
 import pandas as pd
 import pytest
+from distributed import Nanny, Status
+from distributed.process import AsyncProcess
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.archive_source import UsableChips
@@ -217,3 +219,14 @@ def test_an_item_that_ends_its_workers_is_named():
     workers = DaskWorkers(DaskOptions(workers=1), items=("block", "mapping.memory"))
     with pytest.raises(BadInputError, match=r"^Block 1 ended several workers .* mapping\.memory,"):
         list(workers.each(os._exit, [1]))
+
+
+def test_processes_that_do_not_close_in_order_hide_nothing():
+    """As when a worker has died, and the process in its place is not started yet."""
+    results = DaskWorkers(DaskOptions(workers=1)).each(len, ["a"] * 9)
+    found = [next(results) for _ in range(9)]
+    (nanny,) = (nanny for nanny in Nanny._instances if nanny.status is Status.running)
+    started = nanny.process.process
+    nanny.process.process = AsyncProcess(target=print, loop=nanny.loop)
+    assert (len(found), list(results)) == (9, [])
+    started.close()

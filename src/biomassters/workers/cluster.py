@@ -15,6 +15,8 @@ from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Item, Result, processors
 from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version
 
+logger = logging.getLogger(__name__)
+
 # Dask looks at its own processes 100 times a second by default, for pages that nobody opens: 3 %
 # of a processor in each of them.
 _UNWATCHED = {
@@ -72,11 +74,22 @@ def _client(options: DaskOptions) -> Iterator[Client]:
             client.close(timeout=options.timeout_s)
         return
     workers = options.workers or processors()
-    with (
-        local_cluster(workers, int(options.memory_per_worker_gb * 1e9)) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    cluster = local_cluster(workers, int(options.memory_per_worker_gb * 1e9))
+    try:
+        with Client(cluster, set_as_default=False) as client:
+            yield client
+    finally:
+        _close(cluster)
+
+
+def _close(cluster: LocalCluster) -> None:
+    """Ends the processes, without a word of Dask's hiding how the work itself ended."""
+    try:
+        cluster.close()
+    except Exception:
+        # Dask stumbles over a process that it was just starting in place of one that died. All
+        # results have come by now, and its processes end with this one at the latest.
+        logger.debug("Dask's processes were not closed in order.", exc_info=True)
 
 
 def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
