@@ -32,12 +32,12 @@ class Costs:
         memory_gb: Memory of a process, with the one that hands out chips.
     """
 
-    verify_s: float = 0.035
-    inspect_s: float = 0.041
-    pack_s: float = 0.048
+    verify_s: float = 0.038
+    inspect_s: float = 0.047
+    pack_s: float = 0.047
     store_mb: float = 12.24
-    files_per_s: float = 986
-    memory_gb: float = 1.083 / 3
+    files_per_s: float = 1013
+    memory_gb: float = 1.050 / 3
 
     @classmethod
     def of(cls, measured: dict[str, float]) -> "Costs":
