@@ -16,7 +16,7 @@ from biomassters.chips.damage import DamagedFileError
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batch
-from biomassters.network.weights import load_network
+from biomassters.network.weights import load_network, save_network
 from biomassters.regions.assembly import AGB, LOWER, MONTHS, UPPER, Assembly
 from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_prediction import Predictor
@@ -339,6 +339,17 @@ def test_only_an_error_of_memory_is_taken_for_one(region_folder, weights, tmp_pa
     assert small.batches == [2, 1, 1]
     with pytest.raises(RuntimeError, match="shapes do not match"):
         predict(Failing("shapes do not match"))
+
+
+def test_a_network_that_has_diverged_maps_nothing(region_folder, weights, tmp_path):
+    network, facts = load_network(weights), {"chip_size": 64}
+    with torch.no_grad():
+        network.segmentation_head.bias.fill_(float("nan"))
+    save_network(network, tmp_path / "diverged.safetensors", facts)
+    plan = plan_of(region_folder, tmp_path / "diverged.safetensors", tmp_path / "agb.tif")
+    with pytest.raises(BadInputError, match=r"predicts NaN or infinite biomass; check that its"):
+        mapped(plan, tmp_path / "scratch")
+    assert not plan.path.exists()
 
 
 def test_blocks_of_another_job_are_forgotten(tmp_path, region_folder, weights):

@@ -67,6 +67,19 @@ def test_what_is_common_to_all_maps_never_cancels():
     assert found == pytest.approx(np.hypot(3, 20 / 64))
 
 
+def test_what_the_curve_does_not_hold_inflates_the_errors_but_not_the_doubt_about_the_bias():
+    agb = np.full((64, 64), 100.0)
+    found = independent(bias_error=3.0, inflation=2.0).total(agb, everywhere(agb), 0.01, 10.0)
+    assert found.standard_error == pytest.approx(np.hypot(3, 2 * 20 / 64))
+
+
+def test_there_is_no_negative_forest():
+    agb = np.full((4, 4), 4.0)
+    figures = alike(deviation=(50.0, 50.0)).total(agb, everywhere(agb), 0.01, 10.0).to_dict()
+    assert (figures["biomass_mg_lower"], figures["carbon_mg_lower"]) == (0.0, 0.0)
+    assert figures["biomass_mg_upper"] == pytest.approx((2 + 1.6448536 * 50) * 0.16)
+
+
 def test_what_all_pixels_of_a_chip_share_a_region_shares_too():
     """Half of the variance is common to pixels however far apart: it never cancels."""
     agb = np.full((300, 300), 100.0)
