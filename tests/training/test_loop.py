@@ -151,6 +151,34 @@ def test_a_truncated_checkpoint_costs_steps_but_no_bits(run, small_options, tmp_
     assert_same(whole, run(options))
 
 
+def test_chips_drawn_in_another_order_are_refused(run, small_options, tmp_path) -> None:
+    """As by another version: the second half would not be the same experiment."""
+    options = small_options(checkpoint_every_minutes=EVERY_STEP)
+    with pytest.raises(TrainingInterrupted):
+        run(options, prepare=at_call(1, interrupt))
+    newest = CheckpointFolder(tmp_path / "checkpoints", kept=2).files()[0]
+    content = torch.load(newest, weights_only=True)
+    content["next_chips"] = content["next_chips"][::-1]
+    torch.save(content, newest)
+    with pytest.raises(BadInputError, match=r"drew chips in another order: continue with that"):
+        run(options, prepare=at_call(1, pytest.fail))
+
+
+def test_weights_that_change_while_they_are_restored_are_refused(run, small_options) -> None:
+    options = small_options(checkpoint_every_minutes=EVERY_STEP)
+    with pytest.raises(TrainingInterrupted):
+        run(options, prepare=at_call(1, interrupt))
+
+    def add_one(network, _) -> None:
+        network.segmentation_head.bias.data.add_(1.0)
+
+    def spoil(network) -> None:
+        network.register_load_state_dict_post_hook(add_one)
+
+    with pytest.raises(BadInputError, match=r"changed on their way: check the memory"):
+        run(options, prepare=spoil)
+
+
 def test_a_finished_run_returns_at_once(run, small_options, caplog) -> None:
     first = run(small_options(epochs=1))
     with caplog.at_level(logging.INFO):
