@@ -39,6 +39,34 @@ def test_reference_folds_of_the_whole_archive(sample_root: Path) -> None:
     assert sizes.tolist() == [869] * 9 + [868]
 
 
+def test_a_missing_chip_moves_no_other(sample_root: Path) -> None:
+    inventory = pd.read_parquet(sample_root / "features_inventory.parquet")
+    chips = sorted(inventory.loc[inventory["split"] == "train", "chip_id"].unique())
+    table, options = a_table(len(chips)).assign(chip_id=chips), FoldOptions(count=10)
+    whole = make_folds(table, options)
+    missing = table.assign(usable=table["chip_id"] != chips[1234])
+    assert make_folds(missing, options).equals(
+        whole[whole["chip_id"] != chips[1234]].reset_index(drop=True)
+    )
+    assert len(whole) == 8689
+    assert (whole["fold"] == 0).sum() == 869
+
+
+@pytest.mark.parametrize("method", ["reference", "stratified"])
+def test_unusable_chips_drop_out_of_fixed_folds(method: str) -> None:
+    table, options = a_table(40), FoldOptions(method=method)
+    whole = make_folds(table, options)
+    table.loc[[3, 17, 30], "usable"] = False
+    assert make_folds(table, options).equals(whole.drop([3, 17, 30]).reset_index(drop=True))
+
+
+def test_a_missing_label_moves_no_reference_fold() -> None:
+    table = a_table(40)
+    whole = make_folds(table, FoldOptions())
+    table.loc[5, ["agb_mean_mg_per_ha", "usable"]] = np.nan, False
+    assert make_folds(table, FoldOptions()).equals(whole.drop(5).reset_index(drop=True))
+
+
 @settings(deadline=None)
 @given(st.integers(5, 60), st.integers(2, 5), st.sampled_from(["reference", "stratified"]))
 def test_a_partition_of_even_parts(count: int, folds: int, method: str) -> None:
@@ -83,7 +111,7 @@ def test_fewer_chips_than_folds(count: int, caplog: pytest.LogCaptureFixture) ->
     folds = make_folds(a_table(count), FoldOptions())
     assert folds["fold"].tolist() == list(range(count))
     assert [record.getMessage() for record in caplog.records] == [
-        f"Fewer usable labelled chips ({count}) than folds (5): each is a fold of its own."
+        f"Fewer labelled chips ({count}) than folds (5): each is a fold of its own."
     ]
 
 

@@ -29,30 +29,37 @@ class FoldOptions(Options):
 def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
     """Assigns every usable training chip to a fold.
 
-    With fewer chips than folds each chip is a fold of its own.
+    The folds are fixed over all training chips that the archive lists; those that can't be used
+    drop out afterwards. A chip that is missing or damaged therefore moves no other, and weights
+    that never saw a fold never saw what another copy of the archive calls that fold. (Stratified
+    folds go by the labels, so there a missing label does move others.) With fewer chips than folds
+    each chip is a fold of its own.
 
     Args:
         table: The chip table; usable chips of its training split have labels.
         options: How to partition.
 
     Returns:
-        Columns chip_id (sorted) and fold (from 0).
+        Columns chip_id (sorted) and fold (from 0; one whose chips all dropped out is not there).
     """
-    labelled = table[table["usable"] & (table["split"] == "train")].sort_values("chip_id")
+    listed = table[table["split"] == "train"].sort_values("chip_id")
+    if options.method == "stratified":
+        listed = listed[listed["agb_mean_mg_per_ha"].notna()]
     count = options.count
-    if len(labelled) < count:
+    if len(listed) < count:
         logger.warning(
-            "Fewer usable labelled chips (%d) than folds (%d): each is a fold of its own.",
-            len(labelled),
+            "Fewer labelled chips (%d) than folds (%d): each is a fold of its own.",
+            len(listed),
             count,
         )
-        count = len(labelled)
-    if count == len(labelled):
+        count = len(listed)
+    if count == len(listed):
         fold = np.arange(count)
     else:
-        agb_mg_per_ha = labelled["agb_mean_mg_per_ha"].to_numpy()
+        agb_mg_per_ha = listed["agb_mean_mg_per_ha"].to_numpy()
         fold = _PARTITIONS[options.method](agb_mg_per_ha, count, options.seed)
-    return pd.DataFrame({"chip_id": labelled["chip_id"].to_numpy(), "fold": fold})
+    folds = pd.DataFrame({"chip_id": listed["chip_id"].to_numpy(), "fold": fold})
+    return folds[listed["usable"].to_numpy(bool)].reset_index(drop=True)
 
 
 def _reference(agb_mg_per_ha: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
