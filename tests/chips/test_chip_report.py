@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -60,16 +61,25 @@ def test_a_training_chip_does(archive_root: Path) -> None:
     assert row["missing_files"] == ["0000000a_agbm.tif"]
 
 
+def _forget(root: Path, chip_id: str) -> None:
+    """Take what a chip lacks off the list: those months never existed."""
+    path = root / "features_metadata.csv"
+    listed = pd.read_csv(path, dtype=str)
+    here = listed["filename"].map(lambda name: (root / FEATURES / name).exists())
+    listed[here | (listed["chip_id"] != chip_id)].to_csv(path, index=False)
+
+
 @pytest.mark.parametrize(("minimum", "usable"), [(1, True), (2, False)])
 def test_minimum_months(archive_root: Path, minimum: int, usable: bool) -> None:
     for path in archive_root.glob(f"{FEATURES}/0000000a_*.tif"):
         if not path.stem.endswith("_06"):
             path.unlink()
+    _forget(archive_root, "0000000a")
     options = InspectionOptions(minimum_months=minimum)
     row = inspect_chip(Archive.open(archive_root), "0000000a", options).row
     assert row["usable"] is usable
     assert row["problem"] == ("" if usable else "It has images of 1 of the 2 months needed.")
-    assert len(row["missing_files"]) == 11 + 2
+    assert len(row["missing_files"]) == 11  # Sentinel-1 sees every month
 
 
 @pytest.mark.parametrize(
@@ -107,6 +117,34 @@ def test_real_chip(sample_root: Path) -> None:
     assert row["s2_zero_fraction"][9] == pytest.approx(0.998, abs=5e-4)
     row = inspect_chip(Archive.open(sample_root), "001b0634", InspectionOptions()).row
     assert row["problem"] == "It has images of 1 of the 2 months needed."
+
+
+@pytest.mark.parametrize(("on_incomplete", "usable"), [("leave_out_chip", False), ("use", True)])
+def test_an_interrupted_download(
+    sample_root: Path, tmp_path: Path, on_incomplete: str, usable: bool
+) -> None:
+    root = tmp_path / "download"
+    (root / FEATURES).mkdir(parents=True)
+    for name in ("features_metadata.csv", "train_agbm_metadata.csv", "train_agbm"):
+        (root / name).symlink_to(sample_root / name)
+    for name in ("000aa810_S1_00.tif", "000aa810_S1_01.tif", "000aa810_S2_06.tif"):
+        (root / FEATURES / name).symlink_to(sample_root / FEATURES / name)
+    options = InspectionOptions(on_incomplete=on_incomplete)
+    row = inspect_chip(Archive.open(root), "000aa810", options).row
+    assert row["usable"] is usable
+    assert row["problem"] == (
+        "It is incomplete: 15 of the 18 images that the metadata list are not there (the first is "
+        "000aa810_S1_02.tif)."
+    )
+    assert len(row["missing_files"]) == 15
+
+
+def test_a_damaged_image_in_quarantine_is_not_missing(archive_root: Path) -> None:
+    name = "0000000a_S2_06.tif"
+    (archive_root / FEATURES / name).unlink()
+    options = InspectionOptions(on_damaged="leave_out_image")
+    row = inspect_chip(Archive.open(archive_root), "0000000a", options, {name: "is empty"}).row
+    assert (row["usable"], row["problem"]) == (True, f"{name} is empty.")
 
 
 @pytest.mark.parametrize("wrong", [{"minimum_months": 0}, {"on_damaged": "ignore"}, {"months": 2}])

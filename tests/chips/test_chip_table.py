@@ -96,6 +96,34 @@ def test_stop_without_damage(archive_root: Path) -> None:
     assert inspected(archive_root, on_damaged="stop")[0]["usable"].all()
 
 
+@pytest.mark.parametrize("on_incomplete", ["leave_out_chip", "use", "stop"])
+def test_incomplete_chips_are_counted_and_named(
+    archive_root: Path, on_incomplete: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("0000000b_S1_00.tif", "0000000b_S2_11.tif"):
+        (archive_root / FEATURES / name).unlink()
+    sentence = (
+        f"{archive_root} is incomplete: 1 of 3 chips lack images that its metadata list (0000000b: "
+        "It is incomplete: 2 of the 15 images that the metadata list are not there (the first is "
+        "0000000b_S1_00.tif))"
+    )
+    if on_incomplete == "stop":
+        with pytest.raises(BadInputError) as caught:
+            inspected(archive_root, on_incomplete=on_incomplete)
+        assert str(caught.value).startswith(sentence)
+        return
+    table, _ = inspected(archive_root, on_incomplete=on_incomplete)
+    assert table["usable"].tolist() == [True, on_incomplete == "use", True]
+    assert [record.getMessage().startswith(sentence) for record in caplog.records] == [True]
+
+
+def test_a_complete_archive_says_nothing(
+    archive_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert inspected(archive_root)[0]["usable"].all()
+    assert caplog.records == []
+
+
 def test_no_usable_chip(archive_root: Path) -> None:
     shutil.rmtree(archive_root / "test_features")
     shutil.rmtree(archive_root / "train_agbm")

@@ -113,6 +113,19 @@ class Archive:
             names.append(label_name(chip_id))
         return sorted(names)
 
+    def listed_images(self, chip_id: str) -> int:
+        """How many images the metadata list for a chip."""
+        return len(self._listed[self._chip(chip_id).chip_id])
+
+    def undelivered_images(self, chip_id: str) -> list[str]:
+        """Names of images that the metadata list and the archive lacks.
+
+        They are not months that never existed: the download is incomplete, or the files were lost.
+        """
+        chip = self._chip(chip_id)
+        listed = set(self._listed[chip_id]) - set(chip.images)
+        return sorted(image_name(chip_id, *key) for key in listed)
+
     def read_chip(
         self, chip_id: str, skip: Collection[str] = (), on_damage: OnDamage | None = None
     ) -> Chip:

@@ -34,6 +34,11 @@ class InspectionOptions(Options):
         description="What to do about a damaged file: leave out its chip, leave out the image "
         "alone (a damaged label still costs the chip), or stop",
     )
+    on_incomplete: Literal["leave_out_chip", "use", "stop"] = Field(
+        "leave_out_chip",
+        description="What to do about a chip that lacks images which the metadata list, as after "
+        "an interrupted download: leave it out, use it without them, or stop",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +48,13 @@ class ChipReport:
     Attributes:
         chip: The chip without its damaged files.
         damage: What is wrong with them.
+        incomplete: What it lacks of the images that the metadata list, as a sentence, or "".
         row: Its row of the chip table.
     """
 
     chip: Chip
     damage: tuple[DamagedFileError, ...]
+    incomplete: str
     row: dict[str, Any]
 
 
@@ -68,7 +75,8 @@ def inspect_chip(
     damage = [DamagedFileError(name, reason) for name, reason in known_damage.items()]
     chip = archive.read_chip(chip_id, skip=known_damage, on_damage=damage.append)
     missing = [name for name in archive.missing_files(chip_id) if name not in known_damage]
-    problem, usable = _judge(chip, damage, options)
+    incomplete = _incomplete(archive, chip_id, known_damage)
+    problem, usable = _judge(chip, damage, incomplete, options)
     height, width = chip.shape
     row = {
         "chip_id": chip_id,
@@ -83,19 +91,38 @@ def inspect_chip(
         "usable": usable,
     }
     assert tuple(row) == COLUMNS
-    return ChipReport(chip, tuple(damage), row)
+    return ChipReport(chip, tuple(damage), incomplete, row)
+
+
+def _incomplete(archive: Archive, chip_id: str, known_damage: Mapping[str, str]) -> str:
+    """A sentence on the listed images that are not there ("" if all are).
+
+    What verification moved to quarantine is damaged, not missing.
+    """
+    lacking = [name for name in archive.undelivered_images(chip_id) if name not in known_damage]
+    if not lacking:
+        return ""
+    listed = archive.listed_images(chip_id)
+    return (
+        f"It is incomplete: {len(lacking)} of the {listed} images that the metadata list are not "
+        f"there (the first is {lacking[0]})."
+    )
 
 
 def _judge(
-    chip: Chip, damage: list[DamagedFileError], options: InspectionOptions
+    chip: Chip, damage: list[DamagedFileError], incomplete: str, options: InspectionOptions
 ) -> tuple[str, bool]:
     """A sentence on what is wrong ("" if nothing is), and whether the chip is usable."""
     months = int(chip.month_mask.sum())
     unlabelled = chip.split == "train" and chip.agb_mg_per_ha is None
     usable = not unlabelled and months >= options.minimum_months
+    if incomplete:
+        usable &= options.on_incomplete == "use"
     if damage:
         usable &= options.on_damaged == "leave_out_image"
         return f"{describe(damage[0].name, damage)}.", usable
+    if incomplete:
+        return incomplete, usable
     if unlabelled:
         return "It is a training chip without a label.", usable
     if not usable:

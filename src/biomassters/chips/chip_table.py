@@ -1,5 +1,6 @@
 """Inspect a whole archive: the chip table and the band statistics in one pass."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from biomassters.chips.statistics import BandStatistics, LevelCounts
 from biomassters.chips.verification import known_damage
 from biomassters.errors import BadInputError
 from biomassters.workers.pool import Threads, Workers
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["InspectionOptions", "inspect_archive", "inspect_chip"]
 
@@ -46,7 +49,8 @@ def inspect_archive(
         ``""``); usable.
 
     Raises:
-        BadInputError: If no chip is usable, or a file is damaged and that is to stop the run.
+        BadInputError: If no chip is usable, or a file is damaged or a chip incomplete and that is
+            to stop the run.
     """
     archive.shape  # noqa: B018 (found once, not by every worker)
     chip_ids = archive.chip_ids()
@@ -63,6 +67,13 @@ def inspect_archive(
     damage = [error for inspected in inspections for error in inspected.damage]
     if damage and options.on_damaged == "stop":
         _stop(damage)
+    incomplete = {
+        str(inspected.row["chip_id"]): inspected.incomplete
+        for inspected in inspections
+        if inspected.incomplete
+    }
+    if incomplete:
+        _say_incomplete(archive, incomplete, options)
     table = pd.DataFrame([inspected.row for inspected in inspections], columns=list(COLUMNS))
     if not table["usable"].any():
         _refuse(archive, table)
@@ -75,11 +86,13 @@ class Inspected(NamedTuple):
     Attributes:
         row: Its row of the chip table.
         damage: What is wrong with its files.
+        incomplete: What it lacks of the listed images, as a sentence, or "".
         levels: Its pixels by band and level, of a usable training chip.
     """
 
     row: dict[str, Any]
     damage: tuple[DamagedFileError, ...]
+    incomplete: str
     levels: LevelCounts | None
 
 
@@ -106,7 +119,7 @@ class InspectChip:
             statistics = BandStatistics()
             statistics.update(report.chip)
             levels = statistics.occupied()
-        return Inspected(report.row, report.damage, levels)
+        return Inspected(report.row, report.damage, report.incomplete, levels)
 
 
 def _stop(damage: list[DamagedFileError]) -> None:
@@ -114,6 +127,30 @@ def _stop(damage: list[DamagedFileError]) -> None:
         f"{describe(damage[0].path, damage)}: fetch what is damaged again, or set on_damaged to "
         "leave_out_chip or leave_out_image."
     )
+
+
+def _say_incomplete(
+    archive: Archive, incomplete: Mapping[str, str], options: InspectionOptions
+) -> None:
+    chip_id, sentence = next(iter(incomplete.items()))
+    found = (
+        f"{archive.root} is incomplete: {len(incomplete)} of {len(archive.chip_ids())} chips lack "
+        f"images that its metadata list ({chip_id}: {sentence.rstrip('.')})"
+    )
+    option = "data_engineering.inspection.on_incomplete"
+    if options.on_incomplete == "stop":
+        raise BadInputError(
+            f"{found}: fetch them ('--pipelines acquisition'), or set {option} to leave_out_chip "
+            "or use."
+        )
+    if options.on_incomplete == "use":
+        logger.warning("%s; they are used without them (%s: use).", found, option)
+    else:
+        logger.warning(
+            "%s; they are left out: fetch the images ('--pipelines acquisition'), or set %s to use.",
+            found,
+            option,
+        )
 
 
 def _refuse(archive: Archive, table: pd.DataFrame) -> None:
