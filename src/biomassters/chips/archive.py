@@ -22,8 +22,9 @@ from biomassters.chips.chip import Chip
 from biomassters.chips.chip_files import ChipFiles, OnDamage, read_chip_files
 from biomassters.chips.damage import DamagedFileError, RasterSpec
 from biomassters.chips.names import image_name, label_name
+from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.chips.raster import read_raster, read_size, write_raster
-from biomassters.chips.storage import Place, State, place_of
+from biomassters.chips.storage import Place, State, is_url, place_of, state
 from biomassters.errors import BadInputError
 
 __all__ = [
@@ -80,6 +81,17 @@ class Archive:
                 "train_features, test_features and train_agbm there."
             )
         return cls(files.root, features, labels, files.states)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the chips come from: ``dataset`` (the folder's name), ``simulated``.
+
+        A simulated archive says so in a note beside its metadata; any other is taken for real.
+        """
+        note = f"{self.root}/{SIMULATION_NOTE}"
+        there = state(note) if is_url(note) else file_state(note)
+        name = str(self.root).rstrip("/").rpartition("/")[2]
+        return {"dataset": name, "simulated": there is not None}
 
     def chip_ids(self, split: str | None = None) -> list[str]:
         """Sorted names of the chips, of one split or of all."""

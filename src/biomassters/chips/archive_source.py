@@ -1,5 +1,7 @@
 """The usable chips of an archive, as the chip store is packed from."""
 
+from typing import Any
+
 import pandas as pd
 
 from biomassters.chips.archive import Archive
@@ -25,6 +27,11 @@ class UsableChips:
             for chip_id, names in zip(usable["chip_id"], usable["damaged_files"], strict=True)
             if len(names)
         }
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the chips come from, as the archive says."""
+        return self._archive.origin
 
     def splits(self) -> dict[str, list[str]]:
         """Sorted names of the chips by split; a split without chips is left out."""

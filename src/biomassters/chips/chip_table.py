@@ -147,7 +147,7 @@ def _say_incomplete(
         logger.warning("%s; they are used without them (%s: use).", found, option)
     else:
         logger.warning(
-            "%s; they are left out: fetch the images ('--pipelines acquisition'), or set %s to use.",
+            "%s; they are left out: fetch the images ('--pipelines acquisition') or set %s to use.",
             found,
             option,
         )

@@ -60,9 +60,15 @@ def read_georeference(path: Place) -> Georeference | None:
 
 
 def encode_with_gdal(
-    bands: NDArray, georeference: Georeference | None, band_names: tuple[str, ...] = ()
+    bands: NDArray,
+    georeference: Georeference | None,
+    band_names: tuple[str, ...] = (),
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
-    """The bytes of an uncompressed GeoTIFF of [bands, height, width], pixel by pixel."""
+    """The bytes of an uncompressed GeoTIFF of [bands, height, width], pixel by pixel.
+
+    With tags it is a map of ours: it also says that NaN is no data, and the unit of its bands.
+    """
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
@@ -79,6 +85,10 @@ def encode_with_gdal(
             # Before the pixels, so that the names stand before them in the file.
             for number, name in enumerate(band_names, start=1):
                 target.set_band_description(number, name)
+            if tags:
+                target.nodata = float("nan")
+                target.units = (dict(tags)["units"],) * count
+                target.update_tags(**dict(tags))
             target.write(bands)
         return memory.read()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from biomassters.chips.chip import Georeference
 from biomassters.chips.durable_files import publish_folder
 from biomassters.chips.names import label_name
+from biomassters.chips.provenance import Provenance, map_tags
 from biomassters.chips.raster import read_raster, write_raster
 from biomassters.errors import BadInputError
 
@@ -58,6 +59,7 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
             ) from None
         self.weights: str = manifest["weights"]
         self.weights_fingerprint: str | None = manifest.get("weights_fingerprint")
+        self.provenance = Provenance.from_dict(manifest.get("provenance"))
         self._chip_ids: tuple[str, ...] = tuple(manifest["chip_ids"])
         self._members = frozenset(self._chip_ids)
 
@@ -109,6 +111,8 @@ def write_predictions(
     predictions: Iterable[Prediction],
     weights: str,
     weights_fingerprint: str | None = None,
+    provenance: Provenance | None = None,
+    intervals: str | None = None,
 ) -> PredictionFolder:
     """Write one ``{chip_id}_agbm.tif`` a chip into a folder that appears when complete.
 
@@ -119,6 +123,8 @@ def write_predictions(
         predictions: The maps; taken one at a time.
         weights: Which weights they come from, for whoever reads the folder later.
         weights_fingerprint: Of these weights.
+        provenance: How the maps were made with them.
+        intervals: What is to be known of the bounds, for the files' tags.
 
     Returns:
         The folder, readable.
@@ -126,14 +132,20 @@ def write_predictions(
     growing = path.with_name(f"{path.name}.partial")
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)
+    provenance = provenance or Provenance()
+    tags = map_tags(weights, weights_fingerprint, provenance.trained_on)
+    if intervals is not None:
+        tags["intervals"] = intervals
     chip_ids = []
     for one in predictions:
-        names = BAND_NAMES if one.bounds_mg_per_ha else ()
-        write_raster(growing / label_name(one.chip_id), one.bands, one.georeference, names)
+        path_of_chip, bands = growing / label_name(one.chip_id), one.bands
+        names = BAND_NAMES[: len(bands)]
+        write_raster(path_of_chip, bands, one.georeference, names, tuple(tags.items()))
         chip_ids.append(one.chip_id)
     manifest = {
         "weights": weights,
         "weights_fingerprint": weights_fingerprint,
+        "provenance": provenance.to_dict(),
         "chip_ids": chip_ids,
     }
     (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -113,6 +113,7 @@ def write_raster(
     array: NDArray,
     georeference: Georeference | None = None,
     band_names: tuple[str, ...] = (),
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> None:
     """Writes a GeoTIFF with the structure of the official files.
 
@@ -121,18 +122,22 @@ def write_raster(
         array: [bands, height, width] or [height, width].
         georeference: Where it lies.
         band_names: Of each band, for whoever opens the file; or none.
+        tags: Of the file, ``units`` among them; or none.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
-        partial.write_bytes(encode_raster(array, georeference, band_names))
+        partial.write_bytes(encode_raster(array, georeference, band_names, tags))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def encode_raster(
-    array: NDArray, georeference: Georeference | None = None, band_names: tuple[str, ...] = ()
+    array: NDArray,
+    georeference: Georeference | None = None,
+    band_names: tuple[str, ...] = (),
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
     """The bytes of a GeoTIFF: uncompressed strips, the bands of one pixel together.
 
@@ -140,11 +145,12 @@ def encode_raster(
         array: [bands, height, width] or [height, width].
         georeference: Where it lies.
         band_names: Of each band, or none.
+        tags: Of the file, ``units`` among them; or none.
     """
     bands = array[None] if array.ndim == 2 else array
     dtype = bands.dtype.newbyteorder("<")
     pixels = np.ascontiguousarray(bands.transpose(1, 2, 0), dtype)
-    return _header(dtype, bands.shape, georeference, band_names) + pixels.tobytes()
+    return _header(dtype, bands.shape, georeference, band_names, tags) + pixels.tobytes()
 
 
 @lru_cache(maxsize=32)
@@ -153,11 +159,12 @@ def _header(
     shape: tuple[int, ...],
     georeference: Georeference | None,
     band_names: tuple[str, ...],
+    tags: tuple[tuple[str, str], ...],
 ) -> bytes:
     """What precedes the pixels: GDAL makes it once, for it takes longer than the pixels."""
     # Ones: strips of zeros GDAL writes last, and fills up the very last one.
     ones = np.ones(shape, dtype.newbyteorder("="))
-    data = encode_with_gdal(ones, georeference, band_names)
+    data = encode_with_gdal(ones, georeference, band_names, tags)
     layout = parse_strip_layout(data)
     assert layout is not None
     assert (layout.by_pixel, layout.dtype, layout.end) == (True, dtype, len(data))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,10 +86,13 @@ class Manifest:
     Attributes:
         codec: How its chunks are encoded.
         records: All chips, by split and index.
+        origin: Where they come from, as the archive says: ``dataset``, ``simulated``; empty in
+            older stores. Not part of the fingerprint.
     """
 
     codec: str
     records: tuple[ChipRecord, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -117,6 +120,7 @@ class Manifest:
             "version": FORMAT_VERSION,
             "codec": self.codec,
             "fingerprint": self.fingerprint,
+            "origin": dict(self.origin),
         }
         chips = ",\n".join(json.dumps(record.to_dict()) for record in self.records)
         return json.dumps(head)[:-1] + ',\n"chips": [\n' + chips + "\n]}\n"
@@ -140,7 +144,7 @@ class Manifest:
             version = values["version"]
             if version == FORMAT_VERSION:
                 records = tuple(ChipRecord.from_dict(chip) for chip in values["chips"])
-                return cls(values["codec"], records)
+                return cls(values["codec"], records, values.get("origin", {}))
         except (ValueError, KeyError, TypeError):
             raise BadInputError(
                 f"The chip store {place} has a damaged manifest: delete it and pack it again."

@@ -30,6 +30,7 @@ class ChipStore:
         path: The store's folder, or its URL.
         splits: Names of its splits.
         fingerprint: SHA-256 over names and checksums of all chips.
+        origin: Where the chips come from: ``dataset``, ``simulated``; empty: unknown.
 
     Args:
         path: Folder, or URL that fsspec knows.
@@ -47,6 +48,7 @@ class ChipStore:
         self.splits = manifest.splits
         self.fingerprint = manifest.fingerprint
         self.codec = manifest.codec
+        self.origin = manifest.origin
         self._splits = {name: StoreSplit(self, manifest.of_split(name)) for name in self.splits}
         if fingerprint not in (None, self.fingerprint):
             raise _replaced(self.path)

@@ -62,13 +62,14 @@ def write_store(
     if _is_current(path, codec, signatures):
         _logger.info("%s already holds these chips: nothing to pack.", path)
         return ChipStore(path)
+    origin = getattr(source, "origin", {})
     try:
         with open_journal(path, plan_of(codec, splits)) as journal:
             source = adopt_packed(path, journal, source, signatures, codec)
             pack_missing(journal, source, signatures, codec, progress, workers)
             places = [(split, i) for split in splits for i in range(len(splits[split]))]
             records = tuple(journal.records[place] for place in places)
-            publish(path, journal, Manifest(codec, records))
+            publish(path, journal, Manifest(codec, records, origin))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BadInputError(

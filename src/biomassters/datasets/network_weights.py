@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from kedro.io import AbstractDataset
+
+from biomassters.chips.provenance import Provenance
+from biomassters.errors import BadInputError
+from biomassters.inference.options import InferenceOptions
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need it
     from torch import Tensor
@@ -49,12 +52,46 @@ class NetworkWeights:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the names and numbers of the weights."""
-        digest = hashlib.sha256()
-        state = self.network.state_dict() if self.state is None else self.state
-        for name in sorted(state):
-            digest.update(name.encode())
-            digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        from biomassters.network.weights import weights_fingerprint
+
+        return weights_fingerprint(self.network.state_dict() if self.state is None else self.state)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all networks that predict as one."""
+        return tuple(member.name for member in self.members) or (self.name,)
+
+    @property
+    def trained_on(self) -> dict[str, Any] | None:
+        """What they were trained on; None where nobody noted it."""
+        return self.description.get("trained_on")
+
+    @property
+    def started_from(self) -> str | None:
+        """Fingerprint of the weights that they were fine-tuned from."""
+        return (self.description.get("started_from") or {}).get("fingerprint")
+
+    def provenance(
+        self, inference: InferenceOptions, chip_pixels: int, networks: int | None = None
+    ) -> Provenance:
+        """How maps are made with them.
+
+        Args:
+            inference: How they are used.
+            chip_pixels: Side of the chips that the network sees.
+            networks: How many are averaged at every pixel; None: all members.
+        """
+        from biomassters.inference.device import choose_device, precision_used
+
+        return Provenance(
+            started_from=self.started_from,
+            trained_on=self.trained_on,
+            views=inference.views,
+            clip_negative=inference.clip_negative,
+            precision=precision_used(choose_device(inference.device), inference.precision),
+            networks=networks or len(self.files),
+            chip_pixels=chip_pixels,
+        )
 
 
 def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
@@ -122,4 +159,24 @@ def _save(weights: NetworkWeights, path: Path, others: Sequence[str] = ()) -> No
 
     if weights.state is not None:
         weights.network.load_state_dict(weights.state)
-    save_network(weights.first, path, {**weights.description, MEMBERS: list(others)})
+    description = {**weights.description, MEMBERS: list(others)}
+    save_network(weights.first, path, _first_date_kept(description, path))
+
+
+def _first_date_kept(description: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same description, with the date of the file if only the date is new.
+
+    A finished training that is run again hands back what it has: the same bytes are written.
+    """
+    from biomassters.network.weights import read_description
+
+    trained_on = description.get("trained_on")
+    try:
+        before = read_description(path)
+    except BadInputError:
+        return description
+    known = before.get("trained_on")
+    if not trained_on or not known:
+        return description
+    dated = {**description, "trained_on": {**trained_on, "date": known.get("date")}}
+    return dated if all(before.get(name) == dated[name] for name in dated) else description

@@ -8,6 +8,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from biomassters.chips.predictions import Prediction, PredictionFolder, write_predictions
+from biomassters.chips.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,15 @@ class Predictions:
         maps: One prediction a chip, made while they are written.
         weights: Which weights make them.
         weights_fingerprint: Of these weights.
+        provenance: How they make the maps.
+        intervals: What is to be known of the bounds, if there are any.
     """
 
     maps: Iterable[Prediction]
     weights: str
     weights_fingerprint: str | None = None
+    provenance: Provenance | None = None
+    intervals: str | None = None
 
 
 class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
@@ -51,7 +56,14 @@ class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
 
     def save(self, data: Predictions) -> None:
         """Predict and write; the folder appears when it is complete."""
-        write_predictions(self._filepath, data.maps, data.weights, data.weights_fingerprint)
+        write_predictions(
+            self._filepath,
+            data.maps,
+            data.weights,
+            data.weights_fingerprint,
+            data.provenance,
+            data.intervals,
+        )
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

@@ -29,6 +29,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def precision_used(device: torch.device, precision: str) -> str:
+    """The precision that ``auto`` means on a device; any other is itself."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """A context in which matrix products and convolutions run in a precision.
 
@@ -37,10 +46,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
         precision: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the 16-bit type that a
             GPU is made for, float32 elsewhere.
     """
-    if precision == "auto":
-        precision = "float32"
-        if device.type == "cuda":
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    precision = precision_used(device, precision)
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))

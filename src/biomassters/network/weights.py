@@ -24,6 +24,18 @@ FORMAT_VERSION = 1
 _DIGEST = "description_sha256"
 
 
+def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names and numbers of weights, in the order of their names.
+
+    It changes when a number does, and not with the file's name, date or description.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def description_path(path: Path | str) -> Path:
     """The JSON that belongs to a weights file."""
     return Path(path).with_suffix(".json")
@@ -64,7 +76,11 @@ def read_description(path: Path | str) -> dict[str, Any]:
         path: The weights file.
 
     Returns:
-        At least ``network``, ``bands``, ``scaling``, ``data_fingerprint`` and ``recipe``.
+        At least ``network``, ``bands``, ``scaling``, ``data_fingerprint`` and ``recipe``. Weights
+        of this release also say their ``fingerprint``, what they were ``trained_on``
+        (``simulated``, ``dataset``, ``chips``, ``data_fingerprint``, ``date``; None: unknown), and
+        the fingerprint and training of those that they ``started_from`` (None: random or
+        pretrained ones).
 
     Raises:
         BadInputError: No such JSON, or not one of ours.
@@ -155,9 +171,12 @@ def _describe(network: AgbNet, description: Mapping[str, Any]) -> dict[str, Any]
         "scaling": network.scaling.to_dict(),
         "data_fingerprint": None,
         "recipe": None,
+        "fingerprint": weights_fingerprint(network.state_dict()),
+        "trained_on": None,
+        "started_from": None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "weights_never_called": network.weights_never_called(),
-        **description,
+        **{name: value for name, value in description.items() if name != "fingerprint"},
     }
 
 

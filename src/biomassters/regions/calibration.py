@@ -2,9 +2,10 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from biomassters.chips.provenance import UNKNOWN, Provenance
 from biomassters.errors import BadInputError
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
@@ -19,22 +20,28 @@ class Calibration:
     Attributes:
         intervals: Of pixels.
         errors: Of totals.
+        note: Where the maps that it was calibrated on were made otherwise than this one.
     """
 
     intervals: IntervalModel
     errors: ErrorModel
+    note: str = ""
 
 
-def read_calibration(path: Path, weights_fingerprint: str, views: int) -> Calibration | None:
+def read_calibration(
+    path: Path, weights_fingerprint: str, views: int, made_with: Provenance = UNKNOWN
+) -> Calibration | None:
     """Read what the ``uncertainty`` pipeline wrote.
 
     Args:
         path: Its JSON.
         weights_fingerprint: Of the weights that map.
         views: Test-time views and networks that are averaged.
+        made_with: How the map is made.
 
     Returns:
-        None, with the reason in the log, where there is none for these weights and views.
+        None, with the reason in the log, where there is none for these weights and views. Where
+        machine or data alone differ, the calibration with a note, which the log has too.
 
     Raises:
         BadInputError: The file is damaged.
@@ -45,8 +52,12 @@ def read_calibration(path: Path, weights_fingerprint: str, views: int) -> Calibr
         found = Calibration(
             IntervalModel.from_dict(models["intervals"]), ErrorModel.from_dict(models["errors"])
         )
+        calibrated = Provenance.from_dict(models.get("made_with"))
+        chosen = made_with.chosen_otherwise(calibrated)
         if models["weights_fingerprint"] != weights_fingerprint:
             reason = f"{path} was calibrated for other weights"
+        elif chosen:
+            reason = f"{path} was calibrated on maps made otherwise; this one has {chosen}"
         elif found.intervals.needs_spread and views < 2:
             reason = f"the intervals of {path} need more than one view (inference.views)"
     except FileNotFoundError:
@@ -63,4 +74,11 @@ def read_calibration(path: Path, weights_fingerprint: str, views: int) -> Calibr
             reason,
         )
         return None
-    return found
+    note = made_with.found_otherwise(calibrated)
+    if note:
+        log.warning(
+            "The intervals were calibrated on maps made otherwise (%s): how often they hold here "
+            "was not measured.",
+            note,
+        )
+    return replace(found, note=note)

@@ -11,6 +11,7 @@ from biomassters.chips.damage import DamagedFileError
 from biomassters.errors import BadInputError
 from biomassters.regions.band_names import match_bands
 from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.simulation.region_writer import SIMULATED_TAG
 
 Values = NDArray[np.float32]
 GDAL_SETTINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 128 * 2**20}
@@ -87,6 +88,11 @@ class RasterLayer:
             bands = match_bands(path, sensor, found, stated)
             grid = Grid(file.crs, file.transform, file.height, file.width)
         return cls(path, tuple(bands), tuple(bands.values()), grid)
+
+    def says_simulated(self) -> bool:
+        """Whether the file has the tag of simulated images."""
+        with _open(self.name) as file:
+            return bool(file.tags().get(SIMULATED_TAG) == "yes")
 
     def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
         """See ``Layer.read``."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,35 @@ class WeightsFiles:
         paths: The files.
         fingerprint: Of the weights; of a single file as calibration notes it.
         chip: Side of the chips that the first one was trained on.
+        description: The first one's JSON: what it was trained on, and more.
     """
 
     paths: tuple[str, ...]
     fingerprint: str
     chip: int
+    description: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, paths: tuple[str, ...], first: str) -> "WeightsFiles":
+    def of(
+        cls, paths: tuple[str, ...], first: str, ensemble: tuple[str, ...] = ()
+    ) -> "WeightsFiles":
         """Look at weights files.
 
         Args:
-            paths: The files; the first one's chips are the map's.
-            first: Fingerprint of the first one's weights.
+            paths: The files of weights that belong together; the first one's chips are the map's.
+            first: Fingerprint of these weights.
+            ensemble: Further files.
 
         Raises:
             BadInputError: A description is missing or not one of ours.
         """
         from biomassters.network.weights import read_description
 
-        descriptions = [read_description(path) for path in paths]
-        facts = {path: _file_digest(path) for path in paths[1:]}
+        every = (*paths, *ensemble)
+        descriptions = [read_description(path) for path in every]
+        facts = {path: _file_digest(path) for path in ensemble}
         fingerprint = job_fingerprint({"first": first, **facts}) if facts else first
-        return cls(paths, fingerprint, trained_chip(descriptions[0]))
+        return cls(every, fingerprint, trained_chip(descriptions[0]), descriptions[0])
 
     def load(self) -> list[Any]:
         """The networks on the CPU, in evaluation mode."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from biomassters import __version__
 from biomassters.chips.durable_files import require_space
+from biomassters.chips.provenance import Provenance, map_tags
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.regions.assembly import BANDS, Assembly
@@ -55,6 +56,20 @@ class RegionPlan:
     def views(self) -> int:
         """Maps that are averaged."""
         return len(self.inference.views) * len(self.weights.paths)
+
+    def provenance(self) -> Provenance:
+        """How the map is made."""
+        from biomassters.inference.device import choose_device, precision_used
+
+        device = choose_device(self.inference.device)
+        return Provenance(
+            trained_on=self.weights.description.get("trained_on"),
+            views=self.inference.views,
+            clip_negative=self.inference.clip_negative,
+            precision=precision_used(device, self.inference.precision),
+            networks=len(self.weights.paths),
+            chip_pixels=max(self.lattice.rows.chip, self.lattice.columns.chip),
+        )
 
     @property
     def job(self) -> str:
@@ -186,8 +201,21 @@ def _tags(plan: RegionPlan, calibration: Calibration | None) -> dict[str, str]:
         "and Sentinel-2",
         "TIFFTAG_SOFTWARE": f"biomassters {__version__}",
         "bands": ",".join(BANDS),
-        "units": "Mg/ha",
+        "nodata": "NaN: no data, or outside the area",
         "interval_level": level,
         "months": months,
-        "weights_sha256": plan.weights.fingerprint,
+        "images_simulated": "yes" if plan.source.simulated else "no",
+        "intervals": _interval_words(calibration),
+        **map_tags(
+            ", ".join(plan.weights.paths),
+            plan.weights.fingerprint,
+            plan.weights.description.get("trained_on"),
+        ),
     }
+
+
+def _interval_words(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "none: not calibrated for these weights, views and clipping"
+    otherwise = f"; calibrated on maps made otherwise ({calibration.note})"
+    return f"level {calibration.intervals.level:g}{otherwise if calibration.note else ''}"

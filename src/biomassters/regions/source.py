@@ -18,11 +18,12 @@ from biomassters.regions.area import Area, read_area
 from biomassters.regions.cube import is_cube, read_cube
 from biomassters.regions.folder import read_folder
 from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.layers import Layer
+from biomassters.regions.layers import Layer, RasterLayer
 from biomassters.regions.month_image import MonthLayers
 from biomassters.regions.options import AreaOptions, ImageOptions
 from biomassters.regions.range_check import check_ranges
 from biomassters.regions.stac_input import read_item_collection
+from biomassters.simulation.region_writer import NOTE
 
 log = logging.getLogger(__name__)
 _WORLD = CRS.from_epsg(4326)
@@ -60,12 +61,14 @@ class RegionSource:
         grid: Of the map.
         months: What exists.
         area: What of the grid is to be mapped, or None: all of it.
+        simulated: Whether the images say that they were simulated.
     """
 
     name: str
     grid: Grid
     months: tuple[MonthLayers, ...]
     area: Area | None
+    simulated: bool = False
 
     def read(self, window: PixelWindow, pool: ThreadPoolExecutor) -> WindowImages:
         """Read a window; may reach beyond the grid, where there is no data.
@@ -148,11 +151,20 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
                 "(west, south, east, north in degrees); check mapping.area."
             )
         grid = grid.part(clipped)
-    source = RegionSource(place, grid, _overlapping(months, grid, place), wanted)
+    overlapping = _overlapping(months, grid, place)
+    source = RegionSource(place, grid, overlapping, wanted, is_simulated(place, layers))
     if images.check_ranges:
         for sensor, layer in source.layers():
             check_ranges(layer, sensor)
     return source
+
+
+def is_simulated(place: str, layers: list[Layer]) -> bool:
+    """Whether images were simulated here: a note lies beside them, or a file's tag says so."""
+    folders = {Path(place), *(Path(layer.name).parent for layer in layers)}
+    if any((folder / NOTE).is_file() for folder in folders):
+        return True
+    return any(isinstance(layer, RasterLayer) and layer.says_simulated() for layer in layers[:1])
 
 
 def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:

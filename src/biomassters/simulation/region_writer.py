@@ -26,6 +26,7 @@ from biomassters.simulation.region import TILE_PIXELS, RegionTile, SimulatedRegi
 REGION_VERSION = 1  # raise it with every change that changes a region
 NOTE = "region_simulation.json"
 TRUTH = "agb.tif"
+SIMULATED_TAG = "simulated"  # of each file, so that one that is copied elsewhere still says so
 
 
 def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True) -> bool:
@@ -143,6 +144,7 @@ def _create(
             f"region_simulation.crs: {options.crs} is no coordinate system; try EPSG:3067."
         ) from error
     file.descriptions = names
+    file.update_tags(**{SIMULATED_TAG: "yes"})
     return file
 
 

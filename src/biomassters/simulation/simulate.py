@@ -9,6 +9,7 @@ import numpy as np
 
 from biomassters.chips.archive_writer import write_archive
 from biomassters.chips.chip import Chip
+from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.simulation.availability import everything, make_availability
 from biomassters.simulation.backscatter import make_backscatter
 from biomassters.simulation.landscape import make_landscape, without_margin
@@ -18,7 +19,7 @@ from biomassters.simulation.reflectance import make_reflectance
 from biomassters.simulation.weather import make_weather
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
-FINGERPRINT_FILE = "simulation.json"
+FINGERPRINT_FILE = SIMULATION_NOTE
 CHIP_SPACING_PIXELS = 4096  # beyond the reach of the widest field's grain
 CHIPS_PER_ROW = 128
 

@@ -9,14 +9,12 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
-from biomassters.training.options import TrainingOptions
 
 
 def predict_held_out(
     chip_store: ChipStore,
     folds: pd.DataFrame,
     weights: NetworkWeights,
-    training: TrainingOptions,
     inference: InferenceOptions,
 ) -> Predictions:
     """Maps of the chips that the weights never saw, made while they are written."""
@@ -27,10 +25,13 @@ def predict_held_out(
     split = chip_store.split("train")
     shares = [
         (member.network, chips_of_folds(split, folds, fold)[1])
-        for member, fold in _never_seen(weights, training)
+        for member, fold in _never_seen(weights)
     ]
     maps = (predict_split(network, split, chips, inference) for network, chips in shares)
-    return Predictions(itertools.chain.from_iterable(maps), weights.name, weights.fingerprint)
+    # Each chip by the one network that never saw it.
+    provenance = weights.provenance(inference, max(split.height, split.width), networks=1)
+    every = itertools.chain.from_iterable(maps)
+    return Predictions(every, weights.name, weights.fingerprint, provenance)
 
 
 def predict_test(
@@ -43,30 +44,37 @@ def predict_test(
     split = chip_store.split("test")
     everything = range(len(split.chip_ids))
     maps = predict_split(weights.network, split, everything, inference)
-    return Predictions(maps, weights.name, weights.fingerprint)
+    provenance = weights.provenance(inference, max(split.height, split.width))
+    return Predictions(maps, weights.name, weights.fingerprint, provenance)
 
 
-def _never_seen(
-    weights: NetworkWeights, training: TrainingOptions
-) -> list[tuple[NetworkWeights, int]]:
+def _never_seen(weights: NetworkWeights) -> list[tuple[NetworkWeights, int]]:
     """Each network with a fold that it may be scored on.
 
-    Weights that say nothing of folds, such as the reference's, are taken at their word.
-
     Raises:
-        BadInputError: A network has seen every labelled chip.
+        BadInputError: A network has seen every labelled chip, or nobody knows which it has seen.
     """
-    if "held_out_fold" not in weights.description:
-        return [(weights, fold) for fold in training.folds]
     members = weights.members or (weights,)
-    pairs = [(member, member.description["held_out_fold"]) for member in members]
-    if any(fold is None for _, fold in pairs):
+    pairs = [
+        (member, fold)
+        for member in members
+        if (fold := member.description.get("held_out_fold")) is not None
+    ]
+    if len(pairs) == len(members):
+        return pairs
+    if all(member.description.get("data_fingerprint") is None for member in members):
         raise BadInputError(
-            f"{weights.name} was trained on every labelled chip, so its score on held-out chips is "
-            "not available: name a fold in training.folds and train, or leave out the pipelines "
-            "inference and reporting."
+            f"{weights.name} was trained elsewhere, and no fold is known that it never saw, so "
+            "scores and intervals on held-out chips would flatter it: map the test split "
+            "(--nodes predict_test) or chips of your own (--pipelines prediction), or, if you know "
+            "such a fold, state it with '--pipelines reference_weights --params "
+            "reference_held_out_fold=N'."
         )
-    return pairs
+    raise BadInputError(
+        f"{weights.name} was trained on every labelled chip, so its score on held-out chips is "
+        "not available: name a fold in training.folds and train, or leave out the pipelines "
+        "inference and reporting."
+    )
 
 
 def check_same_data(weights: NetworkWeights, chip_store: ChipStore) -> None:

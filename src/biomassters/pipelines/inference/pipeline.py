@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 predict_held_out,
-                ["chip_store", "folds", "fit_weights", "params:training", "params:inference"],
+                ["chip_store", "folds", "fit_weights", "params:inference"],
                 "held_out_predictions",
                 name="predict_held_out",
             ),

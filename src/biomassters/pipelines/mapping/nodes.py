@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.regions.options import MappingOptions
@@ -25,7 +26,8 @@ def plan_map(
     from biomassters.regions.source import open_region
 
     source = open_region(images, mapping.images, mapping.area)
-    files = WeightsFiles.of((weights.name, *mapping.ensemble), weights.fingerprint)
+    warn_of_simulated_weights(weights.name, weights.trained_on, source.simulated, images)
+    files = WeightsFiles.of(weights.files, weights.fingerprint, mapping.ensemble)
     return plan_region(source, files, Path(region_map), mapping, inference)
 
 
@@ -42,7 +44,9 @@ def write_map(plan: RegionPlan, scratch: Path, uncertainty: str) -> dict[str, An
     from biomassters.regions.calibration import read_calibration
     from biomassters.regions.region_map import finish_map
 
-    calibration = read_calibration(Path(uncertainty), plan.weights.fingerprint, plan.views)
+    calibration = read_calibration(
+        Path(uncertainty), plan.weights.fingerprint, plan.views, plan.provenance()
+    )
     return finish_map(plan, scratch, calibration)
 
 

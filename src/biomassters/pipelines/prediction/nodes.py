@@ -1,6 +1,7 @@
 """Verbs of the prediction pipeline."""
 
 from biomassters.chips.archive import Archive
+from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.inference.options import InferenceOptions
@@ -12,5 +13,9 @@ def predict_archive(
     """Maps of every chip of an archive, made while they are written."""
     from biomassters.training.chip_prediction import predict_chips
 
+    warn_of_simulated_weights(
+        weights.name, weights.trained_on, archive.origin["simulated"], archive.root
+    )
     maps = predict_chips(weights.network, archive.chip_ids(), archive.read_chip, inference)
-    return Predictions(maps, weights.name, weights.fingerprint)
+    provenance = weights.provenance(inference, max(archive.shape))
+    return Predictions(maps, weights.name, weights.fingerprint, provenance)

@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from biomassters.pipelines.uncertainty.nodes import bound_maps
+from biomassters.pipelines.uncertainty.nodes import bound_archive
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
@@ -12,8 +12,8 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
     return Pipeline(
         [
             Node(
-                bound_maps,
-                ["archive_predictions", "uncertainty"],
+                bound_archive,
+                ["archive_predictions", "final_weights", "uncertainty"],
                 "archive_bounds",
                 name="bound_archive",
             )

@@ -9,6 +9,10 @@ from .nodes import convert_reference
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
     """One node, which takes the place of training."""
-    weights = ["fit_weights", "final_weights"]
-    node = Node(convert_reference, "reference_checkpoint", weights, name="convert_reference")
+    node = Node(
+        convert_reference,
+        ["reference_checkpoint", "params:reference_held_out_fold"],
+        ["fit_weights", "final_weights", "training_history"],
+        name="convert_reference",
+    )
     return Pipeline([node], tags="reference_weights")

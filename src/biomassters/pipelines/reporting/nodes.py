@@ -9,6 +9,8 @@ from biomassters.chips.predictions import PredictionFolder
 from biomassters.chips.store_reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
+from biomassters.pipelines.checks import check_calibration, check_maps
+from biomassters.pipelines.inference.nodes import check_same_data
 from biomassters.reporting.baselines import Baselines, score_baselines
 from biomassters.reporting.comparison import all_metrics
 from biomassters.reporting.labelled_chips import positions
@@ -27,9 +29,19 @@ Figure = Any
 
 
 def score_held_out(
-    predictions: PredictionFolder, chip_store: ChipStore
+    predictions: PredictionFolder,
+    chip_store: ChipStore,
+    weights: NetworkWeights,
+    uncertainty: dict[str, Any],
 ) -> tuple[Scores, pd.DataFrame, pd.DataFrame]:
-    """Held-out maps compared with their labels: all scores, a row per chip, a row per class."""
+    """Held-out maps compared with their labels: all scores, a row per chip, a row per class.
+
+    Everything that the report tells comes after this: here it is asked whether maps, intervals,
+    weights and chips belong together.
+    """
+    check_maps(predictions, weights, "inference,uncertainty,reporting")
+    check_same_data(weights, chip_store)
+    check_calibration(uncertainty, weights)
     predictions.check_files()
     scores = score_predictions(chip_store.split("train"), predictions, list(predictions))
     return scores, scores.accumulator.per_chip(), scores.accumulator.by_class()
@@ -163,9 +175,10 @@ def write_report(
 
 def gather_recipe(weights: NetworkWeights, inference: InferenceOptions) -> dict[str, Any]:
     """What the result depends on, as the weights and the options tell it."""
-    told = ("data_fingerprint", "epoch", "network", "recipe")
+    told = ("data_fingerprint", "epoch", "network", "recipe", "trained_on")
     recipe = {name.replace("_", " "): weights.description.get(name) for name in told}
-    return {"weights": weights.name, **recipe, "inference": inference.model_dump()}
+    recipe |= {"fingerprint": weights.fingerprint, "inference": inference.model_dump()}
+    return {"weights": weights.name, **recipe}
 
 
 def write_model_card(

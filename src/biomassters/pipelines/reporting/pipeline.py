@@ -29,7 +29,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 score_held_out,
-                ["held_out_predictions", "chip_store"],
+                ["held_out_predictions", "chip_store", "fit_weights", "uncertainty"],
                 ["scores", "scores_per_chip", "scores_by_class"],
                 name="score_held_out",
             ),

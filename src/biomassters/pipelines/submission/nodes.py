@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 from biomassters.chips.predictions import PredictionFolder
+from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.submission import Submission
+from biomassters.pipelines.checks import check_maps
 from biomassters.reporting.submission_check import SubmissionCheck, check_submission
 
 logger = logging.getLogger(__name__)
@@ -16,8 +18,11 @@ logger = logging.getLogger(__name__)
 Figure = Any
 
 
-def assemble_submission(test_predictions: PredictionFolder, chip_table: pd.DataFrame) -> Submission:
+def assemble_submission(
+    test_predictions: PredictionFolder, chip_table: pd.DataFrame, weights: NetworkWeights
+) -> Submission:
     """Predicted maps paired with the list of test chips that the metadata asks for."""
+    check_maps(test_predictions, weights, "inference,submission")
     test_predictions.check_files()
     return Submission(test_predictions, *_expected(chip_table))
 

@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 assemble_submission,
-                ["test_predictions", "chip_table"],
+                ["test_predictions", "chip_table", "final_weights"],
                 "submission",
                 name="assemble_submission",
             ),

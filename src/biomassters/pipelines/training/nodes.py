@@ -9,6 +9,7 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store_reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights, joint_weights
 from biomassters.network.options import NetworkOptions
+from biomassters.pipelines.training.lineage import as_start, trained_on
 from biomassters.pipelines.training.plan import (
     StagePlan,
     TrainedNetwork,
@@ -37,7 +38,8 @@ def plan_finetuning(
 ) -> StagePlan:
     """The fitted networks for the second stage, which learns from every labelled chip."""
     options = finetuning.stage(training) if finetuning.epochs else None
-    return StagePlan(options, fit_weights.members or (fit_weights,), trained_before=True)
+    starts = fit_weights.members or (fit_weights,)
+    return StagePlan(options, starts, trained_before=True, started_from=as_start(fit_weights))
 
 
 def train_stage(
@@ -71,14 +73,20 @@ def _train(
     options = plan.options.model_copy(update={"folds": () if fold is None else (fold,)})
     network, split = plan.starts[number].first, chip_store.split("train")
     name = f"network_{number}" if fold is None else f"fold_{fold}"
+    training, validation = chips_of_folds(split, folds, fold)
     result = train(
         network,
         split,
-        *chips_of_folds(split, folds, fold),
+        training,
+        validation,
         options,
         checkpoints / name,
         fingerprint=chip_store.fingerprint,
         initial_state=network.state_dict() if plan.trained_before else None,
         event_dir=events / name,
     )
-    return TrainedNetwork(network, described(chip_store, fold, options), result)
+    lineage = {
+        "trained_on": trained_on(chip_store, len(training)),
+        "started_from": plan.started_from,
+    }
+    return TrainedNetwork(network, described(chip_store, fold, options) | lineage, result)

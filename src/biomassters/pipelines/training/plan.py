@@ -21,11 +21,13 @@ class StagePlan:
         options: How to train; None leaves the weights as they are.
         starts: A network for each fold held out, or a single one.
         trained_before: Whether the networks bring weights of an earlier stage.
+        started_from: Fingerprint and training of these weights.
     """
 
     options: TrainingOptions | None
     starts: tuple[NetworkWeights, ...]
     trained_before: bool
+    started_from: dict[str, Any] | None = None
 
     def folds(self) -> tuple[int | None, ...]:
         """The fold that each network must not see; None: it sees all."""

@@ -6,7 +6,10 @@ import pandas as pd
 
 from biomassters.chips.predictions import PredictionFolder
 from biomassters.chips.store_reader import ChipStore
+from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
+from biomassters.pipelines.checks import check_calibration, check_maps, interval_note
+from biomassters.pipelines.inference.nodes import check_same_data
 from biomassters.reporting.bounds import bounded_maps, say_if_borrowed
 from biomassters.reporting.calibration import calibrate
 from biomassters.reporting.carbon_account import account_for_carbon
@@ -15,15 +18,21 @@ from biomassters.uncertainty.options import UncertaintyOptions
 
 
 def calibrate_uncertainty(
-    predictions: PredictionFolder, chip_store: ChipStore, uncertainty: UncertaintyOptions
+    predictions: PredictionFolder,
+    chip_store: ChipStore,
+    weights: NetworkWeights,
+    uncertainty: UncertaintyOptions,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Intervals and errors of totals; measured coverage by level, by biomass class, by chip."""
+    check_maps(predictions, weights, "inference,uncertainty")
+    check_same_data(weights, chip_store)
     predictions.check_files()
     found = calibrate(chip_store.split("train"), predictions, list(predictions), uncertainty)
     models = {
         "level": uncertainty.level,
         "weights": predictions.weights,
         "weights_fingerprint": predictions.weights_fingerprint,
+        "made_with": predictions.provenance.to_dict(),
         "data_fingerprint": chip_store.fingerprint,
         "intervals": found.intervals.to_dict(),
         "errors": found.errors.to_dict(),
@@ -32,22 +41,41 @@ def calibrate_uncertainty(
     return models, found.levels, found.coverage.by_class(), found.coverage.per_chip()
 
 
-def bound_maps(predictions: PredictionFolder, uncertainty: dict[str, Any]) -> Predictions:
+def bound_maps(
+    predictions: PredictionFolder, weights: NetworkWeights, uncertainty: dict[str, Any]
+) -> Predictions:
     """Maps with a lower and an upper bound as second and third band, made while written."""
+    check_maps(predictions, weights, "inference,uncertainty")
+    check_calibration(uncertainty, weights)
+    note = interval_note(predictions, uncertainty)
     say_if_borrowed(predictions, uncertainty["weights_fingerprint"])
     intervals = IntervalModel.from_dict(uncertainty["intervals"])
     maps = bounded_maps(predictions, intervals)
-    return Predictions(maps, predictions.weights, predictions.weights_fingerprint)
+    fingerprint, provenance = predictions.weights_fingerprint, predictions.provenance
+    return Predictions(maps, predictions.weights, fingerprint, provenance, note)
+
+
+def bound_archive(
+    predictions: PredictionFolder, weights: NetworkWeights, uncertainty: dict[str, Any]
+) -> Predictions:
+    """The same of any archive's maps."""
+    check_maps(predictions, weights, "prediction,prediction_bounds")
+    return bound_maps(predictions, weights, uncertainty)
 
 
 def count_carbon(
     held_out: PredictionFolder,
     test: PredictionFolder,
+    fit_weights: NetworkWeights,
+    final_weights: NetworkWeights,
     chip_store: ChipStore,
     models: dict[str, Any],
     measured: pd.DataFrame,
     uncertainty: UncertaintyOptions,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Biomass and carbon of both splits and of every chip, in Mg, with intervals."""
+    for maps, weights in ((held_out, fit_weights), (test, final_weights)):
+        check_maps(maps, weights, "inference,uncertainty")
+        check_calibration(models, weights)
     split = chip_store.split("train")
     return account_for_carbon(split, held_out, test, models, measured, uncertainty)

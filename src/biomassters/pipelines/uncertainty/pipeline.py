@@ -13,19 +13,19 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 calibrate_uncertainty,
-                ["held_out_predictions", "chip_store", "params:uncertainty"],
+                ["held_out_predictions", "chip_store", "fit_weights", "params:uncertainty"],
                 ["uncertainty", "coverage_by_level", "coverage_by_class", "coverage_per_chip"],
                 name="calibrate_uncertainty",
             ),
             Node(
                 bound_maps,
-                ["held_out_predictions", "uncertainty"],
+                ["held_out_predictions", "fit_weights", "uncertainty"],
                 "held_out_bounds",
                 name="bound_held_out",
             ),
             Node(
                 bound_maps,
-                ["test_predictions", "uncertainty"],
+                ["test_predictions", "final_weights", "uncertainty"],
                 "test_bounds",
                 name="bound_test",
             ),
@@ -34,6 +34,8 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 [
                     "held_out_predictions",
                     "test_predictions",
+                    "fit_weights",
+                    "final_weights",
                     "chip_store",
                     "uncertainty",
                     "coverage_per_chip",

@@ -1,0 +1,159 @@
+"""What maps were made with, and whether maps, intervals and weights belong together.
+
+Weights have a fingerprint; maps carry that of the weights that made them, and how these were
+used. A calibration holds for maps that were made as those that it was calibrated on. What the user
+chooses (the views, clipping) must be the same; what the machine or the data decide (precision, size
+of the chips, networks averaged) is said where it differs.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from biomassters.errors import BadInputError
+
+SIMULATION_NOTE = "simulation.json"  # beside an archive that was simulated
+_SHOWN = 12  # digits of a fingerprint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How maps were made; None where nobody noted it.
+
+    Attributes:
+        started_from: Fingerprint of the weights that these were fine-tuned from.
+        trained_on: What the weights were trained on: ``simulated``, ``dataset``, ``chips``,
+            ``data_fingerprint``, ``date``.
+        views: Test-time views that were averaged.
+        clip_negative: Whether negative biomass was set to 0.
+        precision: Arithmetic of the network.
+        networks: Networks that were averaged at every pixel.
+        chip_pixels: Side in pixels of what the network saw at once.
+    """
+
+    started_from: str | None = None
+    trained_on: Mapping[str, Any] | None = None
+    views: tuple[str, ...] | None = None
+    clip_negative: bool | None = None
+    precision: str | None = None
+    networks: int | None = None
+    chip_pixels: int | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> "Provenance":
+        """Undo ``to_dict``; of nothing, an empty one."""
+        known: dict[str, Any] = {
+            name: (values or {}).get(name) for name in cls.__dataclass_fields__
+        }
+        if known["views"] is not None:
+            known["views"] = tuple(known["views"])
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def chosen_otherwise(self, calibrated: "Provenance") -> str:
+        """Where the user chose otherwise than for the calibration, "" where not.
+
+        An older calibration, which does not say how its maps were made, is taken at its word.
+        """
+        differences = []
+        known, used = (None if one.views is None else set(one.views) for one in (calibrated, self))
+        if _differ(known, used):
+            names = (", ".join(one.views or ()) for one in (self, calibrated))
+            differences.append("views {} instead of {}".format(*names))
+        if _differ(calibrated.clip_negative, self.clip_negative):
+            differences.append(f"clip_negative {self.clip_negative}".lower())
+        return " and ".join(differences)
+
+    def found_otherwise(self, calibrated: "Provenance") -> str:
+        """Where machine or data differ from those of the calibration, "" where not."""
+        pairs = (
+            ("precision", calibrated.precision, self.precision),
+            ("networks averaged", calibrated.networks, self.networks),
+            ("pixels a chip", calibrated.chip_pixels, self.chip_pixels),
+        )
+        return ", ".join(
+            f"{name} {used} instead of {known}"
+            for name, known, used in pairs
+            if _differ(known, used)
+        )
+
+
+UNKNOWN = Provenance()
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def training_words(trained_on: Mapping[str, Any] | None) -> str:
+    """What weights were trained on, in words."""
+    if not trained_on:
+        return "unknown"
+    chips, name = trained_on.get("chips"), trained_on.get("dataset") or "unknown"
+    counted = f"{name}, {chips} chips" if chips else str(name)
+    simulated = trained_on.get("simulated")
+    return f"a simulated forest ({counted})" if simulated else counted
+
+
+def map_tags(
+    weights: str, weights_fingerprint: str | None, trained_on: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Tags of a map's file: what it is and which weights it comes from."""
+    return {
+        "units": "Mg/ha",
+        "weights": weights,
+        "weights_sha256": weights_fingerprint or "unknown",
+        "trained_on": training_words(trained_on),
+    }
+
+
+def warn_of_simulated_weights(
+    weights: str,
+    trained_on: Mapping[str, Any] | None,
+    images_simulated: bool,
+    images: object,
+) -> None:
+    """Log a warning where weights from a simulation meet images that were not simulated."""
+    if trained_on and trained_on.get("simulated") and not images_simulated:
+        logger.warning(
+            "%s were trained on a simulated forest, and %s holds real images: no label of a real "
+            "forest was ever seen, and scores and intervals of the simulation do not hold there; "
+            "fine-tune on real chips before you rely on these maps.",
+            weights,
+            images,
+        )
+
+
+def check_same_weights(
+    what: object, made_by: str | None, weights: str, fingerprint: str, pipelines: str
+) -> None:
+    """Refuse maps or a calibration that other weights made.
+
+    Args:
+        what: The maps or the calibration, for the message.
+        made_by: Fingerprint of the weights that made them; None where nobody noted it.
+        weights: The weights in use.
+        fingerprint: Theirs.
+        pipelines: Those that make it again.
+
+    Raises:
+        BadInputError: The fingerprints differ.
+    """
+    if made_by == fingerprint:
+        return
+    if made_by is None:
+        raise BadInputError(
+            f"{what} does not say which weights made it, so nothing shows that it was {weights}: "
+            f"run '--pipelines {pipelines}' to make it anew."
+        )
+    raise BadInputError(
+        f"{what} was made by other weights ({made_by[:_SHOWN]}…) than {weights} "
+        f"({fingerprint[:_SHOWN]}…): run '--pipelines {pipelines}' to make it anew, or name the "
+        "weights that made it with '--params weights=PATH'."
+    )

@@ -1,0 +1,72 @@
+"""Whether maps, calibration, weights and chips belong together; asked before a stage works."""
+
+import logging
+from typing import Any
+
+from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.provenance import Provenance, check_same_weights
+from biomassters.datasets.network_weights import NetworkWeights
+from biomassters.errors import BadInputError
+
+logger = logging.getLogger(__name__)
+
+
+def check_maps(predictions: PredictionFolder, weights: NetworkWeights, pipelines: str) -> None:
+    """Refuse maps that other weights made, as after training again.
+
+    Args:
+        predictions: The maps.
+        weights: The weights in use.
+        pipelines: Those that make such maps again.
+
+    Raises:
+        BadInputError: They don't belong together.
+    """
+    made_by = predictions.weights_fingerprint
+    check_same_weights(predictions.path, made_by, weights.name, weights.fingerprint, pipelines)
+
+
+def check_calibration(calibration: dict[str, Any], weights: NetworkWeights) -> None:
+    """Refuse intervals that were calibrated for other weights.
+
+    Weights fine-tuned on every label have no held-out chips; they borrow the intervals of those
+    that they started from.
+
+    Raises:
+        BadInputError: They don't belong together.
+    """
+    made_for = calibration.get("weights_fingerprint")
+    if made_for is not None and made_for == weights.started_from:
+        return
+    what = "The calibration of intervals (uncertainty.json)"
+    check_same_weights(what, made_for, weights.name, weights.fingerprint, "inference,uncertainty")
+
+
+def interval_note(predictions: PredictionFolder, calibration: dict[str, Any]) -> str:
+    """What is to be known of intervals at these maps, for the files' tags.
+
+    Raises:
+        BadInputError: The maps were made with other views, or clipped otherwise, than those that
+            the intervals were calibrated on.
+    """
+    calibrated = Provenance.from_dict(calibration.get("made_with"))
+    chosen = predictions.provenance.chosen_otherwise(calibrated)
+    if chosen:
+        raise BadInputError(
+            f"{predictions.path} was made with {chosen}, for which the intervals were not "
+            "calibrated: predict again with the inference options of the calibration, or calibrate "
+            "again with these ('--pipelines inference,uncertainty')."
+        )
+    notes = [f"level {calibration['level']:g}"]
+    found = predictions.provenance.found_otherwise(calibrated)
+    if found:
+        notes.append(f"calibrated on maps made otherwise ({found})")
+        logger.warning(
+            "The intervals of %s were calibrated on maps made otherwise (%s): how often they hold "
+            "there was not measured.",
+            predictions.path,
+            found,
+        )
+    if predictions.weights_fingerprint != calibration["weights_fingerprint"]:
+        notes.append("calibrated for the weights that these were fine-tuned from")
+    return "; ".join(notes)
