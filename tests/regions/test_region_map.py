@@ -13,6 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from biomassters.chips.bands import S1, S2
 from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.provenance import Provenance
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batch
@@ -404,6 +405,56 @@ def test_a_calibration_of_other_weights_is_not_used(tmp_path, caplog):
     path.write_text("{}")
     with pytest.raises(BadInputError, match="is damaged"):
         read_calibration(path, "these", 1)
+
+
+def test_a_calibration_of_other_views_is_not_used(tmp_path, caplog):
+    made_with = Provenance(views=("identity", "both"), precision="float32")
+    models = {"intervals": CALIBRATION.intervals.to_dict(), "errors": CALIBRATION.errors.to_dict(),
+              "weights_fingerprint": "these", "made_with": made_with.to_dict()}  # fmt: skip
+    path = tmp_path / "uncertainty.json"
+    path.write_text(json.dumps(models))
+    assert read_calibration(path, "these", 2, made_with) == CALIBRATION
+    assert read_calibration(path, "these", 1, replace(made_with, views=("both",))) is None
+    assert "this one has views both instead of identity, both" in caplog.text
+    found = read_calibration(path, "these", 2, replace(made_with, precision="bfloat16"))
+    assert found is not None
+    assert found.note == "precision bfloat16 instead of float32"
+
+
+def test_a_map_says_what_it_was_made_with(region_folder, weights, tmp_path):
+    plan = plan_of(region_folder, weights, tmp_path / "agb.tif")
+    trained_on = {"simulated": True, "dataset": "simulated", "chips": 160}
+    files = replace(plan.weights, description={"trained_on": trained_on})
+    mapped(replace(plan, weights=files), tmp_path / "scratch", replace(CALIBRATION, note="x"))
+    with rasterio.open(tmp_path / "agb.tif") as file:
+        tags = file.tags()
+    assert tags["weights_sha256"] == "the weights"
+    assert tags["trained_on"] == "a simulated forest (simulated, 160 chips)"
+    assert tags["images_simulated"] == "yes"
+    assert tags["intervals"] == "level 0.9; calibrated on maps made otherwise (x)"
+    assert tags["units"] == "Mg/ha"
+
+
+def test_networks_that_predict_as_one_all_map(weights):
+    files = WeightsFiles.of((str(weights), str(weights)), "both")
+    assert len(files.load()) == 2
+    assert files.fingerprint == "both"  # that of the calibration
+    assert WeightsFiles.of((str(weights),), "one", (str(weights),)).fingerprint != "one"
+
+
+def test_images_that_were_simulated_say_so(region_folder, tmp_path):
+    import shutil
+
+    copied, other = tmp_path / "copied", tmp_path / "other"
+    copied.mkdir()
+    shutil.copy(region_folder / "S1_00.tif", copied)  # without the note: by its own tag
+    other.mkdir()
+    write_tif(other / "S1_00.tif", np.full((4, 64, 64), -11.0, np.float32), names=S1.bands)
+    found = [
+        open_region(str(folder), ImageOptions(check_ranges=False), AreaOptions()).simulated
+        for folder in (region_folder, copied, other)
+    ]
+    assert found == [True, True, False]
 
 
 def test_no_room(region_folder, weights, tmp_path, monkeypatch):
