@@ -1,14 +1,23 @@
 import os
 import struct
 
-import google_crc32c
 import pytest
+from crc32c import crc32c
 
 from biomassters.chips.file_shards import FileShard
 from biomassters.chips.shard import shard_parts
+from biomassters.chips.store_layout import EncodedChunk
 from biomassters.errors import BadInputError
 
 LEFT_OUT = 2**64 - 1
+
+
+def chunks(*contents):
+    return [content and EncodedChunk(content, crc32c(content)) for content in contents]
+
+
+def stored(content):
+    return content + struct.pack("<I", crc32c(content))
 
 
 @pytest.fixture
@@ -28,9 +37,9 @@ def read(shard, number, **options):
 
 
 def test_layout_by_hand():
-    content = b"".join(shard_parts([b"abc", None, b"de"]))
-    index = struct.pack("<6Q", 0, 3, LEFT_OUT, LEFT_OUT, 3, 2)
-    assert content == b"abcde" + index + struct.pack("<I", google_crc32c.value(index))
+    content = b"".join(shard_parts(chunks(b"abc", None, b"de")))
+    index = struct.pack("<6Q", 0, 7, LEFT_OUT, LEFT_OUT, 7, 6)
+    assert content == stored(b"abc") + stored(b"de") + index + struct.pack("<I", crc32c(index))
 
 
 def test_no_file_when_everything_is_left_out():
@@ -38,9 +47,10 @@ def test_no_file_when_everything_is_left_out():
 
 
 def test_reads_what_was_written(opened):
-    shard = opened(b"".join(shard_parts([b"abc", None, b"defg"])), 3)
+    shard = opened(b"".join(shard_parts(chunks(b"abc", None, b"defg"))), 3)
     assert shard.chunk_size(1) is None
-    assert (read(shard, 0), read(shard, 2), read(shard, 2, skip=3)) == (b"abc", b"defg", b"g")
+    assert (read(shard, 0), read(shard, 2)) == (stored(b"abc"), stored(b"defg"))
+    assert read(shard, 2, skip=3) == stored(b"defg")[3:]
 
 
 def test_a_file_that_is_one_chunk(opened):
@@ -52,7 +62,7 @@ def damaged(content):
     flipped = bytearray(content)
     flipped[-10] ^= 1
     index = struct.pack("<4Q", 0, 3, 3, 99)
-    past_the_end = b"abcde" + index + struct.pack("<I", google_crc32c.value(index))
+    past_the_end = b"abcde" + index + struct.pack("<I", crc32c(index))
     return {
         "wrong checksum": bytes(flipped),
         "no index": content[:20],
@@ -62,8 +72,8 @@ def damaged(content):
 
 @pytest.mark.parametrize("reason", ["wrong checksum", "no index", "past the data"])
 def test_damage_is_named(opened, reason):
-    content = damaged(b"".join(shard_parts([b"abc", b"de"])))[reason]
-    with pytest.raises(BadInputError, match=f"shard is damaged .*{reason}.*pack it again"):
+    content = damaged(b"".join(shard_parts(chunks(b"abc", b"de"))))[reason]
+    with pytest.raises(BadInputError, match=f"shard is damaged .*{reason}.*packs its chip anew"):
         opened(content, 2)
 
 

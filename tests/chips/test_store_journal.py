@@ -9,7 +9,7 @@ PLAN = plan_of("lz4", {"train": ["a1", "b2"]})
 
 @pytest.fixture
 def record(made_chips):
-    return ChipRecord.of(made_chips().chip("a1"), "train", 0, "source", 7)
+    return ChipRecord.of(made_chips().chip("a1"), "train", 0, "source", 7, {"s1": [1] * 12})
 
 
 def test_remembers_what_is_done(tmp_path, record):
@@ -60,3 +60,13 @@ def test_one_writer_at_a_time(tmp_path):
         Journal(tmp_path, PLAN)
     with Journal(tmp_path, PLAN):
         pass
+
+
+def test_a_damaged_line_is_as_if_it_were_not_there(tmp_path, record):
+    with Journal(tmp_path, PLAN) as journal:
+        journal.append(record)
+    path = tmp_path / "journal.jsonl"
+    plan, line = path.read_bytes().splitlines()
+    path.write_bytes(plan + b"\n" + line.replace(b'"present": "1', b'"present": "0') + b"\n")
+    with Journal(tmp_path, PLAN) as journal:
+        assert journal.records == {}

@@ -11,7 +11,9 @@ from biomassters.errors import BadInputError
 def manifest(made_chips):
     source = made_chips()
     records = [
-        ChipRecord.of(source.chip(chip_id), split, index, f"source {chip_id}", 1000 + index)
+        ChipRecord.of(
+            source.chip(chip_id), split, index, f"source {chip_id}", 1000 + index, {"s1": [index]}
+        )
         for split, names in source.splits().items()
         for index, chip_id in enumerate(names)
     ]
@@ -42,14 +44,27 @@ def test_fingerprint_is_of_the_data_alone(manifest):
 
 
 def test_unknown_version(manifest):
-    text = manifest.to_json().replace('"version": 1', '"version": 99')
-    with pytest.raises(BadInputError, match=r"store there has format version 99, .* version 1"):
+    text = manifest.to_json().replace('"version": 2', '"version": 99')
+    with pytest.raises(BadInputError, match=r"store there has format version 99, .* version 2"):
         Manifest.from_json(text, "there")
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"version": 1}', '{"version": 1, "chips": [{}]}']
+    "text", ["", "{}", "[1]", '{"version": 2}', '{"version": 2, "chips": [{}]}']
 )
 def test_damaged(text):
     with pytest.raises(BadInputError, match="store there has a damaged manifest"):
         Manifest.from_json(text, "there")
+
+
+def test_an_older_version_is_refused_with_the_remedy():
+    with pytest.raises(BadInputError, match=r"format version 1, .* reads version 2: pack it again"):
+        Manifest.from_json('{"version": 1, "codec": "lz4", "chips": []}', "there")
+
+
+def test_chip_ids_that_were_swapped(manifest):
+    text = manifest.to_json()
+    swapped = text.replace('"a1"', '"x"').replace('"b2"', '"a1"').replace('"x"', '"b2"')
+    assert json.loads(swapped)["chips"] != json.loads(text)["chips"]
+    with pytest.raises(BadInputError, match="damaged manifest"):
+        Manifest.from_json(swapped, "there")

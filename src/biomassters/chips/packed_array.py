@@ -7,14 +7,15 @@ import math
 import struct
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
 
 import numcodecs.blosc
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.chips.shard import Shard, Shards
-from biomassters.chips.store_layout import StoreArray
+from biomassters.chips.store_layout import CRC_BYTES, StoreArray
 
 _OPEN_SHARDS = 64
 # github.com/Blosc/c-blosc, README_CHUNK_FORMAT: version, versionlz, flags, typesize, nbytes,
@@ -27,51 +28,93 @@ _scratch = threading.local()
 class PackedArray:
     """Chunks read from shards and decoded by blosc; threads may share it.
 
+    Every chunk must have the checksum that the manifest knows, so that neither a flipped bit nor
+    the image of another chip is ever taken for this one's. A compressed chunk is compared
+    whenever it is read. Uncompressed, where windows are read in pieces, it is compared whole the
+    first time only: the checksum would cost a fifth of the speed.
+
     Args:
         shards: The array's shards.
         array: Which array it is.
-        metadata: Its ``zarr.json``, of a layout that ``is_direct`` accepts.
+        size: Height and width of a chip, pixels.
+        codec: The store's codec.
+        crcs: Per chip the CRC-32C of its chunks.
     """
 
-    def __init__(self, shards: Shards, array: StoreArray, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        shards: Shards,
+        array: StoreArray,
+        size: tuple[int, int],
+        codec: str,
+        crcs: Sequence[Sequence[int]],
+    ) -> None:
         self._source = shards
         self._array = array
-        codecs = metadata["codecs"]
-        self._sharded = codecs[0]["name"] == "sharding_indexed"
-        inner = codecs[0]["configuration"]["codecs"] if self._sharded else codecs
-        self._compressed = len(inner) > 1
-        height, width = metadata["shape"][-2:]
-        shape = array.chunk_shape(height, width)
+        self._compressed = codec != "none"
+        shape = array.chunk_shape(*size)
         self._chunk_shape = shape[2:] if array.bands else shape[1:]
         self._chunk_bytes = math.prod(shape) * array.dtype.itemsize
-        self._months = array.shard_shape(height, width)[1] if self._sharded else None
+        self._months = array.shard_shape(*size)[1] if array.bands else None
+        self._crcs = crcs
+        self._compared: set[tuple[int, int]] = set()
         self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = threading.Lock()
 
     def read_into(self, chip: int, month: int, out: NDArray, top: int, left: int) -> None:
-        """Fill ``out`` with a window of a chunk; see ``ChunkReader``."""
+        """Fill a window of a chunk.
+
+        Args:
+            chip: Index of the chip.
+            month: 0 to 11; 0 for a label.
+            out: [bands, h, w], or [h, w] for a label.
+            top: First row of the window.
+            left: First column of the window.
+
+        Raises:
+            BadInputError: The chunk is missing or damaged, or is another one's.
+        """
         shard = self._shard(chip)
-        size = shard.chunk_size(month)
-        whole = out.shape == self._chunk_shape and out.flags.c_contiguous
-        if size is None:
-            out[...] = self._array.fill
-        elif self._compressed and whole:
-            self._decode(shard, month, size, out)
-        elif self._compressed:
-            chunk = _scratch_array("decoded", self._chunk_shape, self._array.dtype)
-            self._decode(shard, month, size, chunk)
-            height, width = out.shape[-2:]
-            out[...] = chunk[..., top : top + height, left : left + width]
-        elif size != self._chunk_bytes:
-            raise shard.damage("a chunk has a wrong size")
-        elif whole:
+        if self._compressed or (chip, month) not in self._compared:
+            encoded = self._checked(shard, chip, month)
+            if self._compressed:
+                self._decode(shard, encoded, out, top, left)
+                return
+            self._compared.add((chip, month))
+        if out.shape == self._chunk_shape and out.flags.c_contiguous:
             shard.read_into(month, _bytes_of(out))
         else:
             self._read_rows(shard, month, out, top, left)
 
-    def _decode(self, shard: Shard, month: int, size: int, chunk: NDArray) -> None:
-        encoded = _scratch_bytes("encoded", size)
-        shard.read_into(month, encoded)
+    def _checked(self, shard: Shard, chip: int, month: int) -> memoryview:
+        """A chunk's encoded bytes, in this thread's buffer."""
+        size = shard.chunk_size(month)
+        if size is None:
+            raise shard.damage("a chunk was left out")
+        content_size = size - CRC_BYTES
+        if content_size < 0 or not (self._compressed or content_size == self._chunk_bytes):
+            raise shard.damage("a chunk has a wrong size")
+        stored = _scratch_bytes("encoded", size)
+        shard.read_into(month, stored)
+        encoded = stored[:content_size]
+        crc = crc32c(encoded)
+        if crc != int.from_bytes(stored[content_size:], "little"):
+            raise shard.damage("a chunk has a wrong checksum")
+        if crc != self._crcs[chip][month]:
+            raise shard.damage("it is another chip's file")
+        return encoded
+
+    def _decode(self, shard: Shard, encoded: memoryview, out: NDArray, top: int, left: int) -> None:
+        if out.shape == self._chunk_shape and out.flags.c_contiguous:
+            self._decompress(shard, encoded, out)
+            return
+        chunk = _scratch_array("decoded", self._chunk_shape, self._array.dtype)
+        self._decompress(shard, encoded, chunk)
+        height, width = out.shape[-2:]
+        out[...] = chunk[..., top : top + height, left : left + width]
+
+    def _decompress(self, shard: Shard, encoded: memoryview, chunk: NDArray) -> None:
+        size = len(encoded)
         # blosc believes its header (sizes decoded and encoded), even past the end of a buffer.
         if size < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(encoded) != (chunk.nbytes, size):
             raise shard.damage("a chunk has a wrong size")

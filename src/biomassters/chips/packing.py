@@ -1,7 +1,7 @@
 """A chip's values as the integers that a store holds, and back; no I/O."""
 
-import google_crc32c
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import S1_NODATA_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
@@ -78,8 +78,8 @@ def checksum(images: list[NDArray | None], agb_mg_per_ha: NDArray[np.float32] | 
     Returns:
         The checksum, from 0 to 2³² − 1; it also covers which images exist.
     """
-    crc = google_crc32c.value(bytes(image is not None for image in images))
+    crc = crc32c(bytes(image is not None for image in images))
     for array in (*images, agb_mg_per_ha):
         if array is not None:
-            crc = google_crc32c.extend(crc, np.ascontiguousarray(array).tobytes())
-    return int(crc)
+            crc = crc32c(np.ascontiguousarray(array).data, crc)
+    return crc

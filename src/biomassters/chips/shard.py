@@ -12,16 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-import google_crc32c
 import numpy as np
+from crc32c import crc32c
 
+from biomassters.chips.store_layout import CRC_BYTES, EncodedChunk
 from biomassters.errors import BadInputError
 
 _LEFT_OUT = 2**64 - 1
-_CRC_BYTES = 4
 
 
-def shard_parts(chunks: Sequence[bytes | memoryview | None]) -> list[bytes | memoryview]:
+def shard_parts(chunks: Sequence[EncodedChunk | None]) -> list[bytes | memoryview]:
     """Lay out a shard.
 
     Args:
@@ -31,17 +31,17 @@ def shard_parts(chunks: Sequence[bytes | memoryview | None]) -> list[bytes | mem
         What the file holds, to be written one after another; empty when every chunk is
         left out, because then Zarr has no file.
     """
-    parts = [chunk for chunk in chunks if chunk is not None]
+    parts = [part for chunk in chunks if chunk is not None for part in chunk.parts]
     if not parts:
         return []
     index = np.full((len(chunks), 2), _LEFT_OUT, dtype="<u8")
     offset = 0
     for number, chunk in enumerate(chunks):
         if chunk is not None:
-            index[number] = offset, len(chunk)
-            offset += len(chunk)
+            index[number] = offset, chunk.size
+            offset += chunk.size
     index_bytes = index.tobytes()
-    return [*parts, index_bytes, struct.pack("<I", google_crc32c.value(index_bytes))]
+    return [*parts, index_bytes, struct.pack("<I", crc32c(index_bytes))]
 
 
 class Shard(ABC):
@@ -82,18 +82,19 @@ class Shard(ABC):
     def damage(self, reason: str) -> BadInputError:
         """The exception that says what is wrong with this file."""
         return BadInputError(
-            f"{self.name} is damaged ({reason}): delete the chip store and pack it again."
+            f"{self.name} is damaged ({reason}): delete this file and run the pipeline "
+            "data_engineering again, which packs its chip anew."
         )
 
     def _read_index(self, size: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
         length = chunk_count * 16
-        start = size - length - _CRC_BYTES
+        start = size - length - CRC_BYTES
         if start < 0:
             raise self.damage("it has no index")
-        buffer = bytearray(length + _CRC_BYTES)
+        buffer = bytearray(length + CRC_BYTES)
         self.fill(memoryview(buffer), start)
         stored = bytes(buffer)
-        if struct.pack("<I", google_crc32c.value(stored[:length])) != stored[length:]:
+        if struct.pack("<I", crc32c(stored[:length])) != stored[length:]:
             raise self.damage("its index has a wrong checksum")
         index = np.frombuffer(stored, "<u8", chunk_count * 2).reshape(chunk_count, 2).tolist()
         if any(offset != _LEFT_OUT and offset + count > start for offset, count in index):

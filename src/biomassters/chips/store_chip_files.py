@@ -13,6 +13,7 @@ from biomassters.chips.store_layout import (
     ARRAYS,
     S1_ARRAY,
     S2_ARRAY,
+    EncodedChunk,
     StoreArray,
     encode,
 )
@@ -20,7 +21,9 @@ from biomassters.chips.store_manifest import ChipRecord
 from biomassters.chips.store_place import StorePlace
 
 
-def write_chip(place: StorePlace, split: str, index: int, chip: Chip, codec: str) -> int:
+def write_chip(
+    place: StorePlace, split: str, index: int, chip: Chip, codec: str
+) -> tuple[int, dict[str, list[int]]]:
     """Write a chip's files; when this returns their data is safe.
 
     Args:
@@ -31,20 +34,24 @@ def write_chip(place: StorePlace, split: str, index: int, chip: Chip, codec: str
         codec: The store's codec.
 
     Returns:
-        Checksum of the packed values.
+        Checksum of the packed values, and by array those of the encoded chunks.
     """
     s1, s2 = pack_months(chip)
     label = chip.agb_mg_per_ha
     if label is not None:
         label = np.ascontiguousarray(label, AGB_ARRAY.dtype)
-    place.put(
-        {
-            key(split, S1_ARRAY, index): shard_parts(_encoded(s1, codec)),
-            key(split, S2_ARRAY, index): shard_parts(_encoded(s2, codec)),
-            key(split, AGB_ARRAY, index): [] if label is None else [encode(label, codec)],
-        }
-    )
-    return checksum([*s1, *s2], label)
+    chunks = [_encoded(images, codec) for images in (s1, s2, [label])]  # as in ARRAYS
+    files = [
+        shard_parts(chunks[0]),
+        shard_parts(chunks[1]),
+        chunks[2][0].parts if chunks[2][0] else [],
+    ]
+    place.put({key(split, array, index): parts for array, parts in zip(ARRAYS, files, strict=True)})
+    crcs = {
+        array.name: [chunk.crc if chunk else 0 for chunk in encoded]
+        for array, encoded in zip(ARRAYS, chunks, strict=True)
+    }
+    return checksum([*s1, *s2], label), crcs
 
 
 def key(split: str, array: StoreArray, index: int) -> str:
@@ -78,5 +85,5 @@ def moved_keys(
     return {new_key: old_key if old_key in keys else None for new_key, old_key in pairs}
 
 
-def _encoded(images: Sequence[NDArray | None], codec: str) -> list[bytes | memoryview | None]:
+def _encoded(images: Sequence[NDArray | None], codec: str) -> list[EncodedChunk | None]:
     return [None if image is None else encode(image, codec) for image in images]

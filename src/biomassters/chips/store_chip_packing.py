@@ -48,8 +48,8 @@ def pack_chip(store: StorePlace, place: Place, chip: Chip, codec: str) -> ChipRe
     Returns:
         What the journal notes of it.
     """
-    crc = write_chip(store, place.split, place.index, chip, codec)
-    return ChipRecord.of(chip, place.split, place.index, place.signature, crc)
+    crc, chunk_crcs = write_chip(store, place.split, place.index, chip, codec)
+    return ChipRecord.of(chip, place.split, place.index, place.signature, crc, chunk_crcs)
 
 
 @dataclass(frozen=True)

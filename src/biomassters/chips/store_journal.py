@@ -9,7 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from crc32c import crc32c
 
 from biomassters.chips.store_layout import FORMAT_VERSION
 from biomassters.chips.store_manifest import ChipRecord
@@ -31,6 +33,18 @@ def plan_of(codec: str, splits: Mapping[str, list[str]]) -> dict[str, object]:
     """
     order = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
     return {"version": FORMAT_VERSION, "codec": codec, "order": order}
+
+
+def journal_line(values: Mapping[str, object]) -> str:
+    """One line of a journal: its checksum, then JSON."""
+    text = json.dumps(values)
+    return f"{crc32c(text.encode()):08x} {text}\n"
+
+
+def undamaged_lines(text: bytes) -> list[dict[str, Any]]:
+    """The values of a journal's lines; a torn or damaged line is as if it weren't there."""
+    pairs = (line.partition(b" ") for line in text.splitlines())
+    return [json.loads(rest) for crc, _, rest in pairs if crc == b"%08x" % crc32c(rest)]
 
 
 class ChipJournal(ABC):
@@ -112,7 +126,7 @@ class Journal(ChipJournal):
         self._write(*(record.to_dict() for record in records))
 
     def _write(self, *lines: Mapping[str, object]) -> None:
-        self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        self._file.write("".join(map(journal_line, lines)).encode())
         os.fsync(self._file.fileno())
 
     def _lock(self) -> None:
@@ -132,7 +146,7 @@ class Journal(ChipJournal):
         self._file.seek(0)
         text = self._file.read()
         whole = text[: text.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = undamaged_lines(whole)
         if lines and lines[0] == plan:
             self._file.truncate(len(whole))
             records = map(ChipRecord.from_dict, lines[1:])

@@ -8,16 +8,19 @@ import base64
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numcodecs.blosc
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2
 from biomassters.chips.packing import S2_STORE_FILL
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had no checksums of chunks: a flipped bit was read as another image."""
+CRC_BYTES = 4
 MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"  # of an unfinished store at a URL
 CODECS = ("lz4", "zstd", "none")
@@ -63,6 +66,35 @@ class StoreArray:
         if not self.bands:
             return (1, height, width)
         return (1, 1, len(self.bands), height, width)
+
+    def metadata(self, chips: int, height: int, width: int, codec: str) -> dict[str, Any]:
+        """The array's ``zarr.json``, Zarr v3: the only layout that is written, and read.
+
+        The last codec of a chunk is a checksum (``crc32c``), which zarr-python checks as well.
+        """
+        chunk, shard = self.chunk_shape(height, width), self.shard_shape(height, width)
+        codecs = [_LITTLE_ENDIAN, *_compression(self, codec), {"name": "crc32c"}]
+        if chunk != shard:
+            sharding = {
+                "chunk_shape": list(chunk),
+                "codecs": codecs,
+                "index_codecs": [_LITTLE_ENDIAN, {"name": "crc32c"}],
+                "index_location": "end",
+            }
+            codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape(chips, height, width)),
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard)}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": "NaN" if np.isnan(self.fill) else self.fill,
+            "codecs": codecs,
+            "attributes": self.attributes,
+            "dimension_names": list(self.dimensions),
+            "storage_transformers": [],
+        }
 
     def file_name(self, chip: int) -> str:
         """Name of a chip's file; flat, because Zarr's default makes four folders a chip."""
@@ -111,20 +143,57 @@ AGB_ARRAY = StoreArray(
 ARRAYS = (S1_ARRAY, S2_ARRAY, AGB_ARRAY)
 
 
-def encode(values: NDArray, codec: str) -> bytes | memoryview:
+_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _compression(array: StoreArray, codec: str) -> list[dict[str, Any]]:
+    if codec == "none":
+        return []
+    configuration = {
+        "typesize": array.dtype.itemsize,
+        "cname": codec,
+        "clevel": _BLOSC_LEVELS[codec],
+        "shuffle": "bitshuffle",
+        "blocksize": 0,
+    }
+    return [{"name": "blosc", "configuration": configuration}]
+
+
+class EncodedChunk(NamedTuple):
+    """One chunk as a file holds it: its bytes, then their checksum.
+
+    Attributes:
+        content: Encoded values.
+        crc: CRC-32C of ``content``.
+    """
+
+    content: bytes | memoryview
+    crc: int
+
+    @property
+    def parts(self) -> list[bytes | memoryview]:
+        """What is written, one after another."""
+        return [self.content, struct.pack("<I", self.crc)]
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return len(self.content) + CRC_BYTES
+
+
+def encode(values: NDArray, codec: str) -> EncodedChunk:
     """Encode one chunk.
 
     Args:
         values: Array of any shape, C-contiguous.
         codec: One of ``CODECS``.
-
-    Returns:
-        The bytes of the chunk.
     """
     if codec == "none":
-        return values.data.cast("B")
-    shuffle = numcodecs.blosc.BITSHUFFLE
-    return numcodecs.blosc.compress(values, codec.encode(), _BLOSC_LEVELS[codec], shuffle)
+        content = values.data.cast("B")
+    else:
+        shuffle = numcodecs.blosc.BITSHUFFLE
+        content = numcodecs.blosc.compress(values, codec.encode(), _BLOSC_LEVELS[codec], shuffle)
+    return EncodedChunk(content, crc32c(content))
 
 
 def partial_path(path: Path) -> Path:

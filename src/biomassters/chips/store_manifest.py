@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ class ChipRecord:
         index: Its place in the split's arrays.
         chip_id: Its name.
         signature: Signature of the source files that it was packed from.
-        crc: CRC-32C of its packed values.
+        crc: CRC-32C of its packed values, the same by whatever codec.
+        chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
         height: Pixels.
         width: Pixels.
         present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
@@ -37,6 +38,7 @@ class ChipRecord:
     chip_id: str
     signature: str
     crc: int
+    chunk_crcs: Mapping[str, Sequence[int]]
     height: int
     width: int
     present: str
@@ -44,7 +46,15 @@ class ChipRecord:
     georeference: Georeference | None
 
     @classmethod
-    def of(cls, chip: Chip, split: str, index: int, signature: str, crc: int) -> "ChipRecord":
+    def of(
+        cls,
+        chip: Chip,
+        split: str,
+        index: int,
+        signature: str,
+        crc: int,
+        chunk_crcs: Mapping[str, Sequence[int]],
+    ) -> "ChipRecord":
         """Describe a chip that has just been packed."""
         weights = 1 << np.arange(len(SENSORS))
         present = "".join(str(code) for code in chip.present @ weights)
@@ -54,6 +64,7 @@ class ChipRecord:
             chip.chip_id,
             signature,
             crc,
+            chunk_crcs,
             *chip.shape,
             present=present,
             labelled=chip.agb_mg_per_ha is not None,
@@ -122,8 +133,10 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "origin": dict(self.origin),
         }
-        chips = ",\n".join(json.dumps(record.to_dict()) for record in self.records)
-        return json.dumps(head)[:-1] + ',\n"chips": [\n' + chips + "\n]}\n"
+        chips = [record.to_dict() for record in self.records]
+        head["checksum"] = _checksum({**head, "chips": chips})
+        lines = ",\n".join(map(json.dumps, chips))
+        return json.dumps(head)[:-1] + ',\n"chips": [\n' + lines + "\n]}\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str) -> "Manifest":
@@ -143,16 +156,24 @@ class Manifest:
             values = json.loads(text)
             version = values["version"]
             if version == FORMAT_VERSION:
+                if values.pop("checksum") != _checksum(values):
+                    raise ValueError("checksum")
                 records = tuple(ChipRecord.from_dict(chip) for chip in values["chips"])
-                return cls(values["codec"], records, values.get("origin", {}))
-        except (ValueError, KeyError, TypeError):
+                return cls(values["codec"], records, values["origin"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BadInputError(
-                f"The chip store {place} has a damaged manifest: delete it and pack it again."
+                f"The chip store {place} has a damaged manifest: run the pipeline "
+                "data_engineering, which packs it again."
             ) from None
         raise BadInputError(
             f"The chip store {place} has format version {version!r}, but this release reads "
             f"version {FORMAT_VERSION}: pack it again, or install the release that wrote it."
         )
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 over all that a manifest says; a damaged or edited one is noticed."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def source_table(entries: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, str]]:

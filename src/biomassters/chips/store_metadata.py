@@ -1,16 +1,16 @@
 """The Zarr metadata and small arrays of a store whose chips are all written."""
 
+import json
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
-from zarr.codecs import BloscCname, BloscCodec
 from zarr.storage import MemoryStore
 
 from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, S1, S2, SENSORS
-from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS, StoreArray
+from biomassters.chips.store_layout import AGB_ARRAY, ARRAYS
 from biomassters.chips.store_manifest import ChipRecord, Manifest
 
 
@@ -30,33 +30,25 @@ def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
         group = root.require_group(split)
         group.attrs.update({"Conventions": "CF-1.11", "coordinates": "chip_id month_name"})
         records = manifest.of_split(split)
+        _write_coordinates(group, records)
+    written = {key: [content.to_bytes()] for key, content in files.items()}
+    return written | {
+        f"{name}/zarr.json": [json.dumps(metadata, indent=2).encode()]
+        for name, metadata in array_metadata(manifest).items()
+    }
+
+
+def array_metadata(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """The ``zarr.json`` of each array of pixels, by ``<split>/<array>``."""
+    described = {}
+    for split in manifest.splits:
+        records = manifest.of_split(split)
+        size = records[0].height, records[0].width
         for array in ARRAYS:
             if array is not AGB_ARRAY or any(record.labelled for record in records):
-                _declare(group, array, records, manifest.codec)
-        _write_coordinates(group, records)
-    return {key: [content.to_bytes()] for key, content in files.items()}
-
-
-def _declare(group: zarr.Group, array: StoreArray, records: list[ChipRecord], codec: str) -> None:
-    """Write the metadata of one array of pixels; its files exist already."""
-    size = records[0].height, records[0].width
-    chunk, shard = array.chunk_shape(*size), array.shard_shape(*size)
-    group.create_array(
-        array.name,
-        shape=array.shape(len(records), *size),
-        dtype=array.dtype,
-        chunks=chunk,
-        shards=shard if shard != chunk else None,
-        compressors=None if codec == "none" else _blosc(array, codec),
-        fill_value=array.fill,
-        attributes=array.attributes,
-        chunk_key_encoding={"name": "default", "separator": "."},
-        dimension_names=array.dimensions,
-    )
-
-
-def _blosc(array: StoreArray, codec: str) -> BloscCodec:
-    return BloscCodec(cname=BloscCname(codec), shuffle="bitshuffle", typesize=array.dtype.itemsize)
+                metadata = array.metadata(len(records), *size, manifest.codec)
+                described[f"{split}/{array.name}"] = metadata
+    return described
 
 
 def _write_coordinates(group: zarr.Group, records: list[ChipRecord]) -> None:

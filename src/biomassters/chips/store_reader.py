@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip, Georeference
 from biomassters.chips.manifest_file import manifest_mark, read_manifest
+from biomassters.chips.packed_array import PackedArray
 from biomassters.chips.packing import unpack_backscatter
 from biomassters.chips.storage import Place, place_of
-from biomassters.chips.store_arrays import ChunkReader, open_array
+from biomassters.chips.store_arrays import open_array
 from biomassters.chips.store_layout import (
     AGB_ARRAY,
     S1_ARRAY,
@@ -90,14 +91,14 @@ class StoreSplit:
 
     def __init__(self, store: ChipStore, records: list[ChipRecord]) -> None:
         self._path, self._fingerprint, self._mark = store.path, store.fingerprint, store._mark
-        self._records = records
+        self._records, self._codec = records, store.codec
         self.name = records[0].split
         self.chip_ids = tuple(record.chip_id for record in records)
         self.height, self.width = records[0].height, records[0].width
         self.present = np.stack([record.present_mask() for record in records])
         self.present.flags.writeable = False
         self.has_agb = any(record.labelled for record in records)
-        self._readers: dict[str, ChunkReader] = {}
+        self._readers: dict[str, PackedArray] = {}
 
     def __len__(self) -> int:
         return len(self.chip_ids)
@@ -188,13 +189,15 @@ class StoreSplit:
                 f"{self.height} x {self.width} pixels."
             )
 
-    def _reader(self, array: StoreArray) -> ChunkReader:
+    def _reader(self, array: StoreArray) -> PackedArray:
         readers = self._readers
         if array.name not in readers:
             # Two threads may open it at once; one of the two is then dropped, and closed.
-            reader = open_array(self._path, self.name, array)
-            if manifest_mark(self._path) != self._mark:
-                raise _replaced(self._path)
+            try:
+                reader = open_array(self._path, self.name, array, self._records, self._codec)
+            finally:
+                if manifest_mark(self._path) != self._mark:
+                    raise _replaced(self._path)
             readers[array.name] = reader
         return readers[array.name]
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from biomassters.chips import storage
-from biomassters.chips.store_journal import ChipJournal
+from biomassters.chips.store_journal import ChipJournal, journal_line, undamaged_lines
 from biomassters.chips.store_layout import MANIFEST_NAME, PLAN_NAME, work_url
 from biomassters.chips.store_manifest import ChipRecord
 from biomassters.chips.store_place import UrlPlace
@@ -71,7 +71,7 @@ class UrlJournal(ChipJournal):
 
     def _write(self) -> None:
         if self._unwritten:
-            lines = "".join(json.dumps(record.to_dict()) + "\n" for record in self._unwritten)
+            lines = "".join(journal_line(record.to_dict()) for record in self._unwritten)
             self._work.put({f"journal/{self._parts:06d}.jsonl": [lines.encode()]})
             self._parts += 1
             self._unwritten.clear()
@@ -91,8 +91,8 @@ class UrlJournal(ChipJournal):
         parts = sorted(key for key in found if key.startswith("journal/"))
         texts = storage.side_by_side(lambda key: storage.read(f"{self._work.url}/{key}"), parts)
         self._parts = int(parts[-1][8:14]) + 1 if parts else 0
-        lines = [line for text in texts for line in text.splitlines()]
-        records = [ChipRecord.from_dict(json.loads(line)) for line in lines]
+        lines = [line for text in texts for line in undamaged_lines(text)]
+        records = [ChipRecord.from_dict(line) for line in lines]
         return {(record.split, record.index): record for record in records}
 
     def _begin(self, plan: Mapping[str, object], was_begun: bool) -> None:

@@ -6,12 +6,15 @@ import logging
 from biomassters.chips.manifest_file import read_manifest
 from biomassters.chips.storage import Place, place_of
 from biomassters.chips.store_adoption import adopt_packed
+from biomassters.chips.store_arrays import read_metadata
+from biomassters.chips.store_chip_files import has_files
 from biomassters.chips.store_chip_packing import ChipSource
 from biomassters.chips.store_journal import plan_of
 from biomassters.chips.store_layout import CODECS
 from biomassters.chips.store_manifest import Manifest, source_table
+from biomassters.chips.store_metadata import array_metadata
 from biomassters.chips.store_packing import pack_missing
-from biomassters.chips.store_publishing import open_journal, publish
+from biomassters.chips.store_publishing import finished_place, open_journal, publish
 from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.workers.pool import Workers
@@ -98,10 +101,20 @@ def _checked_splits(source: ChipSource) -> dict[str, list[str]]:
 
 
 def _is_current(path: Place, codec: str, signatures: dict[str, dict[str, str]]) -> bool:
-    """Whether a complete store holds the same chips from the same sources, by the same codec."""
+    """Whether a complete store holds the same chips from the same sources, by the same codec.
+
+    Of its files the names are looked at, and the metadata as a whole; the pixels' own checksums
+    are compared when they are read.
+    """
     try:
         manifest = read_manifest(path)
+        metadata = array_metadata(manifest)
+        if any(read_metadata(f"{path}/{name}") != metadata[name] for name in metadata):
+            return False
     except BadInputError:
+        return False
+    keys = finished_place(path).keys()
+    if not all(has_files(keys, record) for record in manifest.records):
         return False
     same = [(split, list(chips.items())) for split, chips in manifest.sources().items()]
     return manifest.codec == codec and same == [

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import google_crc32c
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.chips.durable_files import write_durably
@@ -58,7 +58,7 @@ class BlockFolder:
         if noted is None:
             return False
         try:
-            return [_checksum(path.read_bytes()) for path in self._paths(block, noted)] == noted
+            return [crc32c(path.read_bytes()) for path in self._paths(block, noted)] == noted
         except OSError:
             return False
 
@@ -66,7 +66,7 @@ class BlockFolder:
         """Write a block; it counts when all its bytes are on the disk."""
         arrays = [result.months] + ([] if result.sums is None else [result.sums])
         contents = [_encoded(array) for array in arrays]
-        checksums = [_checksum(content) for content in contents]
+        checksums = [crc32c(content) for content in contents]
         for path, content in zip(self._paths(result.block, checksums), contents, strict=True):
             write_durably(path, [content])
         self._journal.append(result.block.name, checksums)
@@ -127,7 +127,3 @@ def _encoded(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _checksum(content: bytes) -> int:
-    return int(google_crc32c.value(content))

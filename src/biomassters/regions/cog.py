@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
@@ -129,7 +129,7 @@ def _compare(path: Path, checksums: list[tuple[Any, int]]) -> None:
 
 
 def _checksum(values: NDArray[np.float32]) -> int:
-    return int(google_crc32c.value(np.ascontiguousarray(values).tobytes()))
+    return crc32c(np.ascontiguousarray(values).data)
 
 
 def _rasterio_window(piece: MapPiece) -> Any:
