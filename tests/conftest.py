@@ -1,9 +1,13 @@
 """Fixtures that every test may use."""
 
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -58,6 +62,65 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class Shown:
+    """What a command left on a terminal.
+
+    Attributes:
+        code: Its exit status.
+        raw: Every character that it wrote.
+        lines: The lines that stay, without what was written over.
+    """
+
+    def __init__(self, code: int, raw: str) -> None:
+        self.code, self.raw = code, raw
+        rows = [row.rpartition("\r")[2] for row in raw.replace("\r\n", "\n").split("\n")]
+        self.lines = [row.rstrip() for row in rows if row.strip()]
+
+
+@pytest.fixture
+def in_terminal() -> Callable[..., Shown]:
+    """Runs a command in a real terminal: ``in_terminal(columns, [command], cwd=...)``.
+
+    ``interrupt_at`` sends Ctrl-C once when the command has written that; ``env`` is added to the
+    environment.
+    """
+
+    def run(
+        columns: int,
+        command: list[str],
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        interrupt_at: str | None = None,
+    ) -> Shown:
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**kept, "TERM": "xterm-256color", "OMP_NUM_THREADS": "2", **(env or {})},
+            stdin=its, stdout=its, stderr=its, start_new_session=True,
+        )  # fmt: skip
+        os.close(its)
+        raw = b""
+        while True:
+            try:
+                read = os.read(ours, 65536)
+            except OSError:  # the last one who held the terminal is gone
+                break
+            if not read:
+                break
+            raw += read
+            if interrupt_at is not None and interrupt_at.encode() in raw:
+                interrupt_at = None
+                process.send_signal(signal.SIGINT)
+        os.close(ours)
+        return Shown(process.wait(), raw.decode())
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,3 @@
-import logging
 from pathlib import Path
 
 import pytest
@@ -84,17 +83,24 @@ def test_plain_errors_reach_stderr_without_traceback(capsys, monkeypatch):
     install_plain_errors()
     error = BadInputError("No such folder; set raw_root.")
     sys.excepthook(type(error), error, None)
-    assert capsys.readouterr().err == "\nError: No such folder; set raw_root.\n"
+    assert capsys.readouterr().err == "Error: No such folder; set raw_root.\n"
 
 
-def test_the_advice_about_async_is_dropped(caplog):
-    import biomassters.settings  # noqa: F401
+def test_a_fault_of_the_program_shows_its_lines_and_ends_in_one_sentence(capsys, monkeypatch):
+    import sys
 
-    logger = logging.getLogger("kedro.runner.sequential_runner")
-    with caplog.at_level(logging.INFO):
-        logger.info("Using synchronous mode for loading and saving data.")
-        logger.info("Completed node")
-    assert [record.msg for record in caplog.records] == ["Completed node"]
+    from biomassters.chips.folds import make_folds
+    from biomassters.hooks import install_plain_errors
+
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    install_plain_errors()
+    with pytest.raises(TypeError) as caught:
+        make_folds(None, None)  # type: ignore[arg-type, call-arg]
+    sys.excepthook(caught.type, caught.value, caught.value.__traceback__)
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.count(str(caught.value)) == 1
+    assert said.splitlines()[-1].startswith(f"Error: TypeError: {caught.value} (see")
 
 
 @pytest.mark.parametrize("name", ["base", "biomassters", "test"])

@@ -1,24 +1,23 @@
 """What happens around every run: misspelt parameters are refused, errors are sentences."""
 
-import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import TracebackException
 from types import TracebackType
 from typing import Any
 
 import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol, DatasetError
-from kedro.pipeline import Pipeline
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
+from biomassters.console import stream
 from biomassters.errors import BadInputError
-
-log = logging.getLogger(__name__)
+from biomassters.run_lines import shown_path
 
 _RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
 _KEDRO_PREFIX = re.compile(
@@ -98,11 +97,11 @@ class ParameterNameCheck:
 
 
 class PlainErrors:
-    """Prints an error that the user can mend as its sentence, without a traceback."""
+    """Prints an error as one sentence, without a traceback if the user can mend it."""
 
     @hook_impl
     def after_context_created(self) -> None:
-        """Take over from Kedro's traceback printer, which is installed by then."""
+        """Also where the run is not started by ``biomassters.cli``."""
         install_plain_errors()
 
 
@@ -128,13 +127,13 @@ def _not_made_yet(error: BaseException) -> str | None:
         return None
     name, where = str(error).partition(":")[0], cause.filename
     return (
-        f"{name} is not there ({_shown(where) if where else cause}): run the pipelines before "
+        f"{name} is not there ({shown_path(where) if where else cause}): run the pipelines before "
         "this one first, in the same environment; without --pipelines, kedro runs them all."
     )
 
 
 def install_plain_errors() -> None:
-    """Make ``BadInputError`` print as one sentence; other exceptions as before. Idempotent."""
+    """Make every error that ends a program end in one sentence. Idempotent."""
     previous = sys.excepthook
     if getattr(previous, "prints_plain_errors", False):
         return
@@ -143,63 +142,32 @@ def install_plain_errors() -> None:
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         message = plain_message(error)
-        if message is None:
-            previous(kind, error, trace)
+        if message is None and previous is not sys.__excepthook__:
+            previous(kind, error, trace)  # of KEDRO_LOGGING_CONFIG's handler, such as rich
         else:
-            sys.stderr.write(f"\nError: {message}\n")
+            stream.write(f"{_way_there(error) if message is None else ''}")
+            stream.write(f"Error: {message or unexpected(error)}\n")
 
     print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]
     sys.excepthook = print_plainly
 
 
-class ClosingSummary:
-    """Says at the end of a run what came out of it and where it lies."""
-
-    @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Log the scores and the paths of what people open first."""
-        made = pipeline.all_outputs()
-        if "metrics" in made:
-            log.info("%s", _score_lines(catalog.load("metrics")))
-        for name, label in _PEOPLE_OPEN.items():
-            if name in made:
-                path = getattr(catalog[name], "_filepath", None)
-                log.info("%s: %s", label, _shown(path))
+def unexpected(error: BaseException) -> str:
+    """A sentence on an error that is no user's; the traceback stands above it."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {said}' if said else ''} (see the lines of code above)."
 
 
-_PEOPLE_OPEN = {
-    "chip_table": "Chip table",
-    "fit_weights": "Weights",
-    "final_weights": "Final weights",
-    "archive_predictions": "Predictions",
-    "submission": "Submission",
-    "report": "Report",
-    "metrics": "Metrics",
-    "simulated_region": "Simulated region",
-    "region_summary": "Numbers of the map, which lies beside them",
-    "region_quicklook": "Quick look",
-    "region_page": "Page",
-}
+def _way_there(error: BaseException) -> str:
+    """The traceback without its last line, and without the frames of Kedro that lead to ours."""
+    trace = error.__traceback__
+    while trace is not None and not _is_ours(trace):
+        trace = trace.tb_next
+    written = TracebackException(type(error), error, trace or error.__traceback__)
+    lines, last = list(written.format()), list(written.format_exception_only())
+    return "".join(lines[: -len(last)])
 
 
-def _shown(path: Any) -> str:
-    """A path as short as it can be said from here."""
-    absolute = Path(str(path))
-    here = Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
-
-
-def _score_lines(metrics: Mapping[str, Any]) -> str:
-    """The score beside the baselines, in words."""
-    score = metrics["rmse_per_chip_mean"]
-    parts = [f"Mean per-chip RMSE on held-out chips: {score:.2f} Mg/ha"]
-    for key, name in (("baseline_mean_rmse", "the mean"), ("baseline_ridge_rmse", "ridge")):
-        baseline = metrics[key]
-        side = "below" if score <= baseline else "above"
-        parts.append(f"{baseline:.2f} for {name} ({abs(1 - score / baseline):.0%} {side} it)")
-    if metrics.get("interval_pixel_coverage") is not None:
-        parts.append(
-            f"intervals of {metrics['interval_level']:.0%} held "
-            f"{metrics['interval_pixel_coverage']:.1%} of the pixels left out"
-        )
-    return "; ".join(parts)
+def _is_ours(trace: TracebackType) -> bool:
+    path = Path(trace.tb_frame.f_code.co_filename)
+    return path.is_relative_to(Path(__file__).parent) and path.stem not in ("cli", "__main__")

@@ -234,7 +234,7 @@ def test_ctrl_c(serve, target, published, options, files_of):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode != 0
-    assert "Stopped: what has arrived is kept, and the same command goes on." in said
+    assert "what has arrived is kept. Run the same command again to continue." in said
     assert counts(bring(target, options(source=str(published))))["complete"] >= 10
     assert files_of(target) == files_of(published)
 

@@ -47,7 +47,7 @@ def test_an_archive_that_is_right(archive_root, tmp_path):
     assert (table["cksum"] == table["expected_cksum"]).all()
     assert (table["size"] == table["expected_size"]).all()
     assert len(table) == 3 * 15 + 2
-    assert summary_line(table) == "47 files: 47 right."
+    assert summary_line(table) == "47 files checked: 47 right."
 
 
 def test_a_flipped_byte_is_named_and_moved_aside(archive_root, tmp_path):
@@ -201,7 +201,7 @@ def test_a_byte_of_a_real_file(sample_root, tmp_path):
     shutil.copytree(sample_root, root, copy_function=shutil.copyfile)
     flip(root / "train_features" / "000aa810_S2_11.tif")
     table = verify(root, tmp_path / "work")
-    assert summary_line(table).startswith("22 files: ")
+    assert summary_line(table).startswith("22 files checked: ")
     assert known_damage(table)["000aa810"].keys() == {"000aa810_S2_11.tif"}
 
 

@@ -36,7 +36,8 @@ def test_a_wrong_parameter_gets_one_sentence(kedro, parameters, sentence):
     assert result.returncode == 1
     assert last_line(result).startswith("Error: ")
     assert sentence in last_line(result)
-    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_misspelt_parameter_in_a_file_is_refused(kedro, project):

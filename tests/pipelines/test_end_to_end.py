@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import sys
 import tarfile
 
 import numpy as np
@@ -68,7 +70,7 @@ def test_coverage_carbon_and_the_run_are_recorded(finished):
     assert carbon["test"]["carbon_mg"] == pytest.approx(0.47 * carbon["test"]["biomass_mg"])
     record = json.loads((folder / "run.json").read_text())
     assert record["runs"][0]["status"] == "finished"
-    assert record["nodes"]["predict_test"]["chips_out"] == {"test_predictions": 2}
+    assert record["nodes"]["predict_test_chips"]["chips_out"] == {"test_predictions": 2}
     assert record["nodes"]["pack_chips"]["chips_out"] == {"chip_store": 10}
     assert (data / "06_models/test/model_card.md").read_text().startswith("# Weights")
 
@@ -90,12 +92,53 @@ def test_the_report_is_one_file(finished):
 
 def test_no_warning_is_printed(finished):
     _, result = finished
-    assert "WARNING" not in result.stdout + result.stderr
+    assert "Warning" not in result.stdout + result.stderr
+
+
+def test_a_file_gets_few_lines_one_a_node_and_no_control_characters(finished):
+    _, result = finished
+    lines = result.stderr.splitlines()
+    assert result.stdout == ""
+    assert len(lines) <= 60
+    numbers = re.findall(r"^\S+ +(\d+) of 33  [a-z]", result.stderr, re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(1, 34))
+    assert not set(result.stderr) & set("\r\33\b")
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(80, True), (40, False)])
+def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
+    finished, project, in_terminal, columns, wide
+):
+    """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
+    shown = in_terminal(
+        columns,
+        [sys.executable, "-m", "kedro", "run", "--env", "test", "--nodes",
+         "fit.plan_training,fit.train_network", "--params", "training.restart=true"],
+        cwd=project,
+        env={"NO_COLOR": "1"},
+    )  # fmt: skip
+    assert shown.code == 0, shown.raw
+    assert "\33" not in shown.raw
+    assert all(len(line) <= columns for line in shown.lines)
+    bars = re.findall(r"\r([^\r\n]*training:[^\r\n]*)", shown.raw)
+    shares = [int(re.search(r"(\d+)%", bar)[1]) for bar in bars]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert any(0 < share < 100 for share in shares)
+    assert any("left" in bar for bar in bars)
+    assert all(("[" in bar) == wide for bar in bars)
+    assert all(bar.startswith("2 of 2 training: ") for bar in bars)
+    said = " ".join(line.strip() for line in shown.lines)
+    assert "2 of 2 train network" in " ".join(said.split())
+    assert "Epoch 2 of 2: loss" in said
+    assert ("data/06_models/test/weights.safetensors" in shown.lines[-1]) or not wide
 
 
 def test_the_closing_lines_say_score_and_paths(finished):
     _, result = finished
-    for text in ("Mean per-chip RMSE", "submission.tar.gz", "report.html"):
+    for text in ("Score: RMSE", "submission.tar.gz", "report.html", "weights.safetensors",
+                 "test_bounds", "Done: 33 nodes in"):  # fmt: skip
         assert text in result.stdout + result.stderr
 
 
@@ -140,7 +183,7 @@ def test_fine_tuned_weights_map_but_are_never_scored(finished, kedro):
     assert (final["held_out_fold"], final["validation_rmse"]) == (None, None)
     assert "trained on every labelled chip" in final["validation_note"]
     assert json.loads((models / "weights.json").read_text())["held_out_fold"] == 0
-    scored = kedro("run", "--env", "test", "--nodes", "predict_held_out",
+    scored = kedro("run", "--env", "test", "--nodes", "predict_held_out_chips",
                    "--params", f"weights={models / 'final_weights.safetensors'}")  # fmt: skip
     assert scored.returncode == 1
     assert "its score on held-out chips is not available" in scored.stderr

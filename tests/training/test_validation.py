@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def score(store, network, options, **changes) -> dict[str, float] | None:
     batches = Feed(store.split("train"), [0], [8, 9, 10], options, CPU).read_validation()
-    scores = validate(network, batches, options, CPU, chips=3, progress=False, **changes)
+    scores = validate(network, batches, options, CPU, **changes)
     return None if scores is None else all_scores([scores])
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from biomassters.acquisition.arrival import COMPLETE, GOOD, Outcome
 from biomassters.acquisition.existing import note, split_existing
@@ -20,6 +19,7 @@ from biomassters.chips.archive_writer import is_generated
 from biomassters.chips.durable_files import require_space
 from biomassters.chips.row_journal import RowJournal
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,10 @@ def acquire(root: Path, options: AcquisitionOptions, progress: bool = True) -> p
     try:
         return _table(_acquire(root, wanted, options, progress))
     except KeyboardInterrupt:
-        logger.warning("Stopped: what has arrived is kept, and the same command goes on.")
-        raise
+        raise KeyboardInterrupt(
+            "The download was stopped: what has arrived is kept. Run the same command again to "
+            "continue."
+        ) from None
 
 
 def _acquire(
@@ -100,12 +102,11 @@ def _bring(
     else:
         arriving = fetch_all(root, open_source(options), files, options, untried)
     total = sum(file.size for file in files)
-    bar = tqdm(total=total, desc="fetch", unit="B", unit_scale=True, disable=not progress)
-    with bar:
+    with Progress("fetching files", total, shown=progress) as bar:
         for number, outcome in enumerate(arriving, 1):
             if outcome.status in GOOD:
                 note(journal, outcome.file)
-            bar.set_postfix_str(f"{number:,} of {len(files):,} files", refresh=False)
+            bar.note(f"{number:,} of {len(files):,} files")
             bar.update(outcome.file.size)
             yield outcome
 

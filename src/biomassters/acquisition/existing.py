@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive_files import file_state
 from biomassters.chips.cksum import file_cksum
 from biomassters.chips.row_journal import RowJournal
 from biomassters.chips.storage import State
+from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads
 
 
@@ -39,8 +38,7 @@ def split_existing(
         for number, (file, state) in enumerate(zip(wanted, states, strict=True))
         if not known[number] and state is not None and state[0] == file.size
     ]
-    quiet = not progress or not unread
-    with tqdm(total=len(unread), desc="check files", unit="file", disable=quiet) as bar:
+    with Progress("checking files", len(unread), shown=progress and bool(unread)) as bar:
         for place, right in Threads().each(_IsRight(), [wanted[number] for number in unread]):
             bar.update()
             if right:

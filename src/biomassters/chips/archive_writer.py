@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.bands import MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
@@ -15,6 +14,7 @@ from biomassters.chips.durable_files import publish_folder
 from biomassters.chips.names import image_name, label_name
 from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import tracked
 
 _S3_COLUMNS = ("s3path_us", "s3path_eu", "s3path_as")
 _FEATURE_COLUMNS = (
@@ -53,7 +53,7 @@ def write_archive(
     (partial / _MARK).write_text(_MARK_TEXT)
     features: list[Row] = []
     labels: list[Row] = []
-    for chip in tqdm(chips, "write archive", total, unit="chip", disable=not progress):
+    for chip in tracked(chips, "writing the archive", total, shown=progress):
         chip_features, chip_labels = write_chip(partial, chip)
         features += chip_features
         labels += chip_labels

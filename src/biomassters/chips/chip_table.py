@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.chip_report import COLUMNS, InspectionOptions, inspect_chip
@@ -14,6 +13,7 @@ from biomassters.chips.damage import DamagedFileError, describe
 from biomassters.chips.statistics import BandStatistics, LevelCounts
 from biomassters.chips.verification import known_damage
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def inspect_archive(
     task = InspectChip(archive, options, {} if verification is None else known_damage(verification))
     statistics = BandStatistics()
     results: dict[int, Inspected] = {}
-    with tqdm(total=len(chip_ids), desc="inspect chips", unit="chip", disable=not progress) as bar:
+    with Progress("inspecting chips", len(chip_ids), shown=progress) as bar:
         for number, inspected in (workers or Threads()).each(task, chip_ids):
             if inspected.levels is not None:
                 statistics.add(inspected.levels)

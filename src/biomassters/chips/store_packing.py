@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from tqdm import tqdm
-
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
 from biomassters.chips.store_chip_files import has_files
@@ -26,6 +24,7 @@ from biomassters.chips.store_journal import ChipJournal
 from biomassters.chips.store_layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store_manifest import ChipRecord
 from biomassters.chips.store_place import StorePlace
+from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Workers
 
 # Below what was measured on the real chip 000aa810, 1.8 and 2.1, so that the check of the
@@ -66,7 +65,7 @@ def pack_missing(
         return
     first = next(iter(journal.records.values()), None)
     size = (first.height, first.width) if first else None
-    with tqdm(total=len(todo), desc="Packing chips", unit="chip", disable=not progress) as bar:
+    with Progress("packing chips", len(todo), shown=progress) as bar:
         if workers is None:
             _pack_here(journal, source, todo, codec, size, bar)
             return
@@ -77,7 +76,7 @@ def pack_missing(
 
 
 def _pack_elsewhere(
-    journal: ChipJournal, results: Iterator[tuple[int, ChipRecord]], bar: tqdm
+    journal: ChipJournal, results: Iterator[tuple[int, ChipRecord]], bar: Progress
 ) -> None:
     """Give packed chips their lines, those of a second together: each line waits for the disk."""
     packed: list[ChipRecord] = []
@@ -101,7 +100,7 @@ def _pack_here(
     todo: Sequence[Place],
     codec: str,
     size: tuple[int, int] | None,
-    bar: tqdm,
+    bar: Progress,
 ) -> None:
     with _Writers(journal, codec) as writers:
         for place in todo:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 from pydantic import Field
-from tqdm import tqdm
 
 from biomassters.chips.archive import Archive
 from biomassters.chips.file_check import DAMAGED, ListedFile, transfer_fault
@@ -17,6 +16,7 @@ from biomassters.chips.row_journal import RowJournal
 from biomassters.chips.storage import Place
 from biomassters.chips.verification_chips import CheckChip, ChipListing, chip_listings
 from biomassters.options import Options
+from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ def verify_archive(
 def summary_line(table: pd.DataFrame) -> str:
     """How many files are right, and the first that isn't."""
     counts = Counter(table["status"])
-    line = f"{len(table)} files: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+    line = f"{len(table)} files checked: " + ", ".join(
+        f"{n} {status}" for status, n in counts.items()
+    )
     wrong = table[table["status"] == DAMAGED]
     if len(wrong):
         line += "; " + "; ".join(
@@ -119,8 +121,7 @@ def _check_missing(
     ]
     if len(todo) < len(chips):
         logger.info("Verification continued: %d of %d chips left.", len(todo), len(chips))
-    bar = tqdm(total=len(todo), desc="verify chips", unit="chip", disable=not progress)
-    with bar:
+    with Progress("checking files", len(todo), shown=progress) as bar:
         for number, rows in workers.each(task, todo):
             chip_id = todo[number].chip_id
             journal.append(chip_id, {"signature": signatures[chip_id], "rows": rows})

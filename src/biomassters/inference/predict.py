@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.views import apply_view
+from biomassters.progress_bar import Progress
 
 
 class ImageBatch(Protocol):
@@ -140,8 +140,7 @@ def predict_batches(
     Raises:
         BadInputError: A prediction is NaN or infinite.
     """
-    bar = tqdm(total=total, desc="Predicting", unit="chip", disable=not progress)
-    with _evaluating(network), bar:
+    with _evaluating(network), Progress("predicting", total, shown=progress) as bar:
         for batch in batches:
             agb_BHW = _predict_on(network, batch.to(device), options, device)
             for chip_id, agb_HW in zip(batch.chip_ids, agb_BHW, strict=True):

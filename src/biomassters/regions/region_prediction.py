@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import Progress
 from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.block_task import BlockTask, FailedBlock
@@ -63,13 +62,12 @@ def predict_region(
         log.info("%d of %d blocks are there already.", total - len(blocks), total)
     failed: list[FailedBlock] = []
     started, network_s, chips = time.perf_counter(), 0.0, 0
-    bar = tqdm(total=total, initial=total - len(blocks), desc="Mapping", unit="block",
-               disable=not progress)  # fmt: skip
+    bar = Progress("mapping", total, done=total - len(blocks), shown=progress)
     with bar, _Writer(folder) as writer:
         for result in _results(task, blocks, workers):
             if isinstance(result, FailedBlock):
-                log.error("Block %s is left out: %s", result.block.name, result.reason)
                 failed.append(result)
+                bar.note(f"{len(failed)} blocks can't be mapped")
             else:
                 writer.save(result)
                 network_s, chips = network_s + result.network_s, chips + result.chips

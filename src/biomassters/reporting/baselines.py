@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.chip import Chip
 from biomassters.errors import BadInputError
 from biomassters.metrics import ScoreAccumulator
+from biomassters.progress_bar import tracked
 from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.yearly_medians import yearly_medians
@@ -80,7 +80,7 @@ def score_baselines(
     features_PC, target_P = _sample(chips, train, options, progress)
     model = _ridge(options.ridge_alpha).fit(features_PC, target_P)
     baselines = Baselines(training_mean, ScoreAccumulator(), ScoreAccumulator(), len(target_P))
-    for index in tqdm(held_out, desc="Scoring baselines", unit="chip", disable=not progress):
+    for index in tracked(held_out, "scoring baselines", shown=progress):
         chip = chips.read_chip(index)
         target_HW = _label_of(chip)
         constant_HW = np.full(target_HW.shape, training_mean)
@@ -101,7 +101,7 @@ def _sample(
     count = min(len(indices), options.ridge_chips)
     chosen = np.sort(generator.choice(indices, count, replace=False))
     features, targets = [], []
-    for index in tqdm(chosen, desc="Fitting baselines", unit="chip", disable=not progress):
+    for index in tracked(chosen, "fitting baselines", shown=progress):
         chip = chips.read_chip(int(index))
         label_P = _label_of(chip).ravel()
         size = min(label_P.size, options.ridge_pixels_per_chip)

@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 from biomassters.chips.predictions import Prediction, PredictionFolder
+from biomassters.progress_bar import tracked
 from biomassters.uncertainty.intervals import IntervalModel
 
 logger = logging.getLogger(__name__)
@@ -15,8 +14,7 @@ def bounded_maps(
     predictions: PredictionFolder, intervals: IntervalModel, *, progress: bool = True
 ) -> Iterator[Prediction]:
     """Each map of a folder with its bounds, one at a time."""
-    bar = tqdm(predictions, desc="Bounding maps", unit="chip", disable=not progress)
-    for chip_id in bar:
+    for chip_id in tracked(predictions, "adding intervals to maps", shown=progress):
         one = predictions.read(chip_id)
         bounds = intervals.bounds(one.agb_mg_per_ha)
         yield Prediction(chip_id, one.agb_mg_per_ha, one.georeference, bounds)

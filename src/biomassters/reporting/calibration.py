@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA
 from biomassters.metrics.pixel_sums import checked_pixels
+from biomassters.progress_bar import tracked
 from biomassters.reporting.coverage import CoverageCounts
 from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
 from biomassters.uncertainty.calibration import (
@@ -141,7 +141,7 @@ def calibrate(
     errors = together.errors.joined(intervals.edges)
     biases = [one.errors.joined(model.edges) for one, model in zip(others, models, strict=False)]
     coverage, correlation = CoverageCounts(), CorrelationSums()
-    for number, (chip_id, predicted, target) in enumerate(held_out.read("Measuring intervals")):
+    for number, (chip_id, predicted, target) in enumerate(held_out.read("measuring intervals")):
         correlation.update(*errors.unbiased(predicted, target))
         if models:
             part = part_of[number]
@@ -167,7 +167,7 @@ class _HeldOut:
     def read(self, what: str) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
         """Chip id, prediction and target of each chip, both finite and of one shape."""
         indices = positions(self.chips, self.chip_ids)
-        bar = tqdm(self.chip_ids, desc=what, unit="chip", disable=not self.progress)
+        bar = tracked(self.chip_ids, what, shown=self.progress)
         for chip_id, index in zip(bar, indices, strict=True):
             predicted, target = self.predictions[chip_id], read_label(self.chips, index)
             checked_pixels(chip_id, predicted, target)
@@ -185,7 +185,7 @@ def assign_parts(chips: int, options: UncertaintyOptions) -> NDArray[np.int64]:
 
 def _count(held_out: _HeldOut, part_of: NDArray[np.int64]) -> list[PartCounts]:
     parts = [PartCounts.empty() for _ in range(int(part_of.max()) + 1)]
-    for number, (_, predicted, target) in enumerate(held_out.read("Calibrating intervals")):
+    for number, (_, predicted, target) in enumerate(held_out.read("calibrating intervals")):
         parts[part_of[number]].update(predicted, target)
     return parts
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.bands import PIXEL_SIZE_M
+from biomassters.progress_bar import tracked
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
@@ -141,7 +141,7 @@ def chip_totals(
         carbon_mg with ``_lower`` and ``_upper``.
     """
     rows = []
-    for chip_id in tqdm(predictions, desc="Adding up carbon", unit="chip", disable=not progress):
+    for chip_id in tracked(predictions, "adding up carbon", shown=progress):
         agb_HW = predictions[chip_id]
         known = (known_means or {}).get(chip_id)
         mean = max(0.0, float(errors.corrected(agb_HW).mean()) if known is None else known)

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from tqdm import tqdm
 
 from biomassters import __version__
 from biomassters.metrics import AGB_UNIT, DensityHistogram
+from biomassters.progress_bar import tracked
 from biomassters.reporting.chip_scatter import chip_scatter
 from biomassters.reporting.comparison import compared_scores, verdict
 from biomassters.reporting.data_summary import summarise_data
@@ -154,7 +154,7 @@ def _scatter(content: ReportContent) -> Markup | None:
 def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]:
     scale = MapScale.of(content.pictures)
     drawn = []
-    bar = tqdm(content.pictures, desc="Drawing maps", unit="chip", disable=not progress)
+    bar = tracked(content.pictures, "drawing maps", shown=progress)
     for number, picture in enumerate(bar):
         panels = [
             Markup(to_svg(panel_figure(picture, panel, scale), f"chip{number}-{panel}", text))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
+from biomassters.progress_bar import tracked
 from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
 
 
@@ -55,7 +55,7 @@ def score_predictions(
         )
     scores = Scores()
     indices = positions(chips, chip_ids)
-    bar = tqdm(chip_ids, desc="Scoring", unit="chip", disable=not progress)
+    bar = tracked(chip_ids, "scoring", shown=progress)
     for chip_id, index in zip(bar, indices, strict=True):
         predicted, target = predictions[chip_id], read_label(chips, index)
         scores.accumulator.update(chip_id, predicted, target)

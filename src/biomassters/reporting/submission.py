@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.names import label_name
 from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import tracked
 from biomassters.reporting.map_folder import MapFolder
 from biomassters.reporting.submission_formats import (
     AddMember,
@@ -146,7 +146,7 @@ def _add_all(
     """Write every map; returns the CRC-32 of each member."""
     checksums: dict[str, int] = {}
     faults: list[str] = []
-    for chip_id in tqdm(chip_ids, desc="Packing the submission", unit="chip", disable=not progress):
+    for chip_id in tracked(chip_ids, "packing the submission", shown=progress):
         agb_HW, fault = _take(maps, chip_id, chip_size)
         if fault:
             faults.append(fault)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from biomassters.chips.damage import DamagedFileError
 from biomassters.chips.gdal_raster import decode_with_gdal
 from biomassters.chips.names import label_name
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import tracked
 from biomassters.reporting.submission_formats import archive_suffix, read_archive
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, OSError)
@@ -89,7 +89,7 @@ def check_submission(
     check, seen = SubmissionCheck(), set[str]()
     expected = {label_name(chip_id) for chip_id in test_chip_ids}
     members = read_archive(path, archive_suffix(path))
-    bar = tqdm(members, "Checking the submission", len(expected), unit="file", disable=not progress)
+    bar = tracked(members, "checking the submission", len(expected), shown=progress)
     try:
         for name, content in bar:
             if name in seen:

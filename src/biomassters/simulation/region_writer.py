@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from biomassters.chips.bands import (
     PIXEL_SIZE_M,
@@ -21,6 +20,7 @@ from biomassters.chips.bands import (
 )
 from biomassters.chips.durable_files import require_space
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import tracked
 from biomassters.simulation.region import TILE_PIXELS, RegionTile, SimulatedRegion
 
 REGION_VERSION = 1  # raise it with every change that changes a region
@@ -87,9 +87,7 @@ def _write_tiles(region: SimulatedRegion, folder: Path, progress: bool) -> None:
             _create(region, folder / TRUTH, 1, "float32", float("nan"), ("AGB",))
         )
         truth.units = ("Mg/ha",)
-        for tile in tqdm(
-            region.tiles(), desc="Simulating", unit="tile", total=tiles, disable=not progress
-        ):
+        for tile in tracked(region.tiles(), "simulating", tiles, shown=progress):
             _write_tile(tile, files, truth)
 
 

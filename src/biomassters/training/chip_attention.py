@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from tqdm import tqdm
 
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.inference.attention import recorded_attention
@@ -11,6 +10,7 @@ from biomassters.inference.device import autocast, choose_device
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.backbones import STRIDES
+from biomassters.progress_bar import Progress
 from biomassters.training.chip_prediction import whole_chips
 
 COLUMNS = ("chip_id", "stride", "month", "weight", "has_s2")
@@ -41,7 +41,7 @@ def attention_of_split(
     device = choose_device(options.device)
     network.eval().to(device)
     rows: list[tuple[str, int, int, float, bool]] = []
-    bar = tqdm(total=len(indices), desc="Reading attention", unit="chip", disable=not progress)
+    bar = Progress("reading attention", len(indices), shown=progress)
     loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
     with recorded_attention(network.attn) as recorded, bar:
         for batch in loader:

@@ -81,11 +81,6 @@ class Feed:
         """Chips held out."""
         return len(self._validation)
 
-    @property
-    def validation_share(self) -> int:
-        """Chips that this rank validates."""
-        return sum(map(len, self._validation_share))
-
     def next_chip_ids(self, epoch: int, step: int) -> list[str]:
         """Names of the chips of one step; none beyond the epoch's last."""
         batches = self.batches(epoch)[step : step + 1]

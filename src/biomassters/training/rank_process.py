@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from biomassters.console import log_here
 from biomassters.errors import BadInputError
 from biomassters.training.interruption import StopRequest, TrainingInterrupted
 from biomassters.training.job import TrainingJob, run_job
@@ -75,7 +76,7 @@ def work_as_rank(job_file: Path, progress: bool, threads: int) -> Outcome:
 def _speak(ranks: Ranks) -> None:
     """The first rank's log goes to stderr; of the others, warnings."""
     level = logging.INFO if ranks.first else logging.WARNING
-    logging.basicConfig(format="[%(asctime)s] %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
+    log_here()
     logging.getLogger("biomassters").setLevel(level)
     again = _attempt()
     if again:

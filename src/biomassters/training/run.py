@@ -24,7 +24,7 @@ from biomassters.training.keeper import Keeper
 from biomassters.training.kept_memory import kept_memory
 from biomassters.training.optimizer import learning_rate_at, set_learning_rate
 from biomassters.training.options import TrainingOptions
-from biomassters.training.progress import EpochBar, epoch_line, gpu_memory_gib
+from biomassters.training.progress import TrainingProgress, gpu_memory_gib
 from biomassters.training.ranks import CommonRefusalError, Ranks
 from biomassters.training.result import TrainingResult
 from biomassters.training.state import TrainingState
@@ -92,22 +92,28 @@ class TrainingRun:
             explained_memory_errors(self._options),
             kept_memory(self._device),
             EventLog(self._event_dir, self._state.position.total_steps) as events,
+            self._new_progress() as progress,
         ):
             while not self._finished:
-                self._run_epoch(events)
+                self._run_epoch(events, progress)
         return TrainingResult.of(self._state)
 
     @property
     def _finished(self) -> bool:
         return self._state.position.epoch >= self._options.epochs
 
-    def _run_epoch(self, events: EventLog) -> None:
+    def _new_progress(self) -> TrainingProgress:
+        return TrainingProgress(
+            self._feed, self._options, self._state, self._device, shown=self._progress
+        )
+
+    def _run_epoch(self, events: EventLog, progress: TrainingProgress) -> None:
         learning_rate = learning_rate_at(self._state.position.epoch, self._options)
         set_learning_rate(self._state.optimizer, learning_rate)
-        self._learn(events)
+        self._learn(events, progress)
         self._share_times()
         start = time.perf_counter()
-        scores = self._validate() if self._validation_due else {}
+        scores = self._validate(progress) if self._validation_due else {}
         memory = max(self._ranks.together(lambda: gpu_memory_gib(self._device)))
         validation_s, saving_s = time.perf_counter() - start, self._keeper.saving_s()
         self._state.finish_epoch(learning_rate, scores, validation_s, memory, saving_s)
@@ -115,7 +121,7 @@ class TrainingRun:
         events.epoch(self._state.position.total_steps, {**history, **timing})
         self._save_or_leave()
         if self._ranks.first:
-            logger.info(epoch_line(history, timing, self._options.epochs))
+            progress.finished_epoch()
 
     def _share_times(self) -> None:
         """Make the epoch's times the mean over ranks."""
@@ -123,31 +129,21 @@ class TrainingRun:
         times = torch.tensor([tally.seconds, tally.wait_s], dtype=torch.float64)
         tally.seconds, tally.wait_s = (self._ranks.total(times) / self._ranks.size).tolist()
 
-    def _learn(self, events: EventLog) -> None:
+    def _learn(self, events: EventLog, progress: TrainingProgress) -> None:
         """The steps of an epoch that are left."""
         position, tally = self._state.position, self._state.tally
         started, waited = time.perf_counter() - tally.seconds, tally.wait_s
         steps = self._feed.read(position.epoch, position.step)
-        with self._bar() as bar, closing(steps):
+        with closing(steps):
             for step in steps:
                 result = self._stepper.take(self._state, step)
                 self._state.note_step(result.loss, step.chips, skipped=result.skipped)
                 tally.seconds = time.perf_counter() - started
                 tally.wait_s = waited + self._feed.wait_s
-                bar.update(step.chips, tally)
+                progress.learnt()
                 events.step(position.total_steps, result.loss)
                 self._check_learning(step.chip_ids)
                 self._save_or_leave()
-
-    def _bar(self) -> EpochBar:
-        position = self._state.position
-        return EpochBar(
-            f"Epoch {position.epoch + 1}/{self._options.epochs}",
-            self._feed.chips,
-            min(position.step * self._options.batch_size, self._feed.chips),
-            self._device,
-            shown=self._progress,
-        )
 
     def _check_learning(self, chip_ids: tuple[str, ...]) -> None:
         bad = self._state.position.bad_steps
@@ -163,23 +159,22 @@ class TrainingRun:
         due = epoch % self._options.validate_every_epochs == 0 or epoch == self._options.epochs
         return due and self._feed.validation_chips > 0
 
-    def _validate(self) -> dict[str, float]:
-        shares = self._ranks.together(self._validate_share)
+    def _validate(self, progress: TrainingProgress) -> dict[str, float]:
+        shares = self._ranks.together(lambda: self._validate_share(progress))
         finished = [share for share in shares if share is not None]
         if len(finished) < len(shares):
             self._leave()
         return all_scores(finished)
 
-    def _validate_share(self) -> list[ScoreAccumulator] | None:
+    def _validate_share(self, progress: TrainingProgress) -> list[ScoreAccumulator] | None:
         with closing(self._feed.read_validation()) as batches:
             return validate(
                 self._state.evaluated,
                 batches,
                 self._options,
                 self._device,
-                chips=self._feed.validation_share,
                 stop=lambda: self._stop.requested,
-                progress=self._progress,
+                validated=lambda chips: progress.validated(chips * self._ranks.size),
             )
 
     def _save_or_leave(self) -> None:
@@ -190,10 +185,8 @@ class TrainingRun:
     def _leave(self) -> NoReturn:
         self._keeper.save(self._state)
         position = self._state.position
-        message = (
+        raise TrainingInterrupted(
             f"Training was interrupted after {position.epoch} of {self._options.epochs} epochs "
             f"and {position.step} of {self._feed.steps} steps; its state is saved in "
             f"{self._keeper.path}. Run the same command again to continue."
         )
-        logger.warning(message)
-        raise TrainingInterrupted(message)

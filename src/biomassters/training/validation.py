@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
@@ -24,9 +23,8 @@ def validate(
     options: TrainingOptions,
     device: torch.device,
     *,
-    chips: int,
     stop: Callable[[], bool] = lambda: False,
-    progress: bool = True,
+    validated: Callable[[int], object] = lambda chips: None,
 ) -> list[ScoreAccumulator] | None:
     """Score a network on one rank's share of the held-out chips.
 
@@ -35,9 +33,8 @@ def validate(
         batches: Whole chips with labels, each once.
         options: Views and precision.
         device: Where to compute.
-        chips: How many, for the bar.
         stop: Asked between batches.
-        progress: Whether to show a bar.
+        validated: Told after each batch how many chips are done.
 
     Returns:
         The scores of each batch; None when ``stop`` said so.
@@ -48,19 +45,19 @@ def validate(
     scored: list[ScoreAccumulator] = []
     precision = training_precision(device, options.precision)
     network.eval()
-    bar = tqdm(total=chips, desc="Validating", unit="chip", disable=not progress, leave=False)
-    with bar:
-        for batch in batches:
-            if stop():
-                return None
-            with autocast(device, precision):
-                predicted = _predict(network, batch.to(device), options)
-            scores, targets = ScoreAccumulator(), batch.agb.numpy()
-            for chip_id, prediction, target in zip(batch.chip_ids, predicted, targets, strict=True):
-                _check_finite(chip_id, prediction)
-                scores.update(chip_id, prediction, target)
-            scored.append(scores)
-            bar.update(len(batch))
+    done = 0
+    for batch in batches:
+        if stop():
+            return None
+        with autocast(device, precision):
+            predicted = _predict(network, batch.to(device), options)
+        scores, targets = ScoreAccumulator(), batch.agb.numpy()
+        for chip_id, prediction, target in zip(batch.chip_ids, predicted, targets, strict=True):
+            _check_finite(chip_id, prediction)
+            scores.update(chip_id, prediction, target)
+        scored.append(scores)
+        done += len(batch)
+        validated(done)
     return scored
 
 

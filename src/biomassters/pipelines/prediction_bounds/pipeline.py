@@ -15,7 +15,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 bound_archive,
                 ["archive_predictions", "final_weights", "uncertainty"],
                 "archive_bounds",
-                name="bound_archive",
+                name="add_intervals_to_archive_maps",
             )
         ],
         tags="prediction",

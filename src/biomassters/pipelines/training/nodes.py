@@ -16,6 +16,7 @@ from biomassters.pipelines.training.plan import (
     described,
     joint_history,
 )
+from biomassters.progress_bar import part
 from biomassters.training.options import FinetuningOptions, TrainingOptions
 
 
@@ -49,10 +50,10 @@ def train_stage(
     if plan.options is None:
         untouched = joint_weights(plan.starts)
         return untouched, untouched, pd.DataFrame({"epoch": pd.Series(dtype="int64")})
-    networks = [
-        _train(plan, number, fold, chip_store, folds, checkpoints, events)
-        for number, fold in enumerate(plan.folds())
-    ]
+    held_out, networks = plan.folds(), []
+    for number, fold in enumerate(held_out):
+        with part(number, len(held_out)):
+            networks.append(_train(plan, number, fold, chip_store, folds, checkpoints, events))
     best = joint_weights([one.best() for one in networks])
     return best, joint_weights([one.last() for one in networks]), joint_history(networks)
 

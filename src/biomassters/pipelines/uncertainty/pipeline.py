@@ -21,13 +21,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 bound_maps,
                 ["held_out_predictions", "fit_weights", "uncertainty"],
                 "held_out_bounds",
-                name="bound_held_out",
+                name="add_intervals_to_held_out_maps",
             ),
             Node(
                 bound_maps,
                 ["test_predictions", "final_weights", "uncertainty"],
                 "test_bounds",
-                name="bound_test",
+                name="add_intervals_to_test_maps",
             ),
             Node(
                 count_carbon,

@@ -1,0 +1,210 @@
+"""How far long work is: one live bar on a terminal, now and then a line elsewhere.
+
+Whoever works through many items opens a ``Progress``. Only the outermost one shows, so a person
+never sees two; a run's hooks say which of its steps it belongs to, and whoever repeats a piece of
+work says so with ``part``, so that the time left is that of all of it.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tqdm import tqdm
+
+from biomassters.console import stream
+
+Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 10.0
+_SELDOM_S = 300.0
+_GROWTH = 0.25  # of the time since the start: a run of an hour needs no line every ten seconds
+_NARROW = 60  # columns below which there is room for neither a bar nor a note
+_ROOM = 6  # least columns of the bar itself
+
+
+@dataclass
+class _Shown:
+    """What this process shows; times on the monotonic clock."""
+
+    place: str = ""
+    part: tuple[int, int] = (0, 1)
+    outermost: "Progress | None" = None
+    began: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+
+
+_shown = _Shown()
+
+
+class Progress:
+    """Progress of one piece of work, to be used in a ``with`` block.
+
+    Args:
+        what: The work, as in ``packing chips``.
+        total: Items in all; None if unknown.
+        done: Of them, done before.
+        shown: False shows nothing.
+    """
+
+    def __init__(
+        self, what: str, total: float | None = None, *, done: float = 0, shown: bool = True
+    ) -> None:
+        self.what, self._wanted = what, shown
+        self._total, self._first, self._count = total, done, done
+        self._place, (self._part, self._parts) = _shown.place, _shown.part
+        self._note, self._began = "", time.monotonic()
+        self._bar: _Bar | None = None
+
+    def __enter__(self) -> Self:
+        if self._wanted and _shown.outermost is None:
+            _shown.outermost = self
+            self._began = time.monotonic()
+            _shown.said = max(_shown.said, self._began)
+            if sys.stderr.isatty():
+                self._bar = _Bar(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if _shown.outermost is self:
+            _shown.outermost = None
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, items: float = 1) -> None:
+        """Count items that are done."""
+        self.reach(self._count + items)
+
+    def reach(self, count: float, total: float | None = None) -> None:
+        """Set how many are done, and, if the total has become another, that as well."""
+        if total is not None and self._total:
+            # What was done before counts as much of the new total as of the old one.
+            self._first *= total / self._total
+        self._total = self._total if total is None else total
+        self._count = count
+        if self._bar is not None:
+            self._bar.update()
+        elif _shown.outermost is self:
+            self.say(lambda: self.line(None))
+
+    def note(self, text: str) -> None:
+        """Set what stands beside the bar."""
+        self._note = text
+
+    def say(self, line: Any, *, surely: bool = False) -> None:
+        """Log a line that stays, unless the last one is too fresh.
+
+        Args:
+            line: The line, or what makes it.
+            surely: Log it in any case.
+        """
+        now = time.monotonic()
+        pause = min(max(_EVERY_S, _GROWTH * (now - _shown.began)), _SELDOM_S)
+        if surely or (_shown.outermost is self and now - _shown.said >= pause):
+            _shown.said = now
+            log.info("%s", line() if callable(line) else line)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the end of all parts; None when they can't be told."""
+        done = self._count - self._first
+        if not self._total or done <= 0:
+            return None
+        left = (self._parts - self._part) * self._total - self._count
+        return max(0.0, left * (time.monotonic() - self._began) / done)
+
+    def line(self, columns: int | None) -> str:
+        """All of it in one line.
+
+        Args:
+            columns: Room that there is; None for as much as it takes, without a bar.
+        """
+        parts = [self._place, self.what]
+        if self._parts > 1:
+            parts.append(f"({self._part + 1} of {self._parts})")
+        head = " ".join(filter(None, parts))
+        if not self._total:
+            return f"{head}: {self._count:,.0f} done"[: columns or None]
+        share = min(1.0, (self._part + self._count / self._total) / self._parts)
+        left = self.seconds_left
+        tail = "" if not left else f", {readable_seconds(max(1, left))} left"
+        text = f"{head}: {share:4.0%}{tail}"
+        if columns is None:
+            return f"{text}; {self._note}" if self._note else text
+        if columns < _NARROW:
+            return text[:columns]
+        note = f"  {self._note}" if self._note else ""
+        if len(text) + len(note) > columns:
+            note = ""
+        room = columns - len(text) - len(note) - 4
+        bar = f"  [{'#' * round(share * room):.<{room}}]" if room >= _ROOM else ""
+        return (text + bar + note)[:columns]
+
+
+def tracked(
+    items: Iterable[Item], what: str, total: int | None = None, *, shown: bool = True
+) -> Iterator[Item]:
+    """The items one after another, with a bar.
+
+    Args:
+        items: Any; their number is asked for if ``total`` isn't given.
+        what: What is done with them, as in ``drawing maps``.
+        total: How many there are.
+        shown: False shows nothing.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with Progress(what, total, shown=shown) as progress:
+        for item in items:
+            yield item
+            progress.update()
+
+
+@contextmanager
+def part(number: int, count: int) -> Iterator[None]:
+    """Within it, the work is one of several equal parts: part ``number``, from 0, of ``count``."""
+    before, _shown.part = _shown.part, (number, count)
+    try:
+        yield
+    finally:
+        _shown.part = before
+
+
+def set_place(place: str) -> None:
+    """Say where in a run this process is, as in ``7 of 33``; stands before every bar."""
+    _shown.place = place
+
+
+def readable_seconds(seconds: float) -> str:
+    """A duration as people say it: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 0.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02} min"
+
+
+class _Bar(tqdm):
+    """tqdm takes care of the terminal; the line is ours."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        super().__init__(file=sys.stderr, leave=False)
+
+    def __str__(self) -> str:
+        return self._progress.line((stream.columns or 80) - 1)

@@ -1,0 +1,77 @@
+"""What a person sees of a run that fails, is stopped, or is told to log in another way."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+KEDRO = [sys.executable, "-m", "kedro", "run", "--env", "test"]
+
+
+def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(project, in_terminal):
+    shown = in_terminal(
+        80,
+        [*KEDRO, "--pipelines", "simulation", "--params", "simulation.train_chips=20000"],
+        cwd=project,
+        env={"NO_COLOR": "1"},
+        interrupt_at="writing the archive:",
+    )
+    assert shown.code == 128 + signal.SIGINT
+    assert " ".join(line.strip() for line in shown.lines) == (
+        "Interrupted during 'simulate forest': run the same command again; downloads, packing, "
+        "training and mapping continue where they stopped."
+    )
+    assert "\33" not in shown.raw
+
+
+def test_a_node_that_fails_says_so_once_and_last(project, kedro, in_terminal):
+    """A folder where its file belongs: a fault that nobody foresaw. Then input that is missing."""
+    made = kedro("run", "--env", "test", "--pipelines", "simulation,data_engineering")
+    assert made.returncode == 0, made.stderr
+    place = project / "data/03_primary/test/folds.parquet"
+    place.unlink()
+    place.mkdir()
+    (place / "something").write_text("else")
+    failed = kedro("run", "--env", "test", "--pipelines", "data_engineering")
+    lines = failed.stderr.splitlines()
+    assert failed.returncode == 1
+    assert lines[-1].startswith("Error: ")
+    assert sum("Error:" in line for line in lines) == 1
+    assert "No nodes ran" not in failed.stderr
+    assert "resume" not in failed.stderr
+
+    shown = in_terminal(
+        40, [*KEDRO, "--pipelines", "uncertainty"], cwd=project, env={"NO_COLOR": "1"}
+    )
+    assert shown.code == 1
+    said = " ".join(line.strip() for line in shown.lines)
+    assert said.startswith("Error: ")
+    assert said.count("Error") == 1
+    assert all(len(line) <= 40 for line in shown.lines if "/" not in line)
+    assert "\33" not in shown.raw
+
+
+def test_another_logging_configuration_wins(project, tmp_path):
+    file = tmp_path / "logging.yml"
+    file.write_text(
+        "version: 1\ndisable_existing_loggers: false\n"
+        "formatters: {own: {format: 'OWN %(levelname)s %(name)s %(message)s'}}\n"
+        "handlers: {own: {class: logging.StreamHandler, formatter: own}}\n"
+        "root: {handlers: [own], level: INFO}\n"
+    )
+    import os
+
+    done = subprocess.run(
+        [*KEDRO, "--pipelines", "region_simulation"],
+        cwd=project,
+        env={**os.environ, "KEDRO_LOGGING_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OWN INFO biomassters.run_lines 1 of 1  simulate region" in done.stderr
+    assert "OWN INFO kedro.io.data_catalog Saving data to" in done.stderr
