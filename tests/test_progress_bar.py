@@ -106,7 +106,9 @@ def test_the_line_fits_the_terminal(clock):
         assert wide.startswith("15 of 33 training:  43%, 1 min 59 s left  [###")
         assert wide.endswith("]  epoch 3 of 12, loss 31.2")
         assert len(wide) == 100
-        assert "[" not in bar.line(40)
+        assert bar.line(40) == "15 of 33 training:  43%, 1 min 59 s left"
+        assert bar.line(39) == "15 of 33 training:  43%, 1 min 59 s"
+        assert bar.line(30) == "15 of 33 training:  43%"
         assert all(len(bar.line(columns)) <= columns for columns in range(20, 200))
 
 
@@ -146,6 +148,30 @@ with Progress("outer", 20) as bar, Progress("inner", 5) as inner:
             logging.getLogger("x").warning("a line in between")
 print("after")
 """
+
+
+STANDING = """
+from biomassters.progress_bar import Progress, close_open, set_place
+set_place("1 of 2", "plan training")
+with Progress("training", 20) as bar:
+    bar.update()
+set_place("2 of 2", "draw")
+kept = Progress("drawing", 3).__enter__()
+close_open()
+print("after")
+"""
+
+
+def test_what_has_no_bar_stands_there_until_one_comes(in_terminal):
+    shown = in_terminal(80, [sys.executable, "-c", STANDING])
+    steps = ["1 of 2 plan training ...", "1 of 2 training:   0%", "1 of 2 plan training ...",
+             "2 of 2 draw ...", "2 of 2 drawing:   0%"]  # fmt: skip
+    places = [shown.raw.find(steps[0])]
+    for step in steps[1:]:
+        places.append(shown.raw.find(step, places[-1] + 1))
+    assert places == sorted(places)
+    assert -1 not in places
+    assert shown.lines == ["after"]
 
 
 @pytest.mark.parametrize("columns", [40, 80])

@@ -10,6 +10,7 @@ from kedro.framework.cli.project import run as kedro_run
 
 from biomassters.console import stream
 from biomassters.hooks import install_plain_errors
+from biomassters.progress_bar import close_open
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -25,6 +26,7 @@ def _run(*args: Any, **kwargs: Any) -> Any:
     try:
         return kedro_run.callback(*args, **kwargs)
     except KeyboardInterrupt as interruption:
+        close_open()
         stream.write(f"{interruption_sentence(interruption)}\n")
         sys.exit(INTERRUPTED)
 

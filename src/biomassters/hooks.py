@@ -17,6 +17,7 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from biomassters.console import stream
 from biomassters.errors import BadInputError
+from biomassters.progress_bar import close_open
 from biomassters.run_lines import shown_path
 
 _RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
@@ -141,6 +142,7 @@ def install_plain_errors() -> None:
     def print_plainly(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
+        close_open()
         message = plain_message(error)
         if message is None and previous is not sys.__excepthook__:
             previous(kind, error, trace)  # of KEDRO_LOGGING_CONFIG's handler, such as rich

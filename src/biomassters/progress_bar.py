@@ -8,7 +8,7 @@ work says so with ``part``, so that the time left is that of all of it.
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -34,8 +34,10 @@ class _Shown:
     """What this process shows; times on the monotonic clock."""
 
     place: str = ""
+    work: str = ""
     part: tuple[int, int] = (0, 1)
     outermost: "Progress | None" = None
+    standing: "_Bar | None" = None
     began: float = field(default_factory=time.monotonic)
     said: float = field(default_factory=time.monotonic)
 
@@ -67,8 +69,9 @@ class Progress:
             _shown.outermost = self
             self._began = time.monotonic()
             _shown.said = max(_shown.said, self._began)
+            _stand()
             if sys.stderr.isatty():
-                self._bar = _Bar(self)
+                self._bar = _Bar(self.line)
         return self
 
     def __exit__(
@@ -77,10 +80,11 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if _shown.outermost is self:
-            _shown.outermost = None
         if self._bar is not None:
             self._bar.close()
+        if _shown.outermost is self:
+            _shown.outermost = None
+            _stand()
 
     def update(self, items: float = 1) -> None:
         """Count items that are done."""
@@ -143,7 +147,8 @@ class Progress:
         if columns is None:
             return f"{text}; {self._note}" if self._note else text
         if columns < _NARROW:
-            return text[:columns]
+            shorter = (text, text.removesuffix(" left"), f"{head}: {share:4.0%}")
+            return next((one for one in shorter if len(one) <= columns), text[:columns])
         note = f"  {self._note}" if self._note else ""
         if len(text) + len(note) > columns:
             note = ""
@@ -181,9 +186,36 @@ def part(number: int, count: int) -> Iterator[None]:
         _shown.part = before
 
 
-def set_place(place: str) -> None:
-    """Say where in a run this process is, as in ``7 of 33``; stands before every bar."""
-    _shown.place = place
+def close_open() -> None:
+    """Take away what is still shown: an error may keep alive what opened it."""
+    was_open = _shown.outermost
+    set_place("")
+    if was_open is not None:
+        was_open.__exit__(None, None, None)
+    if (
+        was_open is not None and stream.columns is not None
+    ):  # Ctrl-C may have come before tqdm knew of its bar
+        sys.stderr.write("\r" + " " * (stream.columns - 1) + "\r")
+
+
+def set_place(place: str, work: str = "") -> None:
+    """Say where in a run this process is.
+
+    Args:
+        place: As in ``7 of 33``; stands before every bar.
+        work: What is done there, as in ``pack chips``; stands on a terminal while there is no bar.
+    """
+    _shown.place, _shown.work = place, work
+    _stand()
+
+
+def _stand() -> None:
+    if _shown.standing is not None:
+        _shown.standing.close()
+        _shown.standing = None
+    if _shown.work and _shown.outermost is None and sys.stderr.isatty():
+        text = f"{_shown.place} {_shown.work} ...".strip()
+        _shown.standing = _Bar(lambda columns: text[:columns])
 
 
 def readable_seconds(seconds: float) -> str:
@@ -202,9 +234,9 @@ def readable_seconds(seconds: float) -> str:
 class _Bar(tqdm):
     """tqdm takes care of the terminal; the line is ours."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, line: Callable[[int], str]) -> None:
+        self._line = line
         super().__init__(file=sys.stderr, leave=False)
 
     def __str__(self) -> str:
-        return self._progress.line((stream.columns or 80) - 1)
+        return self._line((stream.columns or 80) - 1)

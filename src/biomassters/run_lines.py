@@ -40,6 +40,8 @@ class NodeLines:
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
         """Number the nodes in the order in which they run one by one."""
+        self.at_work, self._started, self._unsaved = "", {}, {}
+        set_place("")
         names = [node.name for node in pipeline.nodes]
         width = len(str(len(names)))
         self._places = {
@@ -76,14 +78,14 @@ class NodeLines:
             self._started[node.name] = time.monotonic()
             self._unsaved[node.name] = set(node.outputs)
             self.at_work = plain_name(node.name)
-            set_place(self._places.get(node.name, "").strip())
+            set_place(self._places.get(node.name, "").strip(), self.at_work)
 
     def _end(self, node: Node) -> None:
         seconds = time.monotonic() - self._started.pop(node.name)
         place, name = self._places.get(node.name, ""), plain_name(node.name)
-        log.info("%s", "  ".join(filter(None, (place, name, readable_seconds(seconds)))))
         self.at_work = ""
         set_place("")
+        log.info("%s", "  ".join(filter(None, (place, name, readable_seconds(seconds)))))
 
 
 class ClosingSummary:

@@ -52,7 +52,7 @@ def test_a_misspelt_option_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_found_again_in_a_local_store(tmp_path, monkeypatch):
+def test_a_run_is_found_again_in_a_local_store(tmp_path, monkeypatch, capsys):
     import mlflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -66,6 +66,7 @@ def test_a_run_is_found_again_in_a_local_store(tmp_path, monkeypatch):
     hook.after_dataset_saved("training_history", history)
     hook.after_dataset_saved("metrics", {"rmse_per_chip_mean": 4.5, "r2_note": ""})
     hook.after_pipeline_run(Pipeline([Node(lambda: {}, None, "report", name="n")]), catalog)
+    assert "INFO" not in capsys.readouterr().err  # MLflow's own lines on its tables
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/data/08_reporting/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name = 'biomassters'")
     (run,) = client.search_runs([experiment.experiment_id])

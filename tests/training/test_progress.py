@@ -61,12 +61,18 @@ def finish_epoch(state: TrainingState, seconds: float, validation_s: float) -> N
 
 def test_work_is_that_of_the_whole_run() -> None:
     """A held-out chip is four times as large, and costs a third as much a pixel: 4 / 3."""
-    state, options = begun()
+    state, options = begun(validate_every_epochs=1)
     progress = progress_of(state, options, shown=False)
     assert progress._work(0) == pytest.approx((0, 4 * 10 + 4 * 4 * 4 / 3))
     state.note_step(20.0, 5, skipped=False)
     assert progress._work(0)[0] == 5
     assert progress._work(2)[0] == pytest.approx(5 + 2 * 4 / 3)
+
+
+def test_the_last_epoch_is_validated_as_well() -> None:
+    state, options = begun(epochs=5, validate_every_epochs=2)
+    work, total = progress_of(state, options, shown=False)._work(0)
+    assert (work, total) == pytest.approx((0, 5 * 10 + 3 * 4 * 4 / 3))
 
 
 def test_validation_costs_what_it_took() -> None:

@@ -79,6 +79,7 @@ class MlflowTracking:
             return
         import mlflow
 
+        _log_with_the_rest()
         # Read before MLflow is told: it writes what it is told into the same variable.
         uri = os.environ.get("MLFLOW_TRACKING_URI") or self._uri()
         mlflow.set_tracking_uri(uri)
@@ -133,6 +134,15 @@ class MlflowTracking:
         place = self._project / uri.removeprefix(prefix)
         place.parent.mkdir(parents=True, exist_ok=True)
         return f"{prefix}{place}"
+
+
+def _log_with_the_rest() -> None:
+    """MLflow brings handlers and a format of its own; its warnings go where the run's log goes."""
+    for name in ("mlflow", "alembic", "sqlalchemy.engine"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logger.setLevel(logging.WARNING)
 
 
 def artefact_place(uri: str) -> str | None:
