@@ -59,6 +59,14 @@ def test_a_dataset_that_no_pipeline_has_made_yet_is_named():
     assert plain_message(DatasetError("weights: of another format.")) is None
 
 
+def test_a_file_that_cannot_be_written_is_named():
+    refused = DatasetError("weights: Failed while saving data.")
+    refused.__cause__ = PermissionError(13, "Permission denied", "/x/weights.json")
+    message = plain_message(refused)
+    assert message is not None
+    assert message.startswith("/x/weights.json can't be read or written (Permission denied): check")
+
+
 def test_other_errors_keep_their_traceback():
     assert plain_message(ValueError("a bug")) is None
 

@@ -116,21 +116,32 @@ def plain_message(error: BaseException) -> str | None:
         if isinstance(seen, BadInputError):
             return str(seen)
         seen = seen.__cause__
-    return _not_made_yet(error)
+    return _file_trouble(error)
 
 
-def _not_made_yet(error: BaseException) -> str | None:
-    """What to say of a dataset that an earlier pipeline would have made."""
-    cause = error.__cause__
-    while isinstance(cause, DatasetError):
-        cause = cause.__cause__
-    if not (isinstance(error, DatasetError) and isinstance(cause, FileNotFoundError)):
+def _file_trouble(error: BaseException) -> str | None:
+    """What to say of a dataset that the file system doesn't give or take."""
+    cause = _root_cause(error)
+    if not (isinstance(error, DatasetError) and isinstance(cause, OSError)):
         return None
     name, where = str(error).partition(":")[0], cause.filename
+    if isinstance(cause, FileNotFoundError):
+        return (
+            f"{name} is not there ({shown_path(where) if where else cause}): run the pipelines "
+            "before this one first, in the same environment; without --pipelines, kedro runs them "
+            "all."
+        )
+    place = shown_path(where) if where else name
     return (
-        f"{name} is not there ({shown_path(where) if where else cause}): run the pipelines before "
-        "this one first, in the same environment; without --pipelines, kedro runs them all."
+        f"{place} can't be read or written ({cause.strerror or cause}): check the path, its "
+        "permissions and the space on the disk, and run again."
     )
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def install_plain_errors() -> None:
@@ -147,7 +158,9 @@ def install_plain_errors() -> None:
         if message is None and previous is not sys.__excepthook__:
             previous(kind, error, trace)  # of KEDRO_LOGGING_CONFIG's handler, such as rich
         else:
-            stream.write(f"{_way_there(error) if message is None else ''}")
+            if message is None:
+                error = _root_cause(error)
+                stream.write(_way_there(error))
             stream.write(f"Error: {message or unexpected(error)}\n")
 
     print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]
@@ -166,7 +179,7 @@ def _way_there(error: BaseException) -> str:
     while trace is not None and not _is_ours(trace):
         trace = trace.tb_next
     written = TracebackException(type(error), error, trace or error.__traceback__)
-    lines, last = list(written.format()), list(written.format_exception_only())
+    lines, last = list(written.format(chain=False)), list(written.format_exception_only())
     return "".join(lines[: -len(last)])
 
 

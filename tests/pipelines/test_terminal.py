@@ -28,18 +28,21 @@ def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(project, in_terminal):
 
 
 def test_a_node_that_fails_says_so_once_and_last(project, kedro, in_terminal):
-    """A folder where its file belongs: a fault that nobody foresaw. Then input that is missing."""
+    """A folder where its file belongs, found in the middle. Then input that is missing."""
     made = kedro("run", "--env", "test", "--pipelines", "simulation,data_engineering")
     assert made.returncode == 0, made.stderr
-    place = project / "data/03_primary/test/folds.parquet"
+    place = project / "data/04_feature/test/band_scaling.json"
     place.unlink()
     place.mkdir()
     (place / "something").write_text("else")
     failed = kedro("run", "--env", "test", "--pipelines", "data_engineering")
     lines = failed.stderr.splitlines()
     assert failed.returncode == 1
-    assert lines[-1].startswith("Error: ")
-    assert sum("Error:" in line for line in lines) == 1
+    assert lines[-1] == (
+        "Error: data/04_feature/test/band_scaling.json can't be read or written (Is a directory): "
+        "check the path, its permissions and the space on the disk, and run again."
+    )
+    assert failed.stderr.count("band_scaling.json") == 1
     assert "No nodes ran" not in failed.stderr
     assert "resume" not in failed.stderr
 
