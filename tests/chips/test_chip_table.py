@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,11 @@ def test_only_test_chips(archive_root: Path) -> None:
     assert not statistics.counts.any()
 
 
-def test_progress(archive_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(
+    archive_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     inspect_archive(Archive.open(archive_root), OPTIONS)
     output = capsys.readouterr()
-    assert "inspect chips" in output.err
+    assert "inspecting chips:   0%" in output.err
     assert output.out == ""

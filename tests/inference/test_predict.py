@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_negative_biomass_is_clipped_after_the_mean_and_only_on_demand():
     assert predict_batch(*arguments, views, True)[0].tolist() == [[5.0, 5.0], [0.0, 0.0]]
 
 
-def test_batches_keep_their_order_and_the_network_its_mode(capfd):
+def test_batches_keep_their_order_and_the_network_its_mode(capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     network = MeanOfMonths(torch.ones(4, 4)).train()
     batches = [batch_of(("z", "a"), [0, 1, 1], seed=1), batch_of(("m",), [0], seed=2)]
     options = InferenceOptions(views=("identity", "both"), clip_negative=False)
@@ -110,7 +112,7 @@ def test_batches_keep_their_order_and_the_network_its_mode(capfd):
     assert maps["m"].dtype == np.float32
     assert network.calls == [(False, False)] * 4
     assert network.training
-    assert "Predicting" in capfd.readouterr().err
+    assert "predicting:   0%" in capfd.readouterr().err
 
 
 def test_buffers_may_be_reused_for_the_next_batch(capfd):
