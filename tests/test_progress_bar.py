@@ -99,13 +99,14 @@ def test_a_hidden_one_says_nothing_but_what_is_sure(clock, caplog):
 def test_the_line_fits_the_terminal(clock):
     set_place("15 of 33")
     with Progress("training", 100) as bar:
-        bar.note("epoch 3 of 12, loss 31.2")
+        bar.note("epoch 3 of 12", "loss 31.2")
         clock.now += 90
         bar.update(43)
         wide = bar.line(100)
         assert wide.startswith("15 of 33 training:  43%, 1 min 59 s left  [###")
         assert wide.endswith("]  epoch 3 of 12, loss 31.2")
         assert len(wide) == 100
+        assert bar.line(62).endswith("left  epoch 3 of 12")
         assert bar.line(40) == "15 of 33 training:  43%, 1 min 59 s left"
         assert bar.line(39) == "15 of 33 training:  43%, 1 min 59 s"
         assert bar.line(30) == "15 of 33 training:  43%"

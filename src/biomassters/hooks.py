@@ -160,7 +160,7 @@ def install_plain_errors() -> None:
         else:
             if message is None:
                 error = _root_cause(error)
-                stream.write(_way_there(error))
+                sys.stderr.write(_way_there(error))  # code is not broken into lines of words
             stream.write(f"Error: {message or unexpected(error)}\n")
 
     print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]

@@ -61,7 +61,8 @@ class Progress:
         self.what, self._wanted = what, shown
         self._total, self._first, self._count = total, done, done
         self._place, (self._part, self._parts) = _shown.place, _shown.part
-        self._note, self._began = "", time.monotonic()
+        self._note: tuple[str, ...] = ()
+        self._began = time.monotonic()
         self._bar: _Bar | None = None
 
     def __enter__(self) -> Self:
@@ -102,9 +103,9 @@ class Progress:
         elif _shown.outermost is self:
             self.say(lambda: self.line(None))
 
-    def note(self, text: str) -> None:
-        """Set what stands beside the bar."""
-        self._note = text
+    def note(self, *parts: str) -> None:
+        """Set what stands beside the bar: the first parts, as many as there is room for."""
+        self._note = parts
 
     def say(self, line: Any, *, surely: bool = False) -> None:
         """Log a line that stays, unless the last one is too fresh.
@@ -145,13 +146,12 @@ class Progress:
         tail = "" if not left else f", {readable_seconds(max(1, left))} left"
         text = f"{head}: {share:4.0%}{tail}"
         if columns is None:
-            return f"{text}; {self._note}" if self._note else text
+            return "; ".join(filter(None, (text, ", ".join(self._note))))
         if columns < _NARROW:
             shorter = (text, text.removesuffix(" left"), f"{head}: {share:4.0%}")
             return next((one for one in shorter if len(one) <= columns), text[:columns])
-        note = f"  {self._note}" if self._note else ""
-        if len(text) + len(note) > columns:
-            note = ""
+        notes = (", ".join(self._note[:count]) for count in range(len(self._note), 0, -1))
+        note = next((f"  {one}" for one in notes if len(text) + len(one) + 2 <= columns), "")
         room = columns - len(text) - len(note) - 4
         bar = f"  [{'#' * round(share * room):.<{room}}]" if room >= _ROOM else ""
         return (text + bar + note)[:columns]

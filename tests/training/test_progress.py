@@ -96,6 +96,15 @@ def test_the_note_says_epoch_loss_waiting_and_what_went_wrong() -> None:
     assert line.endswith("; epoch 1 of 4, loss 20.0, waiting 25%, 1 steps skipped")
 
 
+def test_the_note_says_the_newest_score() -> None:
+    state, options = begun()
+    with progress_of(state, options, shown=True) as progress:
+        finish_epoch(state, 2.0, 1.0)
+        state.note_step(20.0, 5, skipped=False)
+        progress.learnt()
+        assert progress._bar.line(None).endswith("; epoch 2 of 4, loss 20.0, held-out RMSE 40.0")
+
+
 def test_the_last_epoch_is_always_told(caplog) -> None:
     caplog.set_level(logging.INFO)
     state, options = begun(epochs=2, validate_every_epochs=1)

@@ -64,13 +64,17 @@ class TrainingProgress:
         parts = [f"epoch {position.epoch + 1} of {self._options.epochs}"]
         if not math.isnan(tally.mean_loss):
             parts.append(f"loss {tally.mean_loss:.1f}")
+        scores = [row["validation_rmse_per_chip_mean"] for row in self._state.history]
+        newest = next((score for score in reversed(scores) if not math.isnan(score)), None)
+        if newest is not None:
+            parts.append(f"held-out RMSE {newest:.1f}")
         if wait >= _WORTH_SAYING:
             parts.append(f"waiting {wait:.0%}")
         if tally.skipped_steps:
             parts.append(f"{tally.skipped_steps} steps skipped")
         if self._device.type == "cuda":
             parts.append(f"{gpu_memory_gib(self._device):.1f} GiB of GPU memory")
-        self._bar.note(", ".join(parts))
+        self._bar.note(*parts)
         self._bar.reach(*self._work(0))
 
     def validated(self, chips: int) -> None:
