@@ -1,12 +1,15 @@
 """Where pixels lie: a raster's grid, and windows of it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from rasterio.crs import CRS
 from rasterio.transform import Affine, array_bounds
 from rasterio.warp import transform_bounds
+
+from biomassters.chips.ground import GroundPixels
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north
 _SAME = 1e-3  # pixels
@@ -67,6 +70,12 @@ class Grid:
     def pixel_size(self) -> float:
         """Side of a pixel in units of the coordinate system."""
         return float(np.sqrt(abs(self.transform.determinant)))
+
+    @cached_property
+    def ground(self) -> GroundPixels:
+        """The pixels as they are on the ground."""
+        transform = tuple(self.transform)[:6]
+        return GroundPixels(self.crs.to_wkt(), transform, self.height, self.width)
 
     @property
     def bounds(self) -> Bounds:

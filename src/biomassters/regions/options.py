@@ -42,11 +42,11 @@ class ImageOptions(Options):
     )
     crs: str | None = Field(
         None,
-        description="Coordinate system of the map, in metres; null: the first image's, or its UTM "
-        "zone where that is in degrees",
+        description="Coordinate system of the map, in metres; null: the first image's, or the UTM "
+        "zone's where its pixels have another size on the ground",
     )
     pixel_size_m: float = Field(
-        10.0, gt=0, description="Pixel of the map; the network knows pixels of 10 m"
+        10.0, gt=0, description="Pixel of the map on the ground; the network knows pixels of 10 m"
     )
 
 

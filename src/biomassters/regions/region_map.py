@@ -25,6 +25,7 @@ from biomassters.regions.region_prediction import (
 )
 from biomassters.regions.source import RegionSource
 from biomassters.regions.summary import MapSummary
+from biomassters.uncertainty.totals import CARBON_FRACTION
 from biomassters.workers.options import DaskOptions
 
 log = logging.getLogger(__name__)
@@ -173,8 +174,19 @@ def predict_blocks(
     return times
 
 
-def finish_map(plan: RegionPlan, scratch: Path, calibration: Calibration | None) -> dict[str, Any]:
+def finish_map(
+    plan: RegionPlan,
+    scratch: Path,
+    calibration: Calibration | None,
+    carbon_fraction: float = CARBON_FRACTION,
+) -> dict[str, Any]:
     """Put the blocks together, write the map, and delete the blocks.
+
+    Args:
+        plan: What was mapped.
+        scratch: Where the blocks lie.
+        calibration: How wrong maps of these weights are, if that is known.
+        carbon_fraction: Mg of carbon in a Mg of biomass.
 
     Returns:
         The summary, ready for JSON.
@@ -182,7 +194,8 @@ def finish_map(plan: RegionPlan, scratch: Path, calibration: Calibration | None)
     Raises:
         BadInputError: The map can't be written.
     """
-    summary = MapSummary(plan.source.grid, None if calibration is None else calibration.errors)
+    errors = None if calibration is None else calibration.errors
+    summary = MapSummary(plan.source.grid, carbon_fraction, errors)
     with BlockFolder(scratch, plan.job, plan.source.file_facts()) as folder:
         intervals = None if calibration is None else calibration.intervals
         clip = plan.inference.clip_negative

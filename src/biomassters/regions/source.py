@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
-from rasterio.warp import calculate_default_transform
 
 from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.errors import BadInputError
-from biomassters.regions.area import Area, read_area
+from biomassters.regions.area import Area
 from biomassters.regions.cube import is_cube, read_cube
 from biomassters.regions.folder import read_folder
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.layers import Layer, RasterLayer
+from biomassters.regions.map_grid import settle_grid
 from biomassters.regions.month_image import MonthLayers
 from biomassters.regions.options import AreaOptions, ImageOptions
 from biomassters.regions.range_check import check_ranges
@@ -26,7 +24,6 @@ from biomassters.regions.stac_input import read_item_collection
 from biomassters.simulation.region_writer import NOTE
 
 log = logging.getLogger(__name__)
-_WORLD = CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,17 +137,7 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
     """
     months = _read_months(place, images)
     layers = [layer for month in months for layer in (*month.s2, *month.s1)]
-    grid = _map_grid(layers, images)
-    wanted = read_area(area, grid.crs)
-    if wanted is not None:
-        window = grid.window_of(wanted.bounds)
-        clipped = window.clipped(*grid.shape)
-        if not clipped.height or not clipped.width:
-            raise BadInputError(
-                f"The images in {place} do not overlap the area: they cover {_degrees(grid)} "
-                "(west, south, east, north in degrees); check mapping.area."
-            )
-        grid = grid.part(clipped)
+    grid, wanted = settle_grid(layers, images, area, place)
     overlapping = _overlapping(months, grid, place)
     source = RegionSource(place, grid, overlapping, wanted, is_simulated(place, layers))
     if images.check_ranges:
@@ -181,54 +168,6 @@ def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
     return read_folder(path, images)
 
 
-def _map_grid(layers: list[Layer], images: ImageOptions) -> Grid:
-    """The first image's grid where it has the right pixels, else a new one over all images."""
-    first = layers[0].grid
-    crs = _metric_crs(first) if images.crs is None else _crs(images.crs)
-    size = images.pixel_size_m
-    upright = first.transform.b == first.transform.d == 0 and first.transform.e < 0
-    if first.crs == crs and upright and abs(first.pixel_size / size - 1) < 1e-6:
-        grids = [layer.grid for layer in layers if layer.grid.offset_in(first) is not None]
-        return _union(first, grids)
-    bounds = np.array([layer.grid.bounds_in(crs) for layer in layers])
-    west, south = np.floor(bounds[:, :2].min(axis=0) / size) * size
-    east, north = np.ceil(bounds[:, 2:].max(axis=0) / size) * size
-    transform, width, height = calculate_default_transform(
-        crs, crs, round((east - west) / size), round((north - south) / size),
-        west, south, east, north, resolution=size,
-    )  # fmt: skip
-    return Grid(crs, transform, height, width)
-
-
-def _union(first: Grid, grids: list[Grid]) -> Grid:
-    bounds = np.array([grid.bounds for grid in grids])
-    corners = (*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0))
-    return first.part(first.window_of(corners))
-
-
-def _metric_crs(grid: Grid) -> CRS:
-    """The grid's own coordinate system, or the UTM zone of its middle if it isn't in metres."""
-    if grid.crs.is_projected and abs(grid.crs.linear_units_factor[1] - 1) < 1e-9:
-        return grid.crs
-    west, south, east, north = grid.bounds_in(_WORLD)
-    zone = int((west + east) / 2 // 6) + 31
-    return CRS.from_epsg((32600 if south + north >= 0 else 32700) + min(max(zone, 1), 60))
-
-
-def _crs(text: str) -> CRS:
-    try:
-        crs = CRS.from_user_input(text)
-    except CRSError:
-        raise BadInputError(
-            f"mapping.images.crs: {text} is no coordinate system; try one such as EPSG:3067."
-        ) from None
-    if not crs.is_projected:
-        raise BadInputError(
-            f"mapping.images.crs: {text} is in degrees; choose one in metres, such as EPSG:3067."
-        )
-    return crs
-
-
 def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> tuple[MonthLayers, ...]:
     """The images that meet the map; those that don't are named in the log and left out."""
 
@@ -249,7 +188,3 @@ def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> tuple[Mon
             f"No image in {place} overlaps the area: check mapping.area and the coordinate systems."
         )
     return left
-
-
-def _degrees(grid: Grid) -> str:
-    return ", ".join(f"{value:.4f}" for value in grid.bounds_in(_WORLD))

@@ -8,30 +8,35 @@ import numpy as np
 from biomassters.regions.assembly import AGB, MONTHS, MapPiece
 from biomassters.regions.grid import Grid
 from biomassters.uncertainty.error_model import ErrorModel
-from biomassters.uncertainty.totals import CARBON_FRACTION, RegionTotals
+from biomassters.uncertainty.totals import RegionTotals
 
 HISTOGRAM_EDGES = np.arange(0.0, 510.0, 10.0)  # Mg/ha; the last class has no upper end
-_M2_PER_HA = 10_000
 
 
 class MapSummary:
     """Area, totals and histogram of a map.
 
     Args:
-        grid: Of the map, in metres.
+        grid: Of the map.
+        carbon_fraction: Mg of carbon in a Mg of biomass.
         errors: From held-out chips; None: totals without intervals, and without the correction
             of their bias.
     """
 
-    def __init__(self, grid: Grid, errors: ErrorModel | None) -> None:
-        self._pixel_ha = grid.pixel_size**2 / _M2_PER_HA
-        self._totals = None if errors is None else RegionTotals(errors, grid.pixel_size)
+    def __init__(self, grid: Grid, carbon_fraction: float, errors: ErrorModel | None) -> None:
+        self._ground = grid.ground
+        self._carbon_fraction = carbon_fraction
+        pixel_m = float(self._ground.sides_m()[-1].mean())  # of the middle; elsewhere within 1 %
+        self._totals = (
+            None if errors is None else RegionTotals(errors, pixel_m, None, carbon_fraction)
+        )
         self._all_pixels = grid.height * grid.width
         self._pixels = 0
-        self._sum = 0.0
+        self._area_ha = 0.0
+        self._biomass_mg = 0.0
         self._highest = 0.0
-        self._counts = np.zeros(len(HISTOGRAM_EDGES), np.int64)
-        self._months = np.zeros(13, np.int64)
+        self._class_ha = np.zeros(len(HISTOGRAM_EDGES))
+        self._months_ha = np.zeros(13)
 
     def watch(self, pieces: Iterator[MapPiece]) -> Iterator[MapPiece]:
         """Hand pieces on and count them on their way."""
@@ -41,39 +46,49 @@ class MapSummary:
 
     def update(self, piece: MapPiece) -> None:
         """Take in a piece; each pixel of the map once."""
-        agb = piece.values[AGB]
+        agb, window = piece.values[AGB], piece.window
         valid = ~np.isnan(agb)
         known = agb[valid].astype(np.float64)
+        if not known.size:
+            return
+        areas_ha = self._ground.areas_ha(window.top, window.left, *window.shape)
+        hectares = areas_ha[valid]
         self._pixels += known.size
-        self._sum += float(known.sum())
-        self._highest = max(self._highest, float(known.max(initial=0.0)))
+        self._area_ha += float(hectares.sum())
+        self._biomass_mg += float((known * hectares).sum())
+        self._highest = max(self._highest, float(known.max()))
         classes = np.searchsorted(HISTOGRAM_EDGES, known, side="right") - 1
-        self._counts += np.bincount(np.maximum(classes, 0), minlength=len(HISTOGRAM_EDGES))
-        self._months += np.bincount(piece.values[MONTHS][valid].astype(np.int64), minlength=13)
+        self._class_ha += np.bincount(np.maximum(classes, 0), hectares, len(HISTOGRAM_EDGES))
+        self._months_ha += np.bincount(piece.values[MONTHS][valid].astype(np.int64), hectares, 13)
         if self._totals is not None:
-            self._totals.update(agb, valid, piece.window.top, piece.window.left)
+            self._totals.update(agb, valid, window.top, window.left, areas_ha)
 
     def result(self) -> dict[str, Any]:
-        """Ready for JSON; Mg are tonnes of dry matter or of carbon in the whole area."""
-        area_ha, biomass_mg = self._pixels * self._pixel_ha, self._sum * self._pixel_ha
+        """Ready for JSON; Mg are tonnes of dry matter or of carbon in the whole area.
+
+        ``*_of_map_*`` are the sums of the map's pixels as they stand; the other totals are
+        corrected for the bias on held-out chips where there is a calibration.
+        """
+        mean = self._biomass_mg / self._area_ha if self._pixels else None
         plain = {
-            "area_ha": area_ha,
+            "area_ha": self._area_ha,
             "share_mapped": self._pixels / max(1, self._all_pixels),
-            "biomass_mg": biomass_mg,
-            "carbon_mg": biomass_mg * CARBON_FRACTION,
-            "mean_agb_mg_per_ha": self._sum / self._pixels if self._pixels else None,
-            "carbon_fraction": CARBON_FRACTION,
+            "biomass_mg": self._biomass_mg,
+            "carbon_mg": self._biomass_mg * self._carbon_fraction,
+            "mean_agb_mg_per_ha": mean,
+            "carbon_fraction": self._carbon_fraction,
         }
         totals = {} if self._totals is None or not self._pixels else self._totals.result()
         return {
             **plain,
             **totals,
-            "mean_of_map_mg_per_ha": plain["mean_agb_mg_per_ha"],
+            "mean_of_map_mg_per_ha": mean,
+            "biomass_of_map_mg": self._biomass_mg,
             "highest_agb_mg_per_ha": self._highest,
             "intervals": bool(totals),
             "histogram": {
                 "lower_edge_mg_per_ha": HISTOGRAM_EDGES.tolist(),
-                "area_ha": (self._counts * self._pixel_ha).tolist(),
+                "area_ha": self._class_ha.tolist(),
             },
-            "area_ha_by_months_used": (self._months * self._pixel_ha).tolist(),
+            "area_ha_by_months_used": self._months_ha.tolist(),
         }

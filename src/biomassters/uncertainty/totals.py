@@ -82,12 +82,17 @@ class RegionTotals:
         self._pixel_size_m = pixel_size_m
         self._area_ha = pixel_size_m**2 / 10_000 if pixel_area_ha is None else pixel_area_ha
         self._carbon_fraction = carbon_fraction
-        self._pixels = 0
+        self._pixels = 0.0
         self._biomass = 0.0
         self._cells = CellSums(2)  # Σσ, Σσ²
 
     def update(
-        self, prediction_HW: NDArray[Any], valid_HW: NDArray[np.bool_], top: int, left: int
+        self,
+        prediction_HW: NDArray[Any],
+        valid_HW: NDArray[np.bool_],
+        top: int,
+        left: int,
+        areas_ha: NDArray[np.float64] | None = None,
     ) -> None:
         """Take in a block; each pixel of the region once.
 
@@ -96,16 +101,19 @@ class RegionTotals:
             valid_HW: Pixels that count.
             top: Row of the block's first pixel in the region.
             left: Column of it.
+            areas_ha: Of each pixel on the ground; None: all have the same.
         """
         predicted = np.where(valid_HW, prediction_HW, 0.0)
-        self._pixels += int(valid_HW.sum())
-        self._biomass += float(self._model.corrected(predicted)[valid_HW].sum())
-        sigma = np.where(valid_HW, self._model.deviations(predicted), 0.0)
+        # A pixel counts as so many of the usual area.
+        share = np.where(valid_HW, 1.0 if areas_ha is None else areas_ha / self._area_ha, 0.0)
+        self._pixels += float(share.sum())
+        self._biomass += float((self._model.corrected(predicted) * share).sum())
+        sigma = self._model.deviations(predicted) * share
         self._cells.add(np.stack([sigma, sigma**2]), top, left)
 
     def total(self) -> Total:
         """Of all blocks so far."""
-        pixels = max(1, self._pixels)
+        pixels = self._pixels or 1.0
         errors = self._model.inflation**2 * self._error_variance() / pixels**2
         variance = errors + self._model.bias_error**2
         return Total(

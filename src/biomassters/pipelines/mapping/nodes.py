@@ -11,6 +11,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.regions.options import MappingOptions
 from biomassters.regions.picture import MapPicture, make_picture
 from biomassters.regions.region_map import RegionPlan, plan_region
+from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.workers.options import DaskOptions
 
 
@@ -39,15 +40,17 @@ def map_blocks(plan: RegionPlan, scratch: Path, dask: DaskOptions) -> RegionPlan
     return plan
 
 
-def write_map(plan: RegionPlan, scratch: Path, uncertainty: str) -> dict[str, Any]:
+def write_map(
+    plan: RegionPlan, scratch: Path, calibration_file: str, uncertainty: UncertaintyOptions
+) -> dict[str, Any]:
     """Blocks put together to one GeoTIFF with intervals; the map's numbers."""
     from biomassters.regions.calibration import read_calibration
     from biomassters.regions.region_map import finish_map
 
     calibration = read_calibration(
-        Path(uncertainty), plan.weights.fingerprint, plan.views, plan.provenance()
+        Path(calibration_file), plan.weights.fingerprint, plan.views, plan.provenance()
     )
-    return finish_map(plan, scratch, calibration)
+    return finish_map(plan, scratch, calibration, uncertainty.carbon_fraction)
 
 
 def picture_map(plan: RegionPlan, summary: dict[str, Any]) -> MapPicture:

@@ -39,7 +39,12 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 write_map,
-                ["predicted_region", "mapping_scratch", "region_uncertainty"],
+                [
+                    "predicted_region",
+                    "mapping_scratch",
+                    "region_uncertainty",
+                    "params:uncertainty",
+                ],
                 "region_summary",
                 name="write_map",
             ),
