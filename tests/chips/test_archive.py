@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive import Archive, DamagedFileError, write_archive, write_raster
+from biomassters.chips.archive import (
+    Archive,
+    DamagedFileError,
+    read_raster,
+    write_archive,
+    write_raster,
+)
 from biomassters.chips.chip import Chip, Georeference
 from biomassters.errors import BadInputError
 
@@ -128,6 +134,16 @@ def test_kinds_of_damage(archive_root: Path, name: str, array: np.ndarray, reaso
     write_raster(archive_root / FEATURES / name, array)
     with pytest.raises(DamagedFileError, match=f"{name} .*{reason}.*: fetch it again"):
         Archive.open(archive_root).read_chip("0000000a")
+
+
+def test_reflectance_is_to_be_multiplied_not_fetched_again(archive_root: Path) -> None:
+    path = archive_root / FEATURES / "0000000a_S2_06.tif"
+    image, _ = read_raster(path)
+    write_raster(path, (image / 10_000).astype(np.float32))
+    with pytest.raises(DamagedFileError, match="multiply by 10,000 and save it as uint16") as fault:
+        Archive.open(archive_root).read_chip("0000000a")
+    assert "looks like reflectance 0-1, expected × 10,000" in fault.value.reason
+    assert str(pickle.loads(pickle.dumps(fault.value))) == str(fault.value)
 
 
 def test_nodata_everywhere_is_not_damage(archive_root: Path) -> None:

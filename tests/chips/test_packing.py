@@ -9,11 +9,17 @@ from biomassters.chips.packing import checksum, pack_backscatter, pack_months, u
 
 def test_values_worked_by_hand():
     values = np.array([-12.7, 0.0, 0.004, 0.006, -9999.0, 400.0, -400.0], np.float32)
-    expected = [-1270, 0, 0, 1, -32768, 32767, -32767]
+    expected = [-1270, 0, 0, 1, -32768, 32767, -32768]
     assert pack_backscatter(values).tolist() == expected
     back = unpack_backscatter(np.array([-1270, -32768, 32767], np.int16))
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, [-12.7, -9999, 327.67], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-9998.99, -9000.0, -330.0, -100.01])
+def test_no_data_that_was_resampled_is_no_data(value):
+    """It used to become −327.67 dB, which a network takes for backscatter."""
+    assert pack_backscatter(np.array([value, -99.99], np.float32)).tolist() == [-32768, -9999]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])

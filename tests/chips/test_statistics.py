@@ -62,6 +62,13 @@ def test_what_is_left_out() -> None:
     assert frame.loc["CLP", ["count", "min", "max"]].tolist() == [2, 80, 80]
 
 
+@pytest.mark.parametrize("blurred", [-9998.99, -320.0, -100.01])
+def test_no_data_that_was_resampled_is_left_out_as_well(blurred: float) -> None:
+    statistics = BandStatistics()
+    statistics.update(a_chip(blurred, (*range(1, 11), 80)))
+    assert statistics.to_frame()["count"].iloc[:4].tolist() == [0, 0, 0, 0]
+
+
 def test_absent_months_do_not_count() -> None:
     chip = a_chip(-10, (5,) * 11, months=3)
     counts = statistics_of(chip).to_frame()["count"]

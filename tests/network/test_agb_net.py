@@ -56,6 +56,12 @@ def test_scaling_by_hand(network):
     torch.testing.assert_close(x[0, :, 5, 7], torch.tensor(expected), rtol=1e-6, atol=1e-6)
 
 
+def test_no_data_that_was_resampled_is_zero_after_scaling(network):
+    """Near −9999 but not it: stored integers and dB alike see nothing there."""
+    s1, s2 = torch.full((1, 4, 32, 32), -9998.99), torch.zeros(1, 11, 32, 32)
+    assert (network.scale(s1, s2) == 0).all()
+
+
 def test_images_that_do_not_exist_become_zero_after_scaling():
     reference = BandScaling.reference()
     raised = {name: value + 100 for name, value in reference.minimum.items() if name[0] == "B"}

@@ -57,6 +57,24 @@ def test_nodata_does_not_leak_into_averages(tmp_path):
     np.testing.assert_allclose(found, -10, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [-9999.0, -9998.99, -5000.0])
+@pytest.mark.parametrize("tag", [{}, {"nodata": -9999}])
+def test_no_data_that_no_tag_names_is_no_backscatter(tmp_path, value, tag):
+    """Neither as power 0 in an average, nor as −327.67 dB where pixels are copied."""
+    from biomassters.regions.month_image import MonthLayers
+
+    db = np.full((4, 4, 4), -10.0, np.float32)
+    db[:, 0, 0], db[:, 2:, 2:] = value, value
+    fine = layer(tmp_path / "a.tif", db, pixel=5.0, **tag)
+    grid = Grid(MAP.crs, MAP.transform, 2, 2)
+    found = read_aligned(fine, grid, PixelWindow(0, 0, 2, 2))
+    np.testing.assert_allclose(found, [[[-10, -10], [-10, np.nan]]] * 4, atol=1e-4)
+    same = layer(tmp_path / "b.tif", db, **tag)
+    packed = MonthLayers(0, (same,)).read_s1(same.grid, PixelWindow(0, 0, 4, 4))
+    assert (packed[:, 0, 0] == -32768).all()
+    assert sorted(np.unique(packed)) == [-32768, -1000]
+
+
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32635"])
 def test_another_coordinate_system(tmp_path, crs):
     """A field that rises to the east keeps its values on the ground."""

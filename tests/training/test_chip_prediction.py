@@ -14,10 +14,28 @@ def test_a_chip_from_the_store_and_from_memory_gives_the_same_map(store, new_sma
     network = new_small_network().eval()
     chips = {name: split.read_chip(index) for index, name in enumerate(split.chip_ids[:3])}
     stored = list(predict_split(network, split, range(3), OPTIONS))
-    direct = list(predict_chips(network, list(chips), chips.__getitem__, OPTIONS))
+    anything = OPTIONS.model_copy(update={"check_ranges": False})  # these chips are noise
+    direct = list(predict_chips(network, list(chips), chips.__getitem__, anything))
     for one, other in zip(stored, direct, strict=True):
         assert one.chip_id == other.chip_id
         np.testing.assert_allclose(one.agb_mg_per_ha, other.agb_mg_per_ha, atol=1e-4)
+
+
+def test_an_archive_in_other_units_is_refused_before_anything_is_predicted(new_small_network):
+    """Sentinel-1 in dB × 100, as mapping refuses it."""
+    chip = empty_chip(32, True)
+    chip.s1_db[:, :, :] = np.random.default_rng(0).normal(-1200, 100, chip.s1_db.shape)
+    with pytest.raises(BadInputError, match=r"Chip lonely: S1 holds .*: divide it by 100"):
+        predict_chips(new_small_network(), ["lonely"], {"lonely": chip}.__getitem__, OPTIONS)
+    anyway = OPTIONS.model_copy(update={"check_ranges": False})
+    maps = predict_chips(new_small_network(), ["lonely"], {"lonely": chip}.__getitem__, anyway)
+    assert next(maps).chip_id == "lonely"
+
+
+def test_a_chip_that_clouds_hide_is_named(new_small_network, caplog):
+    chip = empty_chip(32, True)
+    list(predict_chips(new_small_network(), ["lonely"], {"lonely": chip}.__getitem__, OPTIONS))
+    assert caplog.text.count("Chip lonely has no cloud-free pixel in any month") == 1
 
 
 def test_only_months_that_exist_are_packed(store):

@@ -98,6 +98,9 @@ def _bands_of(sensor: str) -> tuple[str, ...]:
 
 
 S1_NODATA_DB = -9999.0
+# No backscatter is that low (Sentinel-1's own noise lies near −25 dB): what is below is no data,
+# too, such as a −9999 that resampling has mixed with its neighbours.
+S1_LEAST_DB = -100.0
 CLP_NONE = 255
 
 S1 = Sensor("s1", "S1", _bands_of("s1"), np.dtype("float32"), S1_NODATA_DB)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2
+from biomassters.chips.bands import MONTH_COUNT, S1, S1_LEAST_DB, S2
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Chip:
     Attributes:
         chip_id: Name of the chip.
         split: ``"train"`` or ``"test"``.
-        s1_db: float32 [12, 4, H, W], dB; −9999 where an orbit has no data and everywhere in
+        s1_db: float32 [12, 4, H, W], dB; −9999 (anything below −100) where an orbit has no
+            data and everywhere in
             a month without a Sentinel-1 image.
         s2: uint16 [12, 11, H, W], reflectance × 10,000 and cloud probability; 0 everywhere
             in a month without a Sentinel-2 image.
@@ -76,7 +77,7 @@ class Chip:
 
     def s1_valid(self, month: int) -> NDArray[np.bool_]:
         """Bool [4, H, W]: pixels of a month's Sentinel-1 image that hold data."""
-        return self.s1_db[month] != S1_NODATA_DB
+        return self.s1_db[month] >= S1_LEAST_DB
 
     def s2_valid(self, month: int) -> NDArray[np.bool_]:
         """Bool [H, W]: pixels of a month's Sentinel-2 image that hold any reflectance.

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2, SENSORS
 from biomassters.chips.chip import Chip, Georeference
 from biomassters.chips.damage import DamagedFileError, image_fault, label_fault
-from biomassters.chips.raster import read_georeference, read_raster_into
+from biomassters.chips.pixel_checks import image_unit_fault
+from biomassters.chips.raster import read_georeference, read_raster, read_raster_into
 from biomassters.chips.storage import fetch
 
 OnDamage = Callable[[DamagedFileError], None]
@@ -78,11 +79,31 @@ def _name(path: str) -> str:
 
 
 def _read_image(path: str, out: NDArray, data: bytes | None) -> bool:
-    located = read_raster_into(path, out, data)
+    try:
+        located = read_raster_into(path, out, data)
+    except DamagedFileError as error:
+        raise _in_another_unit(path, out) or error from None
     fault = image_fault(out)
     if fault is not None:
         raise DamagedFileError(path, fault)
     return located
+
+
+def _in_another_unit(path: str, out: NDArray) -> DamagedFileError | None:
+    """Why a file that can be read is of another type: to fetch it again wouldn't help."""
+    try:
+        values, _ = read_raster(path)
+    except DamagedFileError:
+        return None
+    sensor = S1 if len(out) == len(S1.bands) else S2
+    if values.shape != out.shape or values.dtype == out.dtype:
+        return None
+    bands = dict(zip(sensor.bands, values.astype(np.float32), strict=True))
+    fault = image_unit_fault(sensor.name, {name: band.ravel() for name, band in bands.items()})
+    if fault is None:
+        return None
+    remedy = f"{fault.remedy} and save it as {sensor.archive_dtype.name}"
+    return DamagedFileError(path, f"{fault.reason} as {sensor.archive_dtype.name}", remedy)
 
 
 def _read_label(

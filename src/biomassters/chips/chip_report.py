@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from biomassters.chips.archive import Archive
-from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1_NODATA_DB
+from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1_LEAST_DB
 from biomassters.chips.chip import Chip
 from biomassters.chips.damage import DamagedFileError, describe
+from biomassters.chips.pixel_checks import CLOUDY_PERCENT
 from biomassters.options import Options
 
-_CLOUDY_PERCENT = 50
 COLUMNS = (
     *("chip_id", "split", "height", "width", "s1_months", "s2_months"),
     *("s1_nodata_fraction", "s2_zero_fraction", "s2_cloud_fraction"),
@@ -134,11 +134,11 @@ def _image_facts(chip: Chip) -> dict[str, Any]:
     s1_months, s2_months = (np.flatnonzero(column).tolist() for column in chip.present.T)
     nodata, zero, cloud = np.full((3, MONTH_COUNT), np.nan)
     for month in s1_months:
-        nodata[month] = np.mean(chip.s1_db[month] == S1_NODATA_DB)
+        nodata[month] = np.mean(chip.s1_db[month] < S1_LEAST_DB)
     for month in s2_months:
         cloud_percent = chip.s2[month, -1]
         zero[month] = 1 - np.mean(chip.s2_valid(month))
-        cloud[month] = np.mean((cloud_percent > _CLOUDY_PERCENT) & (cloud_percent != CLP_NONE))
+        cloud[month] = np.mean((cloud_percent > CLOUDY_PERCENT) & (cloud_percent != CLP_NONE))
     return {
         "s1_months": s1_months,
         "s2_months": s2_months,

@@ -18,16 +18,20 @@ class DamagedFileError(BadInputError):
         path: The file, or its URL.
         name: Its name.
         reason: What is wrong with it, as the end of a sentence that begins with its name.
+        remedy: What mends it.
     """
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path} {reason}: fetch it again or leave it out.")
+    def __init__(
+        self, path: Path | str, reason: str, remedy: str = "fetch it again or leave it out"
+    ) -> None:
+        super().__init__(f"{path} {reason}: {remedy}.")
         self.path = path
         self.name = PurePosixPath(path).name
         self.reason = reason
+        self.remedy = remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
+        return type(self), (self.path, self.reason, self.remedy)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ class GroundPixels:
     @cached_property
     def _geod(self) -> Geod:
         ellipsoid = self._crs.ellipsoid
+        assert ellipsoid is not None
         return Geod(a=ellipsoid.semi_major_metre, b=ellipsoid.semi_minor_metre)
 
     @cached_property

@@ -4,7 +4,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import S1_NODATA_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
+from biomassters.chips.bands import S1_LEAST_DB, S1_NODATA_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
 from biomassters.chips.chip import Chip
 
 S2_STORE_FILL = 0
@@ -16,16 +16,15 @@ def pack_backscatter(backscatter_db: NDArray[np.float32]) -> NDArray[np.int16]:
     """Round backscatter to steps of 0.01 dB.
 
     Args:
-        backscatter_db: float32 [...], dB; −9999 where there is no data.
+        backscatter_db: float32 [...], dB; −9999 (anything below −100) where there is no data.
 
     Returns:
         int16 [...], C-contiguous, 0.01 dB, at most 0.005 dB off; −32768 where there is no
-        data (a value that is not finite has none either). Values beyond ±327.67 dB are
-        clipped.
+        data (a value that is not finite has none either). Values above 327.67 dB are clipped.
     """
     with np.errstate(over="ignore"):
         steps = np.rint(backscatter_db * _STEPS_PER_DB)
-    nodata = (backscatter_db == np.float32(S1_NODATA_DB)) | ~np.isfinite(steps)
+    nodata = (backscatter_db < np.float32(S1_LEAST_DB)) | ~np.isfinite(steps)
     np.clip(steps, -_INT16_MAX, _INT16_MAX, out=steps)
     steps[nodata] = S1_STORE_FILL
     return steps.astype(np.int16, order="C")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import S1_NODATA_DB, S2
+from biomassters.chips.bands import S1_LEAST_DB, S2
 from biomassters.chips.damage import image_fault, label_fault
 
 BLOCK = 16  # pixels a side of a block that is looked at for a single value
@@ -17,10 +17,10 @@ class PixelFacts:
 
     Attributes:
         nan_fraction: NaN or infinite.
-        nodata_fraction: −9999.
+        nodata_fraction: −9999, or anything below −100 dB.
         zero_fraction: 0.
         constant_block_fraction: Of all 16 × 16 blocks of a band, those with one single value that
-            is neither 0 nor −9999; cloud probability, which is so by nature, is left out.
+            is neither 0 nor no data; cloud probability, which is so by nature, is left out.
         fault: What is wrong, as the end of a sentence, or None.
     """
 
@@ -42,7 +42,7 @@ def pixel_facts(values: NDArray, is_label: bool = False) -> PixelFacts:
     pixels = values.transpose(1, 2, 0)
     is_float = values.dtype.kind == "f"
     zeros = values.size - np.count_nonzero(pixels)
-    nodata = np.count_nonzero(pixels == S1_NODATA_DB) if is_float and not is_label else 0
+    nodata = np.count_nonzero(pixels < S1_LEAST_DB) if is_float and not is_label else 0
     nans = _not_finite(pixels) if is_float else 0
     if is_label:
         fault = label_fault(values[0])
@@ -69,7 +69,7 @@ def _constant_blocks(pixels: NDArray) -> float:
     blocks = pixels[: rows * BLOCK, : columns * BLOCK, :bands]
     # Corners first: where they differ, which is nearly everywhere, the rest needn't be read.
     first = blocks[::BLOCK, ::BLOCK]
-    same = (first != 0) & (first != S1_NODATA_DB)
+    same = (first != 0) & (first >= S1_LEAST_DB)
     for top, left in ((0, BLOCK - 1), (BLOCK - 1, 0), (BLOCK - 1, BLOCK - 1)):
         same &= blocks[top::BLOCK, left::BLOCK] == first
     constant = 0

@@ -15,6 +15,7 @@ from biomassters.chips.bands import (
     BAND_NAMES,
     CLP_NONE,
     S1,
+    S1_LEAST_DB,
     S1_STORE_FILL,
     S1_STORE_SCALE_DB,
     S2,
@@ -23,6 +24,7 @@ from biomassters.chips.chip import Chip
 
 _LEVELS = 1 << 16  # both sensors are stored in 16 bits
 _S1_STEPS_PER_DB = round(1 / S1_STORE_SCALE_DB)
+_S1_NODATA_LEVELS = round(S1_LEAST_DB * _S1_STEPS_PER_DB) - S1_STORE_FILL
 _PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 STATISTICS = ("count", "min", "max", "mean", "sd", *(f"p{percent:02d}" for percent in _PERCENTS))
 
@@ -57,7 +59,7 @@ class BandStatistics:
         for band in range(len(S1.bands)):
             images_db = chip.s1_db[chip.present[:, 0], band]
             self.counts[band] += _count(_s1_levels(images_db))
-        self.counts[: len(S1.bands), 0] = 0
+        self.counts[: len(S1.bands), :_S1_NODATA_LEVELS] = 0
         self._update_s2(chip.s2[chip.present[:, 1]])
 
     def _update_s2(self, s2: NDArray[np.uint16]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from biomassters.chips import storage
-from biomassters.chips.durable_files import require_space, write_synced
+from biomassters.chips.durable_files import require_space, sync, write_synced
 
 Parts = Sequence[bytes | memoryview]
 _TEMPORARY_SUFFIX = ".tmp"
@@ -67,7 +67,8 @@ class FolderPlace:
         """See ``StorePlace.put``.
 
         A file is never written in place: an older store may share it, and a worker that was
-        given up may still be writing the same chip.
+        given up may still be writing the same chip. Its data is waited for here, its name when
+        the store is published (``store_chip_files.has_files`` says why).
         """
         for key, parts in files.items():
             path = self.root / key
@@ -95,6 +96,7 @@ class FolderPlace:
                 os.link(older.root / old_key, target)
             except OSError:
                 shutil.copyfile(older.root / old_key, target)
+                sync(target)
 
     def require_space(self, needed_bytes: int, purpose: str) -> None:
         """See ``StorePlace.require_space``."""

@@ -35,6 +35,11 @@ class InferenceOptions(Options):
     loader_threads: int = Field(
         default=2, gt=0, description="Threads that read the chip store ahead of the network."
     )
+    check_ranges: bool = Field(
+        default=True,
+        description="Refuse chips of an archive whose values look like another unit or order of "
+        "bands, or whose pixels have another size on the ground.",
+    )
     fold_batch_norm: bool = Field(
         default=True,
         description="Make BatchNorm part of the convolutions before it: the same maps, faster, for "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from biomassters.chips.bands import BAND_NAMES, S1, S1_NODATA_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
+from biomassters.chips.bands import BAND_NAMES, S1, S1_LEAST_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
 
 if TYPE_CHECKING:
     from biomassters.chips.scaling import BandScaling
@@ -38,8 +38,8 @@ class BandScaler(nn.Module):
         """Scale packed months; where there is no data, the result is 0.
 
         Args:
-            s1: [M, 4, H, W], int16 in 0.01 dB (−32768: no data) or floats in dB (−9999 or NaN:
-                no data).
+            s1: [M, 4, H, W], int16 in 0.01 dB (−32768: no data) or floats in dB (below −100 or
+                NaN: no data).
             s2: [M, 11, H, W], uint16 or floats, counts; a month of zeros has no image.
             channels_last: Memory format of the result.
 
@@ -68,7 +68,7 @@ class BandScaler(nn.Module):
 
 def _absent_s1(s1: Tensor) -> Tensor:
     if s1.is_floating_point():
-        return s1.isnan() | (s1 == S1_NODATA_DB)
+        return s1.isnan() | (s1 < S1_LEAST_DB)
     return s1 == S1_STORE_FILL
 
 

@@ -5,7 +5,7 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.warp import reproject
 
-from biomassters.chips.bands import S1
+from biomassters.chips.bands import S1, S1_LEAST_DB
 from biomassters.regions.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.grid import Grid, PixelWindow, bounds_between
 from biomassters.regions.layers import Layer, Values
@@ -20,7 +20,8 @@ def read_aligned(layer: Layer, grid: Grid, window: PixelWindow) -> Values:
 
     On the map's own grid pixels are copied. Elsewhere they are averaged where the image is finer
     than the map, interpolated bilinearly where it is not, and taken from the nearest pixel in
-    CLP and SCL. Backscatter is averaged as power, not as dB.
+    CLP and SCL. Backscatter is averaged as power, not as dB, and without what is no backscatter:
+    a −9999 that no tag of the file mentions, or that earlier resampling has blurred.
 
     Args:
         layer: The image.
@@ -44,7 +45,7 @@ def _copied(layer: Layer, window: PixelWindow) -> Values:
     out = np.full((len(layer.bands), *window.shape), np.nan, np.float32)
     inside = window.clipped(*layer.grid.shape)
     if inside.height and inside.width:
-        out[(..., *inside.slices_in(window))] = layer.read(inside)
+        out[(..., *inside.slices_in(window))] = _read(layer, inside)
     return out
 
 
@@ -60,7 +61,7 @@ def _resampled(layer: Layer, target: Grid) -> Values:
         return out
     ratio = wanted.width / target.width
     smooth = Resampling.average if ratio > 1 / _FINER else Resampling.bilinear
-    values = layer.read(inside, _picked(inside, ratio))
+    values = _read(layer, inside, _picked(inside, ratio))
     source = _of_size(layer.grid.part(inside), *values.shape[1:])
     for index, band in enumerate(layer.bands):
         method = Resampling.nearest if band in _BY_CLASS else smooth
@@ -74,6 +75,14 @@ def _resampled(layer: Layer, target: Grid) -> Values:
         if is_db:
             out[index] = _decibels(out[index])
     return out
+
+
+def _read(layer: Layer, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+    values = layer.read(window, shape)
+    for band, image in zip(layer.bands, values, strict=True):
+        if band in S1.bands:
+            image[image < S1_LEAST_DB] = np.nan
+    return values
 
 
 def _picked(window: PixelWindow, ratio: float) -> tuple[int, int] | None:

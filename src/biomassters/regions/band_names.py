@@ -3,11 +3,11 @@
 import re
 
 from biomassters.chips.bands import S1, S2
+from biomassters.chips.pixel_checks import NEEDED_S2
 from biomassters.errors import BadInputError
 
 SCENE_CLASSES = "SCL"
 CLOUD_PROBABILITY = "CLP"
-NEEDED_S2 = S2.bands[:-1]
 # Sen2Cor's classes (Sentinel-2 Level-2A ATBD): 8 and 9 are clouds of medium (35 to 65 %) and high
 # (above 65 %) probability, 10 thin cirrus; 0 is no data, 1 saturated or defective.
 SCENE_NODATA = (0, 1)

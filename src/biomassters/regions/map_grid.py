@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import calculate_default_transform
@@ -36,7 +37,8 @@ def settle_grid(
     Raises:
         BadInputError: No such grid, a coordinate system that can't be, or no image in the area.
     """
-    size, rejected = images.pixel_size_m, []
+    size = images.pixel_size_m
+    rejected: list[tuple[CRS, NDArray[np.float64], float]] = []
     for whole in _candidates(layers, images, area):
         wanted = read_area(area, whole.crs)
         grid = _cut(whole, wanted, place)
@@ -60,7 +62,7 @@ def settle_grid(
     )
 
 
-def _measured(crs: CRS, sides: np.ndarray, size: float) -> str:
+def _measured(crs: CRS, sides: NDArray[np.float64], size: float) -> str:
     worst = sides.flat[np.abs(sides / size - 1).argmax()]
     return f"{size:g} units in {crs} measure {worst:.2f} m on the ground"
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import BANDS, CLP_NONE, S1, S1_NODATA_DB
+from biomassters.chips.bands import BANDS, CLP_NONE, S1, S1_LEAST_DB
 from biomassters.chips.chip import Chip
 
 _BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
@@ -12,8 +12,8 @@ _BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
 def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Median over the months that hold data, per band.
 
-    A Sentinel-1 value of −9999, a Sentinel-2 pixel that is 0 in every optical band, and a cloud
-    probability of 255 are no data.
+    A Sentinel-1 value of −9999 (anything below −100 dB), a Sentinel-2 pixel that is 0 in every
+    optical band, and a cloud probability of 255 are no data.
 
     Args:
         chip: The chip.
@@ -36,7 +36,7 @@ def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArr
 
 
 def _s1_values(s1_TCP: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(s1_TCP == S1_NODATA_DB, np.float32(np.nan), s1_TCP)
+    return np.where(s1_TCP < S1_LEAST_DB, np.float32(np.nan), s1_TCP)
 
 
 def _s2_values(s2_TCP: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
+from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.chip import Chip
 from biomassters.chips.packing import pack_backscatter
+from biomassters.chips.pixel_checks import check_chip
 from biomassters.chips.predictions import Prediction
 from biomassters.chips.store_reader import StoreSplit
 from biomassters.errors import BadInputError
@@ -19,6 +21,8 @@ from biomassters.network.mean_network import MeanNetwork
 from biomassters.training.batch import Batch
 from biomassters.training.loader import ThreadedLoader
 from biomassters.training.sampling import batches_of, plain_sample
+
+_LOOKED_AT = 8  # chips of an archive, before any is predicted
 
 
 def predict_split(
@@ -89,16 +93,22 @@ def predict_chips(
         One map a chip, where the chip lies.
 
     Raises:
-        BadInputError: A chip has no image, a size that the network cannot take, or a file that
-            cannot be read.
+        BadInputError: A chip has no image, a size that the network cannot take, other units than
+            it was trained on, or a file that cannot be read. Some chips from all over the archive
+            are looked at before the first is predicted.
     """
     device = choose_device(options.device)
     read: dict[str, Chip] = {}
+    if options.check_ranges:
+        for chip_id in chip_ids[:: -(-len(chip_ids) // _LOOKED_AT) or 1]:
+            check_chip(read_chip(chip_id), PIXEL_SIZE_M)
 
     def batches() -> Iterable[Batch]:
         for chip_id in chip_ids:
             read.clear()
             read[chip_id] = read_chip(chip_id)
+            if options.check_ranges:
+                check_chip(read[chip_id], PIXEL_SIZE_M, warn=True)
             yield batch_of_chip(read[chip_id])
 
     ready = ready_network(network, options, device)
