@@ -250,6 +250,33 @@ def test_the_page_holds_everything_and_asks_for_nothing(finished):
     np.testing.assert_array_equal(picture.layers["AGB"], values[AGB])
 
 
+def test_page_item_and_summary_say_what_the_reader_must_know(finished):
+    plan, _, summary = finished
+    assert summary["images_simulated"]
+    page = render_page(make_picture(plan.path, plan.source), summary, summary["title"])
+    carbon = [f"{summary[name]:,.0f}" for name in ("carbon_mg_lower", "carbon_mg_upper")]
+    for text in (
+        "<h1>Aboveground biomass</h1>", "Simulated images", "September 2020 - August 2021",
+        "Fingerprint the weights", f"Made {summary['made']}", "10 held-out chips", *carbon,
+        f"{summary['mean_of_map_mg_per_ha']:,.1f}", f"{summary['mean_agb_mg_per_ha']:,.1f}",
+    ):  # fmt: skip
+        assert text in page
+    properties = describe_map(plan.path, plan.source.grid, summary, 2020)["properties"]
+    for name in ("carbon_mg_upper", "mean_of_map_mg_per_ha", "mean_agb_mg_per_ha",
+                 "images_simulated", "weights_fingerprint"):  # fmt: skip
+        assert properties[f"biomassters:{name}"] == summary[name]
+    assert properties["title"] == "Aboveground biomass"
+    assert "may be too narrow" in properties["description"]
+
+
+def test_raster_and_page_have_the_same_mean(finished):
+    """Weighted by ground area, which differs from pixel to pixel by far less than 0.1 %."""
+    _, values, summary = finished
+    assert summary["mean_of_map_mg_per_ha"] == pytest.approx(
+        values[AGB].mean(dtype=float), rel=1e-4
+    )
+
+
 def test_the_quick_look_has_scale_bar_and_legend(finished):
     plan, _, _ = finished
     figure = quick_look(make_picture(plan.path, plan.source), "map")

@@ -16,6 +16,7 @@ from biomassters.regions.block_task import BlockTask
 from biomassters.regions.calibration import Calibration
 from biomassters.regions.cog import BYTES_PER_PIXEL, write_cog
 from biomassters.regions.lattice import Axis, Lattice
+from biomassters.regions.map_facts import map_facts
 from biomassters.regions.networks import WeightsFiles, job_fingerprint
 from biomassters.regions.options import CHIP_STEP_PIXELS, MappingOptions
 from biomassters.regions.region_prediction import (
@@ -203,7 +204,14 @@ def finish_map(
         pieces = summary.watch(assembly.pieces())
         write_cog(plan.path, plan.source.grid, pieces, _tags(plan, calibration))
         folder.clear()
-    return summary.result()
+    facts = map_facts(
+        plan.source.name,
+        plan.options.first_year,
+        plan.weights.paths,
+        plan.weights.fingerprint,
+        None if errors is None else errors.chips,
+    )
+    return summary.result() | facts
 
 
 def _tags(plan: RegionPlan, calibration: Calibration | None) -> dict[str, str]:

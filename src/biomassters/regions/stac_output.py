@@ -11,6 +11,7 @@ from biomassters import __version__
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.cog import DESCRIPTIONS
 from biomassters.regions.grid import Bounds, Grid
+from biomassters.regions.map_facts import TITLE
 
 _WORLD = CRS.from_epsg(4326)
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -76,9 +77,15 @@ def _box(polygon: dict[str, Any]) -> list[float]:
 
 
 def _properties(summary: dict[str, Any]) -> dict[str, Any]:
-    shown = ("area_ha", "biomass_mg", "carbon_mg", "mean_agb_mg_per_ha")
+    shown = (
+        "area_ha", "biomass_mg", "biomass_mg_lower", "biomass_mg_upper", "biomass_of_map_mg",
+        "carbon_mg", "carbon_mg_lower", "carbon_mg_upper", "carbon_fraction", "level",
+        "mean_agb_mg_per_ha", "mean_of_map_mg_per_ha", "images_simulated", "weights_fingerprint",
+        "weights_trained_on",
+    )  # fmt: skip
     return {
-        "title": "Forest aboveground biomass",
+        "title": TITLE,
+        "description": summary.get("caveat", ""),
         "created": datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z"),
         "processing:software": {"biomassters": __version__},
         **{f"biomassters:{name}": summary[name] for name in shown if summary.get(name) is not None},

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
+from biomassters.regions.map_facts import TITLE
 from biomassters.regions.options import MappingOptions
 from biomassters.regions.picture import MapPicture, make_picture
 from biomassters.regions.region_map import RegionPlan, plan_region
@@ -62,14 +63,14 @@ def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
     """The quick look."""
     from biomassters.regions.quicklook import quick_look
 
-    return quick_look(picture, f"Forest biomass: {plan.path.stem}")
+    return quick_look(picture, TITLE)
 
 
 def render_map_page(picture: MapPicture, plan: RegionPlan, summary: dict[str, Any]) -> str:
     """A page with the map over a background."""
     from biomassters.regions.page import render_page
 
-    return render_page(picture, summary, f"Forest biomass: {plan.path.stem}")
+    return render_page(picture, summary, TITLE)
 
 
 def describe_region(plan: RegionPlan, summary: dict[str, Any]) -> dict[str, Any]:
