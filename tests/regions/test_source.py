@@ -110,6 +110,23 @@ def test_polygons_leave_out_what_lies_between_them(tmp_path):
     assert abs(inside.mean() - 0.5) < 0.03
 
 
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [(3.0, "smaller than a pixel of 10 m"), (float("nan"), "is no finite number"),
+     ("400", "is no finite number")],
+)  # fmt: skip
+def test_polygons_that_would_give_an_empty_map_are_refused(tmp_path, side, sentence):
+    write_month(tmp_path, 2, 40, 50)
+    x, y = WEST + 101, NORTH - 101
+    far = x + side if isinstance(side, float) else side
+    ring = [[x, y], [far, y], [x, y - 3], [x, y]]
+    area = {"type": "Polygon", "coordinates": [ring], "crs": {"properties": {"name": "EPSG:3067"}}}
+    path = tmp_path / "area.geojson"
+    path.write_text(json.dumps(area))
+    with pytest.raises(BadInputError, match=sentence):
+        opened(tmp_path, geojson=str(path))
+
+
 def test_a_map_of_images_in_degrees_lies_in_their_utm_zone(tmp_path):
     s1, _ = month_values(60, 60)
     write_tif(tmp_path / "S1_00.tif", s1, names=S1.bands, crs="EPSG:4326", pixel=1e-4, west=25.0,

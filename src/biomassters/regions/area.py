@@ -19,6 +19,7 @@ from biomassters.regions.options import AreaOptions
 
 _WORLD = CRS.from_epsg(4326)
 _MOST_DEGREES = 360
+_STRIP = 256  # rows
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Area:
 
     bounds: Bounds
     polygons: tuple[dict[str, Any], ...] = ()
+
+    def is_empty(self, grid: Grid) -> bool:
+        """Whether no pixel of a map has its centre in the area; a strip of rows at a time."""
+        strips = (
+            PixelWindow(top, 0, _STRIP, grid.width).clipped(*grid.shape)
+            for top in range(0, grid.height, _STRIP)
+        )
+        return not any(self.inside(grid, strip).any() for strip in strips)
 
     def inside(self, grid: Grid, window: PixelWindow) -> NDArray[np.bool_]:
         """Pixels of a window of the map whose centre lies in the area, [h, w]."""
@@ -62,12 +71,22 @@ def read_area(options: AreaOptions, crs: CRS) -> Area | None:
         return None
     polygons, source = _read_geojson(Path(options.geojson))
     for polygon in polygons:
+        if not _is_finite(polygon["coordinates"]):
+            raise BadInputError(
+                f"{options.geojson} holds a coordinate that is no finite number: mend the polygon."
+            )
         _check_bounds(geometry_bounds(polygon), source, options.geojson)
     here = tuple(transform_geom(source, crs, polygon) for polygon in polygons)
     corners = np.array([geometry_bounds(polygon) for polygon in here])
     west, south = corners[:, :2].min(axis=0)
     east, north = corners[:, 2:].max(axis=0)
     return Area((float(west), float(south), float(east), float(north)), here)
+
+
+def _is_finite(coordinates: Any) -> bool:
+    if isinstance(coordinates, list):
+        return all(map(_is_finite, coordinates))
+    return isinstance(coordinates, int | float) and bool(np.isfinite(coordinates))
 
 
 def _check_bounds(bounds: Bounds, crs: CRS, what: str) -> None:

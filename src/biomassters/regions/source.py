@@ -138,6 +138,11 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
     months = _read_months(place, images)
     layers = [layer for month in months for layer in (*month.s2, *month.s1)]
     grid, wanted = settle_grid(layers, images, area, place)
+    if wanted is not None and wanted.is_empty(grid):
+        raise BadInputError(
+            f"The area holds no pixel's centre of the images in {place}: check mapping.area for "
+            f"polygons that lie elsewhere or are smaller than a pixel of {images.pixel_size_m:g} m."
+        )
     overlapping = _overlapping(months, grid, place)
     source = RegionSource(place, grid, overlapping, wanted, is_simulated(place, layers))
     if images.check_ranges:
