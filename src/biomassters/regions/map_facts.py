@@ -1,37 +1,36 @@
 """What the reader of a map must know of it: its images, its year, its weights, its intervals."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-from biomassters.simulation.region_writer import NOTE
 
 TITLE = "Aboveground biomass"
 
 
 def map_facts(
     place: str,
+    simulated: bool,
     first_year: int | None,
     weights: tuple[str, ...],
     fingerprint: str,
+    trained_on: Mapping[str, Any] | None,
     calibration_chips: int | None,
 ) -> dict[str, Any]:
     """Facts for the summary, the page and the STAC item; ready for JSON.
 
     Args:
         place: Where the images lie.
+        simulated: Whether they say that they were simulated.
         first_year: Of the September that they begin with, if it is known.
         weights: The weights files.
         fingerprint: Of the weights.
+        trained_on: What the weights' JSON says of their training chips.
         calibration_chips: Held-out chips that the intervals were calibrated on; None: no intervals.
     """
-    from biomassters.network.weights import read_description
-
-    trained_on = read_description(weights[0]).get("trained_on")
     return {
         "title": TITLE,
         "images": place,
-        "images_simulated": (Path(place) / NOTE).is_file(),
+        "images_simulated": simulated,
         "year": None if first_year is None else f"September {first_year} - August {first_year + 1}",
         "weights": list(weights),
         "weights_fingerprint": fingerprint,

@@ -206,9 +206,11 @@ def finish_map(
         folder.clear()
     facts = map_facts(
         plan.source.name,
+        plan.source.simulated,
         plan.options.first_year,
         plan.weights.paths,
         plan.weights.fingerprint,
+        plan.weights.description.get("trained_on"),
         None if errors is None else errors.chips,
     )
     return summary.result() | facts
