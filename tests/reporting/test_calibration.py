@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -8,7 +8,8 @@ from biomassters.chips.chip import Georeference
 from biomassters.chips.predictions import Prediction, write_predictions
 from biomassters.errors import BadInputError
 from biomassters.reporting.bounds import bounded_maps, say_if_borrowed
-from biomassters.reporting.calibration import NOT_MEASURED, assign_parts, calibrate
+from biomassters.reporting.calibration import NOT_MEASURED, PartCounts, assign_parts, calibrate
+from biomassters.reporting.coverage import CoverageCounts
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
 
@@ -169,3 +170,56 @@ def test_a_folder_that_was_tampered_with_is_refused(tmp_path, foreign):
         folder.file("y").unlink()
     with pytest.raises(BadInputError, match="z_agbm.tif" if foreign else "lacks y_agbm.tif"):
         folder.check_files()
+
+
+def spiked(chips=20):
+    """A third of the pixels at the end of a cell, with errors that its middle would cover."""
+    generator = np.random.default_rng(7)
+    agb, maps = {}, {}
+    for number in range(chips):
+        predicted = generator.uniform(100, 200, (SIZE, SIZE))
+        error = generator.uniform(-1, 1, predicted.shape) * (predicted - 100)
+        spike = generator.random(predicted.shape) < 0.3
+        predicted[spike] = 150.0
+        error[spike] = 36 * generator.choice([-1, 1], int(spike.sum()))
+        agb[f"c{number:03}"] = (predicted + error).astype(np.float32)
+        maps[f"c{number:03}"] = predicted.astype(np.float32)
+    return Labels(agb), maps
+
+
+def test_coverage_by_level_is_that_of_the_pixels_and_not_of_their_cell():
+    labels, maps = spiked()
+    options = OPTIONS.model_copy(update={"parts": 2})
+    found = calibrate(labels, maps, list(maps), options, progress=False)
+    part_of = dict(zip(maps, assign_parts(len(maps), options), strict=True))
+    for level, measured in zip(found.levels["level"], found.levels["pixel_coverage"], strict=True):
+        inside = 0
+        for part in (0, 1):
+            others, here = PartCounts.empty(), [chip for chip in maps if part_of[chip] == part]
+            for chip in maps:
+                if part_of[chip] != part:
+                    others.update(maps[chip], labels.agb[chip])
+            model = others.fit(options.model_copy(update={"level": level}))
+            for chip in here:
+                lower, upper = model.bounds(maps[chip])
+                inside += ((labels.agb[chip] >= lower) & (labels.agb[chip] <= upper)).sum()
+        assert measured == pytest.approx(inside / (len(maps) * SIZE**2), abs=1e-9), level
+
+
+def test_the_nominal_level_has_one_figure():
+    found = calibrated(40)
+    row = found.levels.set_index("level").loc[0.9]
+    metrics = found.metrics()
+    assert row["pixel_coverage"] == metrics["interval_pixel_coverage"]
+    assert row["chip_mean_coverage"] == metrics["interval_chip_mean_coverage"]
+
+
+def test_the_standard_error_of_coverage_takes_chips_for_what_was_drawn():
+    counts = CoverageCounts()
+    model = replace(MODEL, mean_half_width=(1.0,))
+    for number, covered in enumerate((True, True, False)):
+        agb = np.full((2, 2), 50, np.float32)
+        counts.update(f"c{number}", agb, agb if covered else agb + 30, model, 50.0)
+    # Chips' shares 1, 1, 0: standard deviation 0.577, over the root of three.
+    error = counts.summary()["pixel_coverage_standard_error"]
+    assert error == pytest.approx(np.sqrt(1 / 3) / np.sqrt(3))

@@ -76,15 +76,6 @@ def test_bounds_hold_the_prediction_and_rise_with_it(seed):
     assert np.abs(np.diff(upper[smooth])).max() < 10
 
 
-def test_counted_pixels_inside_are_those_inside_the_bounds():
-    prediction, target = pixels(12)
-    counts = counted(prediction, target)
-    model = fit_intervals(counts, means(), UncertaintyOptions())
-    lower, upper = model.bounds(prediction)
-    inside = ((target >= lower) & (target <= upper)).mean()
-    assert counts.inside(model) / len(target) == pytest.approx(inside, abs=0.002)
-
-
 def test_an_unknown_prediction_has_unknown_bounds():
     lower, upper = MODEL.bounds(np.array([np.nan, 1.0]))
     assert np.isnan([lower[0], upper[0]]).all()

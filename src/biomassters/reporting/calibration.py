@@ -22,7 +22,7 @@ from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA
 from biomassters.metrics.pixel_sums import checked_pixels
 from biomassters.progress_bar import tracked
-from biomassters.reporting.coverage import CoverageCounts
+from biomassters.reporting.coverage import CoverageCounts, LevelCoverage
 from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
 from biomassters.uncertainty.calibration import (
     ChipMeans,
@@ -137,14 +137,16 @@ def calibrate(
     part_of = assign_parts(len(chip_ids), options)
     parts = _count(held_out, part_of)
     together, others = reduce(add, parts), others_of(parts)
-    intervals, models = together.fit(options), fit_each(others, options)
+    intervals, by_level = together.fit(options), models_by_level(others, options)
+    models, levels = by_level.get(options.level, []), LevelCoverage(by_level)
     errors = together.errors.joined(intervals.edges)
     biases = [one.errors.joined(model.edges) for one, model in zip(others, models, strict=False)]
     coverage, correlation = CoverageCounts(), CorrelationSums()
     for number, (chip_id, predicted, target) in enumerate(held_out.read("measuring intervals")):
+        part = int(part_of[number])
+        levels.update(predicted, target, part)
         correlation.update(*errors.unbiased(predicted, target))
         if models:
-            part = part_of[number]
             corrected = biases[part].corrected_mean(predicted)
             coverage.update(chip_id, predicted, target, models[part], corrected)
     share = coverage.summary()["pixel_coverage"] if models else None
@@ -153,7 +155,7 @@ def calibrate(
         errors=errors.model(correlation, PIXEL_SIZE_M, options.level),
         coverage=coverage,
         constant_width=constant_width(together.residuals, share) if share else None,
-        levels=nominal_against_measured(parts, others, options),
+        levels=levels.table(),
     )
 
 
@@ -208,33 +210,17 @@ def fit_each(others: Sequence[PartCounts], options: UncertaintyOptions) -> list[
     return [one.fit(options) for one in others]
 
 
-def nominal_against_measured(
-    parts: Sequence[PartCounts], others: Sequence[PartCounts], options: UncertaintyOptions
-) -> pd.DataFrame:
-    """Coverage at several levels, each part looked at with intervals from the others.
+def models_by_level(
+    others: Sequence[PartCounts], options: UncertaintyOptions
+) -> dict[float, list[IntervalModel]]:
+    """For each level that there are chips enough for, an interval model a part.
 
     Args:
-        parts: Counted chips.
         others: For each part everything but it.
         options: All but the level.
-
-    Returns:
-        One row a level that there are chips enough for: level, pixel_coverage,
-        chip_mean_coverage.
     """
-    rows = []
-    for level in sorted({*LEVELS, options.level}):
-        models = fit_each(others, options.model_copy(update={"level": level}))
-        if models:
-            pairs = list(zip(parts, models, strict=True))
-            inside = sum(part.residuals.inside(model) for part, model in pairs)
-            chips = sum(part.means.inside(model) for part, model in pairs)
-            rows.append(
-                {
-                    "level": level,
-                    "pixel_coverage": inside / sum(part.residuals.pixels.sum() for part in parts),
-                    "chip_mean_coverage": chips / sum(len(part.means) for part in parts),
-                }
-            )
-    columns = ["level", "pixel_coverage", "chip_mean_coverage"]
-    return pd.DataFrame(rows, columns=columns)
+    found = {
+        level: fit_each(others, options.model_copy(update={"level": level}))
+        for level in sorted({*LEVELS, options.level})
+    }
+    return {level: models for level, models in found.items() if models}

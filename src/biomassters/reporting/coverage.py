@@ -1,5 +1,6 @@
 """How often intervals held the target, counted on chips that they were not calibrated on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from biomassters.uncertainty.intervals import IntervalModel
 
 CHIP_COLUMNS = [
     "chip_id",
+    "pixels",
     "coverage",
     "mean_width",
     "prediction_mean",
@@ -62,6 +64,7 @@ class CoverageCounts:
         self.chips.append(
             {
                 "chip_id": chip_id,
+                "pixels": target.size,
                 "coverage": float(inside.mean()),
                 "mean_width": float(width.mean()),
                 "prediction_mean": mean_prediction,
@@ -97,8 +100,58 @@ class CoverageCounts:
         known = by_class[by_class["pixels"] > 0]
         return {
             "pixel_coverage": float(self.covered.sum() / pixels),
+            "pixel_coverage_standard_error": self._standard_error(),
             "pixel_mean_width": float(self.width.sum() / pixels),
             "coverage_by_class": dict(zip(known["biomass_class"], known["coverage"], strict=True)),
             "chip_mean_coverage": float(chips["mean_covered"].mean()),
             "chip_mean_mean_width": float((chips["mean_upper"] - chips["mean_lower"]).mean()),
         }
+
+    def _standard_error(self) -> float | None:
+        """Standard error of the pixels' coverage, chips being what was drawn; None of one chip.
+
+        That of a ratio of chip sums (Cochran 1977, "Sampling Techniques", section 6.3): pixels of
+        a chip are covered or missed together, so that counting them as independent would give a
+        figure many times too small.
+        """
+        chips = self.per_chip()
+        if len(chips) < 2:
+            return None
+        pixels = chips["pixels"].to_numpy(np.float64)
+        miss = pixels * (chips["coverage"].to_numpy() - self.covered.sum() / self.pixels.sum())
+        variance = (miss**2).sum() * len(chips) / (len(chips) - 1)
+        return float(np.sqrt(variance) / pixels.sum())
+
+
+class LevelCoverage:
+    """Coverage at several levels, every pixel and every chip looked at by itself.
+
+    Args:
+        models: For each level one interval model a part, calibrated on the other parts.
+    """
+
+    def __init__(self, models: Mapping[float, Sequence[IntervalModel]]) -> None:
+        self._models = dict(models)
+        self._inside = {level: [0, 0] for level in self._models}  # pixels, chips
+        self._pixels = self._chips = 0
+
+    def update(
+        self, prediction: NDArray[np.float32], target: NDArray[np.float32], part: int
+    ) -> None:
+        """Take in one chip of a part, [H, W] each, Mg/ha."""
+        self._pixels += prediction.size
+        self._chips += 1
+        means = prediction.mean(dtype=np.float64), target.mean(dtype=np.float64)
+        for level, models in self._models.items():
+            lower, upper = models[part].bounds(prediction)
+            low, high = models[part].mean_bounds(means[0])
+            self._inside[level][0] += int(((target >= lower) & (target <= upper)).sum())
+            self._inside[level][1] += int(low <= means[1] <= high)
+
+    def table(self) -> pd.DataFrame:
+        """One row a level: level, pixel_coverage, chip_mean_coverage."""
+        rows = [
+            (level, pixels / max(1, self._pixels), chips / max(1, self._chips))
+            for level, (pixels, chips) in sorted(self._inside.items())
+        ]
+        return pd.DataFrame(rows, columns=["level", "pixel_coverage", "chip_mean_coverage"])

@@ -31,12 +31,6 @@ class ChipMeans:
         self.predicted.append(float(prediction.mean(dtype=np.float64)))
         self.target.append(float(target.mean(dtype=np.float64)))
 
-    def inside(self, model: IntervalModel) -> int:
-        """How many targets lie within the intervals of a model."""
-        lower, upper = model.mean_bounds(np.asarray(self.predicted))
-        target = np.asarray(self.target)
-        return int(((target >= lower) & (target <= upper)).sum())
-
     def __add__(self, other: "ChipMeans") -> "ChipMeans":
         return ChipMeans(self.predicted + other.predicted, self.target + other.target)
 

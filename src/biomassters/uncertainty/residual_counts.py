@@ -5,13 +5,10 @@ Residuals are target − prediction: what has to be added to the map to make it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from biomassters.uncertainty.intervals import IntervalModel
 
 # Cells of predicted AGB, Mg/ha: narrow where forests are young and errors grow with biomass.
 CELL_EDGES = np.concatenate(
@@ -29,7 +26,6 @@ _KNEE_MG_PER_HA = 20.0
 _STEP = 0.005
 _REACH = 1200  # bins on either side: ± 4,000 Mg/ha
 BIN_EDGES = _KNEE_MG_PER_HA * np.sinh(np.arange(-_REACH, _REACH + 1) * _STEP)
-_BIN_CENTRES = (BIN_EDGES[:-1] + BIN_EDGES[1:]) / 2
 
 
 @dataclass
@@ -84,20 +80,6 @@ class ResidualCounts:
         count = len(self.predicted)
         self.predicted += np.bincount(cells, predicted, count)
         self.scale += np.bincount(cells, scale, count)
-
-    def inside(self, model: "IntervalModel") -> int:
-        """How many targets lie within the intervals of a model.
-
-        A cell's ends are those of its mean prediction, to the nearest edge of a bin; no target
-        lies below a bound of 0.
-        """
-        means = self.predicted / np.maximum(1, self.pixels)
-        cumulated = np.pad(self.counts.sum(axis=0).cumsum(axis=1), ((0, 0), (1, 0)))
-        lower, upper = model.ends(means)
-        first = np.searchsorted(_BIN_CENTRES, np.where(lower > -means, lower, -np.inf))
-        end = np.searchsorted(_BIN_CENTRES, upper)
-        cells = np.arange(len(means))
-        return int((cumulated[cells, end] - cumulated[cells, first]).sum())
 
     def __add__(self, other: "ResidualCounts") -> "ResidualCounts":
         total = ResidualCounts(self.class_edges, self.spread_floor)
