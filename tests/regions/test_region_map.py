@@ -43,7 +43,9 @@ from .conftest import month_values, write_month, write_tif
 ONE_VIEW = InferenceOptions(views=("identity",), batch_size=3, device="cpu")
 CALIBRATION = Calibration(
     IntervalModel(0.9, (50.0,), (-10.0, -20.0), (15.0, 30.0), (100, 100), 10),
-    ErrorModel((50.0,), (0.0, 0.0), (10.0, 20.0), (0.0, 20.0), (1.0, 0.0), 1.0, 0.5, 0.9, 10),
+    ErrorModel(
+        (50.0,), (0.0, 0.0), (10.0, 20.0), (0.0, 20.0), (1.0, 0.0), 1.0, (0.25,) * 4, 0.9, 10
+    ),
 )
 
 

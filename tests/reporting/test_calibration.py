@@ -223,3 +223,19 @@ def test_the_standard_error_of_coverage_takes_chips_for_what_was_drawn():
     # Chips' shares 1, 1, 0: standard deviation 0.577, over the root of three.
     error = counts.summary()["pixel_coverage_standard_error"]
     assert error == pytest.approx(np.sqrt(1 / 3) / np.sqrt(3))
+
+
+def test_errors_of_totals_are_looked_at_without_the_bias_of_other_chips():
+    """Of ten chips alike but for an error of their own, as large as it is on a chip left out."""
+    generator = np.random.default_rng(3)
+    errors = generator.normal(4, 6, 10)
+    labels = Labels({f"c{n}": np.full((SIZE, SIZE), 100 - e, "f4") for n, e in enumerate(errors)})
+    maps = {chip: np.full((SIZE, SIZE), 100, np.float32) for chip in labels.agb}
+    found = calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+    chips = found.coverage.per_chip()
+    left_out = np.sqrt(((chips["corrected_mean"] - chips["target_mean"]) ** 2).mean())
+    model = replace(found.errors, bias_covariance=(0.0,) * len(found.errors.bias_covariance))
+    agb = np.full((SIZE, SIZE), 100.0)
+    error = model.total(agb, np.ones(agb.shape, bool), 0.01, 10.0).standard_error
+    assert error == pytest.approx(left_out, rel=0.01)
+    assert error > 1.05 * errors.std()

@@ -15,7 +15,7 @@ def model(**changes):
         "distance_m": (0.0, 10.0, 100.0),
         "correlation": (1.0, 0.4, 0.0),
         "inflation": 1.0,
-        "bias_error": 0.0,
+        "bias_covariance": (0.0,) * 4,
         "level": 0.9,
         "chips": 12,
     }
@@ -63,13 +63,19 @@ def test_independent_errors_cancel_as_they_should():
 
 def test_what_is_common_to_all_maps_never_cancels():
     agb = np.full((64, 64), 100.0)
-    found = independent(bias_error=3.0).total(agb, everywhere(agb), 0.01, 10.0).standard_error
+    found = (
+        independent(bias_covariance=(9.0,) * 4)
+        .total(agb, everywhere(agb), 0.01, 10.0)
+        .standard_error
+    )
     assert found == pytest.approx(np.hypot(3, 20 / 64))
 
 
 def test_what_the_curve_does_not_hold_inflates_the_errors_but_not_the_doubt_about_the_bias():
     agb = np.full((64, 64), 100.0)
-    found = independent(bias_error=3.0, inflation=2.0).total(agb, everywhere(agb), 0.01, 10.0)
+    found = independent(bias_covariance=(9.0,) * 4, inflation=2.0).total(
+        agb, everywhere(agb), 0.01, 10.0
+    )
     assert found.standard_error == pytest.approx(np.hypot(3, 2 * 20 / 64))
 
 
@@ -151,7 +157,7 @@ def estimated(errors, agb=100.0):
     for predicted, error in zip(predictions, errors, strict=True):
         sums.update(predicted, predicted - error)
     for predicted, error in zip(predictions, errors, strict=True):
-        correlation.update(*sums.unbiased(predicted, predicted - error))
+        correlation.update(*sums.moments().unbiased(predicted, predicted - error))
     return sums.model(correlation, 10.0, 0.9)
 
 
@@ -159,6 +165,7 @@ def test_independent_errors_are_found_independent():
     generator = np.random.default_rng(3)
     found = estimated([4 + generator.normal(0, 10, (32, 32)) for _ in range(30)])
     assert found.bias[1] == pytest.approx(4, abs=0.3)
+    assert np.sqrt(found.bias_covariance[3]) == pytest.approx(10 / np.sqrt(30 * 32**2), rel=0.4)
     assert found.deviation[1] == pytest.approx(10, rel=0.03)
     assert found.correlation[0] == 1.0
     assert max(found.correlation[1:]) < 0.03
@@ -171,7 +178,7 @@ def test_what_a_chip_has_in_common_is_found_at_every_distance():
         [generator.normal(0, 6) + generator.normal(0, 8, (32, 32)) for _ in range(60)]
     )
     assert found.correlation[1:] == pytest.approx([0.36] * (len(found.correlation) - 1), abs=0.1)
-    assert found.bias_error == pytest.approx(6 / np.sqrt(60), rel=0.25)
+    assert np.sqrt(found.bias_covariance[3]) == pytest.approx(6 / np.sqrt(60), rel=0.25)
 
 
 def test_standard_errors_of_chips_are_as_large_as_their_errors():
@@ -181,3 +188,79 @@ def test_standard_errors_of_chips_are_as_large_as_their_errors():
     agb = np.full((32, 32), 100.0)
     expected = found.total(agb, everywhere(agb), 0.01, 10.0).standard_error
     assert expected == pytest.approx(np.std([error.mean() for error in errors]), rel=0.2)
+
+
+def two_chips(low, high, **options):
+    """Chips with these errors at 10 Mg/ha, and five times as much at 100."""
+    sums = ErrorSums((50.0,), **options)
+    for error in (low, high):
+        predicted = np.repeat([10.0, 100.0], 8)
+        sums.update(predicted, predicted - error * np.repeat([1, 5], 8))
+    return sums
+
+
+def test_a_bias_is_shrunk_by_its_own_uncertainty():
+    # Means 2 and 10, standard errors over two chips 1 and 5: b * b^2 / (b^2 + s^2).
+    sums = two_chips(1.0, 3.0)
+    assert sums.bias_covariance() == pytest.approx(np.array([[1.0, 5.0], [5.0, 25.0]]))
+    assert sums.bias() == pytest.approx([2 * 4 / 5, 10 * 100 / 125])
+    chance = two_chips(-3.0, 3.5)
+    assert np.abs(chance.bias()) == pytest.approx(np.abs(chance.mean_error()), abs=1.3)
+    assert (np.abs(chance.bias()) < 0.01 * np.abs(chance.mean_error())).all()
+
+
+def test_the_doubt_about_the_bias_is_that_of_the_bins_that_a_map_holds():
+    found = model(
+        distance_m=(0.0, 0.001), correlation=(1.0, 0.0), bias_covariance=(0.04, 0.0, 0.0, 9.0)
+    )
+    low, high = np.full((64, 64), 10.0), np.full((64, 64), 100.0)
+    of_low = found.total(low, everywhere(low), 0.01, 10.0).standard_error
+    of_high = found.total(high, everywhere(high), 0.01, 10.0).standard_error
+    assert of_low == pytest.approx(np.hypot(0.2, 5 / 64))
+    assert of_high == pytest.approx(np.hypot(3.0, 20 / 64))
+    both = np.concatenate([low, high])
+    of_both = found.total(both, everywhere(both), 0.01, 10.0).standard_error
+    assert of_both == pytest.approx(np.sqrt((0.04 + 9) / 4 + (25 + 400) / 2 / both.size))
+
+
+def test_the_covariance_of_the_bias_is_what_a_bootstrap_over_chips_gives():
+    generator = np.random.default_rng(8)
+    chips = []
+    for _ in range(40):
+        predicted = generator.uniform(0, 100, 200)
+        chips.append((predicted, predicted - generator.normal(2, 4) * predicted / 50))
+    drawn = []
+    for _ in range(800):
+        sums = ErrorSums((50.0,))
+        for number in generator.integers(0, 40, 40):
+            sums.update(*chips[number])
+        drawn.append(sums.mean_error())
+    sums = ErrorSums((50.0,))
+    for chip in chips:
+        sums.update(*chip)
+    np.testing.assert_allclose(sums.bias_covariance(), np.cov(np.array(drawn).T), rtol=0.15)
+
+
+def test_what_a_region_shares_beyond_chips_is_a_share_of_its_biomass():
+    agb = np.full((64, 64), 100.0)
+    found = independent(shared_sd=0.05).total(agb, everywhere(agb), 0.01, 10.0)
+    assert found.standard_error == pytest.approx(np.hypot(0.05 * 110, 20 / 64))
+
+
+def test_labels_that_are_faults_do_not_rule_the_second_moments():
+    generator = np.random.default_rng(2)
+    predicted = np.full((60, 60), 9.0)
+    target = np.maximum(predicted + generator.normal(0, 8, predicted.shape), 0)
+    clean, faulty, robust = ErrorSums((50.0,)), ErrorSums((50.0,)), ErrorSums((50.0,), 400.0)
+    clean.update(predicted, target)
+    target[5, 5] = 2400.0
+    faulty.update(predicted, target)
+    robust.update(predicted, target)
+    assert faulty.deviation()[0] > 4 * clean.deviation()[0]
+    assert robust.deviation()[0] == pytest.approx(clean.deviation()[0], rel=0.01)
+    assert robust.mean_error()[0] == pytest.approx(clean.mean_error()[0], abs=0.05)
+    error, deviation = robust.moments().unbiased(predicted, target)
+    assert (error[5, 5], deviation[5, 5]) == (0, 0)
+    # Tall forest that the map shows as tall stays.
+    robust.update(np.full(10, 380.0), np.full(10, 450.0))
+    assert robust.mean_error()[1] == pytest.approx(-70)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.errors import BadInputError
-from biomassters.metrics import CLASS_EDGES_MG_PER_HA
+from biomassters.metrics import CLASS_EDGES_MG_PER_HA, LABEL_LIMIT_MG_PER_HA
 from biomassters.metrics.pixel_sums import checked_pixels
 from biomassters.progress_bar import tracked
 from biomassters.reporting.coverage import CoverageCounts, LevelCoverage
@@ -55,7 +55,8 @@ class PartCounts:
     @classmethod
     def empty(cls) -> "PartCounts":
         """Of no chip."""
-        return cls(ResidualCounts(CLASS_EDGES_MG_PER_HA), ChipMeans(), ErrorSums())
+        errors = ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA)
+        return cls(ResidualCounts(CLASS_EDGES_MG_PER_HA), ChipMeans(), errors)
 
     def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         """Take in one chip, [H, W] each, Mg/ha."""
@@ -140,19 +141,23 @@ def calibrate(
     intervals, by_level = together.fit(options), models_by_level(others, options)
     models, levels = by_level.get(options.level, []), LevelCoverage(by_level)
     errors = together.errors.joined(intervals.edges)
-    biases = [one.errors.joined(model.edges) for one, model in zip(others, models, strict=False)]
+    # Each chip's errors are looked at without the bias that the *others* show: with its own share
+    # in the bias that is taken off they would look too small.
+    own = errors.moments()
+    moments = [one.errors.joined(intervals.edges).moments(own.deviation) for one in others]
     coverage, correlation = CoverageCounts(), CorrelationSums()
     for number, (chip_id, predicted, target) in enumerate(held_out.read("measuring intervals")):
         part = int(part_of[number])
         levels.update(predicted, target, part)
-        correlation.update(*errors.unbiased(predicted, target))
+        of_others = moments[part] if moments else own
+        correlation.update(*of_others.unbiased(predicted, target))
         if models:
-            corrected = biases[part].corrected_mean(predicted)
+            corrected = of_others.corrected_mean(predicted)
             coverage.update(chip_id, predicted, target, models[part], corrected)
     share = coverage.summary()["pixel_coverage"] if models else None
     return Calibration(
         intervals=intervals,
-        errors=errors.model(correlation, PIXEL_SIZE_M, options.level),
+        errors=errors.model(correlation, PIXEL_SIZE_M, options.level, options.shared_sd),
         coverage=coverage,
         constant_width=constant_width(together.residuals, share) if share else None,
         levels=levels.table(),

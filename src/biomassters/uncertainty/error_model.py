@@ -21,15 +21,19 @@ class ErrorModel(PlainValues):
 
     Attributes:
         edges: Inner edges of the bins of predicted AGB, Mg/ha.
-        bias: Mean of prediction − target by bin, Mg/ha: taken away from the prediction.
+        bias: Mean of prediction − target by bin, shrunk towards 0 by its own uncertainty, Mg/ha:
+            taken away from the prediction.
         deviation: Standard deviation of the errors by bin, Mg/ha.
         distance_m: Distances between pixels, from 0, in metres.
         correlation: Of the errors of two pixels at each distance; beyond the last as there.
         inflation: Factor on the standard errors, so that those of the held-out chips' own totals
             are as large as their errors were.
-        bias_error: Standard error of the mean bias, Mg/ha: common to all pixels of any map.
+        bias_covariance: Of the bias by bin, row by row, (Mg/ha)²: chips are what was drawn. What
+            it gives at the shares that a map has of the bins never cancels in its total.
         level: Of the intervals of totals.
         chips: Chips that all this was estimated on.
+        shared_sd: Standard deviation of what all pixels of a region are wrong by beyond what
+            chips show, as a share of the mean AGB.
     """
 
     edges: tuple[float, ...]
@@ -38,18 +42,19 @@ class ErrorModel(PlainValues):
     distance_m: tuple[float, ...]
     correlation: tuple[float, ...]
     inflation: float
-    bias_error: float
+    bias_covariance: tuple[float, ...]
     level: float
     chips: int
+    shared_sd: float = 0.0
 
     def corrected(self, prediction: NDArray[Any]) -> NDArray[np.float64]:
         """Prediction without its bias, any shape, Mg/ha."""
         predicted = np.asarray(prediction, np.float64)
-        return predicted - np.asarray(self.bias)[self._bins(predicted)]
+        return predicted - np.asarray(self.bias)[self.bins(predicted)]
 
     def deviations(self, prediction: NDArray[Any]) -> NDArray[np.float64]:
         """Standard deviation of each prediction's error, same shape, Mg/ha."""
-        return np.asarray(self.deviation)[self._bins(prediction)]
+        return np.asarray(self.deviation)[self.bins(prediction)]
 
     def correlation_at(self, distance_m: NDArray[Any]) -> NDArray[np.float64]:
         """Correlation of the errors of pixels so far apart, any shape.
@@ -80,30 +85,95 @@ class ErrorModel(PlainValues):
         region.update(prediction_HW, valid_HW, 0, 0)
         return region.total()
 
-    def _bins(self, prediction: NDArray[Any]) -> NDArray[np.int64]:
+    def bias_variance(self, shares: NDArray[np.float64]) -> float:
+        """Variance of the mean bias of a map, (Mg/ha)².
+
+        Args:
+            shares: float64 [bins], share of its pixels in each bin.
+        """
+        covariance = np.reshape(self.bias_covariance, (len(self.bias), len(self.bias)))
+        return max(0.0, float(shares @ covariance @ shares))
+
+    def bins(self, prediction: NDArray[Any]) -> NDArray[np.int64]:
+        """Bin of each prediction, same shape."""
         return np.searchsorted(self.edges, prediction, side="right")
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorMoments:
+    """Bias and standard deviation of errors by bin: for the second pass over the chips.
+
+    Attributes:
+        edges: Inner edges of the bins of predicted AGB, Mg/ha.
+        bias: Mg/ha.
+        deviation: Mg/ha.
+        label_limit: As ``ErrorSums`` has it.
+    """
+
+    edges: tuple[float, ...]
+    bias: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    label_limit: float
+
+    def corrected_mean(self, prediction: NDArray[Any]) -> float:
+        """Mean of a prediction without its bias, Mg/ha."""
+        predicted = np.asarray(prediction, np.float64)
+        bins = np.searchsorted(self.edges, predicted, side="right")
+        return float((predicted - self.bias[bins]).mean())
+
+    def unbiased(
+        self, prediction: NDArray[Any], target: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A chip's errors without bias and their standard deviations, Mg/ha.
+
+        Both have the chip's shape, and are 0 where the label is left out.
+        """
+        predicted, truth = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+        kept = _label_counts(predicted, truth, self.label_limit)
+        bins = np.searchsorted(self.edges, predicted, side="right")
+        error = predicted - truth - self.bias[bins]
+        return np.where(kept, error, 0.0), np.where(kept, self.deviation[bins], 0.0)
+
+
+def _label_counts(
+    predicted: NDArray[np.float64], truth: NDArray[np.float64], limit: float
+) -> NDArray[np.bool_]:
+    """False where a label is at least the limit and at least twice the prediction."""
+    return truth < np.maximum(limit, 2 * predicted)
 
 
 class ErrorSums:
     """Errors of chips by bin of predicted AGB; first of two passes.
 
+    Real labels hold rare values of thousands of Mg/ha, and a single one of them may be more than
+    half of a bin's variance. Labels of at least ``label_limit`` and of twice the prediction are
+    left out of all moments; intervals of pixels still count them.
+
     Args:
         edges: Inner edges of the bins, Mg/ha.
+        label_limit: Mg/ha; below it no label is left out.
     """
 
-    def __init__(self, edges: Sequence[float] = tuple(CELL_EDGES[1:-1].tolist())) -> None:
+    def __init__(
+        self,
+        edges: Sequence[float] = tuple(CELL_EDGES[1:-1].tolist()),
+        label_limit: float = np.inf,
+    ) -> None:
         self._edges = tuple(edges)
-        self._sums = np.zeros((3, len(edges) + 1))  # pixels, errors, squared errors
-        self._chips: list[tuple[int, float]] = []  # pixels, sum of errors
+        self._limit = label_limit
+        self._squares = np.zeros(len(edges) + 1)
+        self._pixels: list[NDArray[np.float64]] = []  # of each chip by bin
+        self._errors: list[NDArray[np.float64]] = []
 
     def update(self, prediction: NDArray[Any], target: NDArray[Any]) -> None:
         """Take in one chip, Mg/ha."""
-        predicted = np.asarray(prediction, np.float64).ravel()
-        error = predicted - np.asarray(target, np.float64).ravel()
-        bins = np.searchsorted(self._edges, predicted, side="right")
-        for row, weights in enumerate((None, error, error**2)):
-            self._sums[row] += np.bincount(bins, weights, self._sums.shape[1])
-        self._chips.append((error.size, float(error.sum())))
+        predicted, truth = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+        kept = _label_counts(predicted, truth, self._limit)
+        error, count = (predicted - truth)[kept], len(self._squares)
+        bins = np.searchsorted(self._edges, predicted[kept], side="right")
+        self._pixels.append(np.bincount(bins, minlength=count).astype(np.float64))
+        self._errors.append(np.bincount(bins, error, count))
+        self._squares += np.bincount(bins, error**2, count)
 
     def joined(self, edges: Sequence[float]) -> "ErrorSums":
         """The same errors on fewer bins.
@@ -112,67 +182,92 @@ class ErrorSums:
             edges: Inner edges of the new bins; each is one of the old.
         """
         first = [0, *(1 + self._edges.index(edge) for edge in edges)]
-        sums = ErrorSums(edges)
-        sums._sums = np.add.reduceat(self._sums, first, axis=1)
-        sums._chips = self._chips
+        sums = ErrorSums(edges, self._limit)
+        sums._squares = np.add.reduceat(self._squares, first)
+        sums._pixels = [np.add.reduceat(chip, first) for chip in self._pixels]
+        sums._errors = [np.add.reduceat(chip, first) for chip in self._errors]
         return sums
 
     def __add__(self, other: "ErrorSums") -> "ErrorSums":
-        assert self._edges == other._edges, "sums on other bins"
-        sums = ErrorSums(self._edges)
-        sums._sums = self._sums + other._sums
-        sums._chips = self._chips + other._chips
+        assert (self._edges, self._limit) == (other._edges, other._limit), "sums on other bins"
+        sums = ErrorSums(self._edges, self._limit)
+        sums._squares = self._squares + other._squares
+        sums._pixels = self._pixels + other._pixels
+        sums._errors = self._errors + other._errors
         return sums
 
-    def corrected_mean(self, prediction: NDArray[Any]) -> float:
-        """Mean of a prediction without its bias, Mg/ha."""
-        predicted = np.asarray(prediction, np.float64)
-        bins = np.searchsorted(self._edges, predicted, side="right")
-        return float((predicted - self.bias()[bins]).mean())
+    def mean_error(self) -> NDArray[np.float64]:
+        """Mean error by bin, Mg/ha."""
+        found: NDArray[np.float64] = self._sum(self._errors) / np.maximum(
+            1, self._sum(self._pixels)
+        )
+        return found
 
     def bias(self) -> NDArray[np.float64]:
-        """Mean error by bin, Mg/ha."""
-        found: NDArray[np.float64] = self._sums[1] / np.maximum(1, self._sums[0])
-        return found
+        """Mean error by bin, shrunk towards 0 where it may as well be chance, Mg/ha.
+
+        b · b² / (b² + s²), s being its standard error over chips: a mean that is large beside its
+        error stays, one that is not adds more error to a total than it takes away.
+        """
+        mean = self.mean_error()
+        square = mean**2
+        error = np.diag(self.bias_covariance())
+        return mean * square / np.maximum(square + error, 1e-12)
 
     def deviation(self) -> NDArray[np.float64]:
         """Standard deviation of the errors by bin, Mg/ha."""
-        mean_square = self._sums[2] / np.maximum(1, self._sums[0])
-        return np.sqrt(np.maximum(mean_square - self.bias() ** 2, 0.0))
+        mean_square = self._squares / np.maximum(1, self._sum(self._pixels))
+        return np.sqrt(np.maximum(mean_square - self.mean_error() ** 2, 0.0))
 
-    def bias_error(self) -> float:
-        """Standard error of the mean error, chips being what was drawn; 0 with one chip."""
-        if len(self._chips) < 2:
-            return 0.0
-        means = np.array([total / pixels for pixels, total in self._chips])
-        return float(means.std(ddof=1) / np.sqrt(len(means)))
+    def bias_covariance(self) -> NDArray[np.float64]:
+        """Covariance of the mean errors of the bins, float64 [bins, bins], (Mg/ha)².
 
-    def unbiased(
-        self, prediction: NDArray[Any], target: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A chip's errors without bias and their standard deviations: for the second pass."""
-        predicted = np.asarray(prediction, np.float64)
-        bins = np.searchsorted(self._edges, predicted, side="right")
-        error = predicted - np.asarray(target, np.float64)
-        return error - self.bias()[bins], self.deviation()[bins]
+        What a bootstrap over chips gives to first order, without drawing: the infinitesimal
+        jackknife (Efron 1982, "The jackknife, the bootstrap and other resampling plans",
+        chapter 6). 0 with one chip.
+        """
+        chips = len(self._pixels)
+        if chips < 2:
+            return np.zeros((len(self._squares), len(self._squares)))
+        pixels = np.stack(self._pixels)
+        influence = np.stack(self._errors) - self.mean_error() * pixels
+        influence /= np.maximum(1, pixels.sum(axis=0))
+        found: NDArray[np.float64] = influence.T @ influence * chips / (chips - 1)
+        return found
 
-    def model(self, sums: CorrelationSums, pixel_size_m: float, level: float) -> ErrorModel:
+    def moments(self, deviation: NDArray[np.float64] | None = None) -> "ErrorMoments":
+        """Bias and deviation by bin, for the second pass.
+
+        Args:
+            deviation: By bin, Mg/ha; None: that of these chips.
+        """
+        found = self.deviation() if deviation is None else deviation
+        return ErrorMoments(self._edges, self.bias(), found, self._limit)
+
+    def model(
+        self, sums: CorrelationSums, pixel_size_m: float, level: float, shared_sd: float = 0.0
+    ) -> ErrorModel:
         """Everything together.
 
         Args:
             sums: Of the same chips.
             pixel_size_m: Of these chips.
             level: Of the intervals of totals.
+            shared_sd: As ``ErrorModel`` has it.
         """
         distance, correlation = sums.curve()
         return ErrorModel(
-            edges=tuple(self._edges),
+            edges=self._edges,
             bias=tuple(self.bias().tolist()),
             deviation=tuple(self.deviation().tolist()),
             distance_m=tuple((distance * pixel_size_m).tolist()),
             correlation=tuple(correlation.tolist()),
             inflation=sums.inflation(),
-            bias_error=self.bias_error(),
+            bias_covariance=tuple(self.bias_covariance().ravel().tolist()),
             level=level,
-            chips=len(self._chips),
+            chips=len(self._pixels),
+            shared_sd=shared_sd,
         )
+
+    def _sum(self, of_chips: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.sum(of_chips, axis=0) if of_chips else np.zeros(len(self._squares))

@@ -32,6 +32,13 @@ class UncertaintyOptions(Options):
     minimum_class_pixels: int = Field(
         default=5000, gt=0, description="Classes with fewer pixels are not balanced."
     )
+    shared_sd: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Standard deviation of what a whole region is wrong by beyond what held-out "
+        "chips show (another year, other sensors), as a share of its mean biomass.",
+    )
     carbon_fraction: float = Field(
         default=0.47,
         gt=0.0,

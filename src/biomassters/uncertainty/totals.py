@@ -84,6 +84,7 @@ class RegionTotals:
         self._carbon_fraction = carbon_fraction
         self._pixels = 0.0
         self._biomass = 0.0
+        self._in_bins = np.zeros(len(error_model.bias))
         self._cells = CellSums(2)  # Σσ, Σσ²
 
     def update(
@@ -109,16 +110,22 @@ class RegionTotals:
         self._pixels += float(share.sum())
         self._biomass += float((self._model.corrected(predicted) * share).sum())
         sigma = self._model.deviations(predicted) * share
+        bins = self._model.bins(predicted[valid_HW])
+        self._in_bins += np.bincount(
+            bins, weights=share[valid_HW], minlength=len(self._in_bins)
+        )
         self._cells.add(np.stack([sigma, sigma**2]), top, left)
 
     def total(self) -> Total:
         """Of all blocks so far."""
         pixels = self._pixels or 1.0
         errors = self._model.inflation**2 * self._error_variance() / pixels**2
-        variance = errors + self._model.bias_error**2
+        mean = max(0.0, self._biomass / pixels)
+        shared = self._model.bias_variance(self._in_bins / pixels)
+        variance = errors + shared + (self._model.shared_sd * mean) ** 2
         return Total(
             area_ha=self._pixels * self._area_ha,
-            mean=max(0.0, self._biomass / pixels),
+            mean=mean,
             standard_error=float(np.sqrt(variance)) if self._pixels else 0.0,
             level=self._model.level,
             carbon_fraction=self._carbon_fraction,
