@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.reporting.carbon import chip_totals, share_within_gedi, total_of_set
+from biomassters.reporting.carbon import chip_totals, total_of_set
 from biomassters.reporting.carbon_account import account_for_carbon
 from biomassters.reporting.hectares import HectareErrors
 from biomassters.uncertainty.error_model import ErrorModel
@@ -11,7 +11,7 @@ from biomassters.uncertainty.options import UncertaintyOptions
 
 OPTIONS = UncertaintyOptions(resamples=3000)
 INTERVALS = IntervalModel(0.9, (), (-30.0,), (30.0,), (1,), 9, None, (), (16.448536,))
-ERRORS = ErrorModel((), (5.0,), (20.0,), (0.0, 10.0), (1.0, 0.0), 1.0, 1.0, 0.9, 9)
+ERRORS = ErrorModel((), (5.0,), (20.0,), (0.0, 10.0), (1.0, 0.0), 1.0, (1.0,), 0.9, 9)
 
 
 def test_a_chip_in_mg_of_biomass_and_of_carbon():
@@ -44,12 +44,6 @@ def test_the_thresholds_of_the_field_worked_by_hand():
     half = figures["relative_half_width_90"]
     assert half == pytest.approx(1.645 * figures["relative_standard_error"], rel=0.1)
     assert figures["art_trees_deduction"] == pytest.approx(0.524417 * half / 1.645006)
-
-
-@pytest.mark.parametrize(("error", "mean", "within"), [(19, 10, 1), (21, 100, 0), (21, 200, 1)])
-def test_gedi_asks_for_20_mg_per_ha_or_20_percent(error, mean, within):
-    table = pd.DataFrame({"standard_error_mg_per_ha": [error], "mean_agb_mg_per_ha": [mean]})
-    assert share_within_gedi(table) == within
 
 
 def test_hectares_above_50_only():

@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 
 from biomassters.metrics import ScoreAccumulator
@@ -29,10 +30,10 @@ def test_metrics_hold_the_three_scores_and_are_json_ready(metrics):
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (0.313, "31 % less than answering"),
-        (-0.5, "50 % more than answering"),
-        (0.001, "no better than answering"),
-        (-0.001, "no better than answering"),
+        (0.313, "31 % less than predicting"),
+        (-0.5, "50 % more than predicting"),
+        (0.001, "no better than predicting"),
+        (-0.001, "no better than predicting"),
     ],
 )
 def test_verdict_says_which_way_it_goes(gain, words):
@@ -41,6 +42,30 @@ def test_verdict_says_which_way_it_goes(gain, words):
     assert words in sentence
     assert "On 1,200 held-out chips" in sentence
     assert "40.0 Mg/ha" in sentence
+
+
+def test_the_rmse_is_not_called_typical_and_the_mean_absolute_error_stands_beside_it():
+    sentence = verdict({"rmse_per_chip_mean": 29.3, "mae": 17.6, "chips": 40})
+    assert "RMSE is 29.3 Mg/ha" in sentence
+    assert "mean absolute error 17.6" in sentence
+    assert "typical" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"), [(-77.6, "biased low by 77.6 Mg/ha, 30 %"), (40.0, "biased high"), (5.0, "")]
+)
+def test_the_verdict_says_how_the_tallest_forest_is_biased(bias, words):
+    by_class = pd.DataFrame(
+        {
+            "biomass_class": ["150-200", ">200"],
+            "pixels": [9, 9],
+            "bias": [-90.0, bias],
+            "target_mean": [170.0, 260.0],
+        }
+    )
+    sentence = verdict({"rmse_per_chip_mean": 29.3, "mae": 17.6, "chips": 40}, by_class)
+    assert words in sentence
+    assert ("above 200 Mg/ha" in sentence) == bool(words)
 
 
 def test_verdict_of_one_chip_and_of_none():

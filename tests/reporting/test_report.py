@@ -62,7 +62,7 @@ def test_page_says_what_was_measured(content):
     score = f"{content.metrics['rmse_per_chip_mean']:.1f}"
     for text in (
         score,
-        "50 % less than answering the training mean",
+        "50 % less than predicting the training mean",
         "10 % more than a ridge regression",
         "&gt;200",
         "c5: worst of 3",
@@ -76,10 +76,9 @@ def test_page_says_what_was_measured(content):
         "Carbon, Mg",
         "ART-TREES",
         "ESA CCI",
-        "GEDI L4B",
         "carbon is 0.47 of it",
-        "Which months it looked at",
-        "Its 95 % interval",
+        "Attention by month",
+        "95 % confidence interval (bootstrap over chips)",
         "c5: target",
         'href="run.json"',
     ):
@@ -159,3 +158,27 @@ def test_names_from_outside_are_escaped(content):
 def test_nested_options_become_dotted_names():
     nested = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": {}, "f": None}
     assert list(flatten(nested)) == [("a.b", "1"), ("a.c.d", "2, 3"), ("e", "{}"), ("f", "None")]
+
+
+def test_a_simulated_forest_is_named_at_the_top_and_passes_no_threshold(content):
+    html = render_report(content, progress=False)
+    assert html.index('class="banner"') < html.index('class="headline"')
+    assert not re.search(r'<td class="(good|bad)"', html)
+    real = render_report(dataclasses.replace(content, simulated=False), progress=False)
+    assert 'class="banner"' not in real
+    assert re.search(r'<td class="(good|bad)"', real)
+
+
+def test_errors_are_given_as_shares_too_with_date_and_citation(content):
+    html = render_report(dataclasses.replace(content, date="2026-11-25"), progress=False)
+    relative = 100 * content.metrics["mae"] / content.metrics["target_mean"]
+    assert f"<td>{content.metrics['mae']:.2f}</td><td>{relative:.1f} %</td>" in html
+    assert "Report of 2026-11-25" in html
+    assert "How to cite" in html
+
+
+def test_coverage_stands_with_its_standard_error(content):
+    html = render_report(content, progress=False)
+    error = content.uncertainty.measured["interval_pixel_coverage_standard_error"]
+    assert f"standard error over chips {100 * error:.1f} %" in html
+    assert "finite-sample guarantee" in html

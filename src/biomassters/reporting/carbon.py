@@ -155,13 +155,3 @@ def chip_totals(
         row |= {f"carbon_mg{end}": value * area * carbon_fraction for end, value in ends.items()}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def share_within_gedi(chips: pd.DataFrame) -> float:
-    """Share of chips whose standard error is below 20 Mg/ha or 20 % of the mean.
-
-    That is what GEDI L4B asks of its 1 km cells (Dubayah et al. 2022, "GEDI launches a new era
-    of biomass inference from space", Environmental Research Letters 17, 095001).
-    """
-    error = chips["standard_error_mg_per_ha"]
-    return float(((error < 20.0) | (error < 0.2 * chips["mean_agb_mg_per_ha"])).mean())

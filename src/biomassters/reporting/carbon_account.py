@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.reporting.carbon import chip_totals, share_within_gedi, total_of_set
+from biomassters.reporting.carbon import chip_totals, total_of_set
 from biomassters.reporting.hectares import HectareErrors
 from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
 from biomassters.uncertainty.error_model import ErrorModel
@@ -66,7 +66,7 @@ def account_for_carbon(
             options,
             float(targets.mean()) if split == "held_out" else None,
         )
-        account[split] = total.to_dict(fraction) | {"share_within_gedi": share_within_gedi(table)}
+        account[split] = total.to_dict(fraction)
         tables.append(table.assign(split=split))
     return account, pd.concat(tables, ignore_index=True)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from biomassters.metrics import AGB_UNIT, ScoreAccumulator
 from biomassters.reporting.baselines import Baselines
 
@@ -63,11 +65,17 @@ def compared_scores(metrics: Mapping[str, Any]) -> list[ComparedScore]:
     ]
 
 
-def verdict(metrics: Mapping[str, Any]) -> str:
+_TALLEST = ">200"
+_WORTH_SAYING = 0.05  # of the class's mean target
+
+
+def verdict(metrics: Mapping[str, Any], by_class: pd.DataFrame | None = None) -> str:
     """What the score means, in words.
 
     Args:
         metrics: As :func:`all_metrics` gives them.
+        by_class: As ``ScoreAccumulator.by_class`` gives it; the bias of the tallest forest, which
+            an average over all pixels hides, is then part of the verdict.
     """
     score = metrics.get("rmse_per_chip_mean")
     if score is None:
@@ -75,18 +83,35 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     chips = metrics["chips"]
     sentence = (
         f"On {chips:,} held-out {'chip' if chips == 1 else 'chips'} that the network never "
-        f"trained on, a pixel's predicted biomass is typically {score:.1f} {AGB_UNIT} off "
-        "(root mean square error of a chip, averaged over chips)"
+        f"trained on, the RMSE is {score:.1f} {AGB_UNIT} (of a chip, averaged over chips)"
     )
+    if metrics.get("mae") is not None:
+        sentence += f" and the mean absolute error {metrics['mae']:.1f}"
     gains = [
         f"{_gain_in_words(metrics[key])} {what}"
         for key, what in (
-            ("gain_over_mean", "answering the training mean everywhere"),
+            ("gain_over_mean", "predicting the training mean everywhere"),
             ("gain_over_ridge", "a ridge regression on each pixel's yearly medians"),
         )
         if metrics.get(key) is not None
     ]
-    return sentence + (f": {' and '.join(gains)}." if gains else ".")
+    gained = f"; the RMSE is {' and '.join(gains)}." if gains else "."
+    return sentence + gained + _bias_in_words(by_class)
+
+
+def _bias_in_words(by_class: pd.DataFrame | None) -> str:
+    """A sentence on the tallest forest where its bias is worth one, or nothing."""
+    if by_class is None:
+        return ""
+    for row in by_class[by_class["biomass_class"] == _TALLEST].to_dict("records"):
+        if row["pixels"] and abs(row["bias"]) >= _WORTH_SAYING * row["target_mean"]:
+            way = "low" if row["bias"] < 0 else "high"
+            return (
+                f" Where the target is above 200 {AGB_UNIT}, the map is biased {way} by "
+                f"{abs(row['bias']):.1f} {AGB_UNIT}, "
+                f"{100 * abs(row['bias']) / row['target_mean']:.0f} % of the biomass there."
+            )
+    return ""
 
 
 def _gain_in_words(gain: float) -> str:

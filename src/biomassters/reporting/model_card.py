@@ -34,7 +34,7 @@ def model_card(
         Markdown.
     """
     forest = "a simulated forest" if simulated else "the forests of its training data"
-    scored = [verdict(metrics), _scores(metrics), _classes(by_class)]
+    scored = [verdict(metrics, by_class), _scores(metrics), _classes(by_class)]
     limits = [f"- {text}" for text in standing_limits(simulated, True)]
     sections = {
         f"Weights for forest biomass: {dataset}": (
@@ -42,7 +42,7 @@ def model_card(
             f"10 m pixel from a year of Sentinel-1 and Sentinel-2 images, learnt from {forest}."
         ),
         "Use": _use(simulated),
-        "How right it is": "\n\n".join(scored),
+        "Accuracy": "\n\n".join(scored),
         "Intervals": _intervals(metrics),
         "What is not verified": "\n".join(limits),
         "Recipe": "\n".join(f"- `{name}`: {value}" for name, value in flatten(recipe)),

@@ -49,6 +49,7 @@ class ReportContent:
         fold_of_chip: Fold by chip id.
         facts: Versions and cost, as names and texts.
         run_file: Name of the run's own record beside the page, or "".
+        date: Of the report, as in 2026-11-25, or "".
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class ReportContent:
     fold_of_chip: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     run_file: str = ""
+    date: str = ""
 
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
@@ -96,7 +98,8 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         metrics=content.metrics,
         unit=AGB_UNIT,
         version=__version__,
-        verdict=verdict(content.metrics),
+        verdict=verdict(content.metrics, content.by_class),
+        relative=_relative(content.metrics),
         scores=scores,
         top_score=max((score.rmse for score in scores), default=1.0),
         classes=content.by_class.to_dict("records"),
@@ -118,6 +121,15 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
             *content.further_limits,
         ],
     )
+
+
+def _relative(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """RMSE, mean absolute error and bias as shares of the mean target."""
+    mean = metrics.get("target_mean")
+    return {
+        name: metrics[name] / mean if mean and metrics.get(name) is not None else None
+        for name in ("rmse_per_chip_mean", "rmse_pooled", "mae", "bias")
+    }
 
 
 def _worst(content: ReportContent) -> list[dict[Hashable, Any]]:

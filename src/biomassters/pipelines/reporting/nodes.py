@@ -1,5 +1,6 @@
 """Verbs of the reporting pipeline."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -169,6 +170,7 @@ def write_report(
         fold_of_chip=dict(zip(folds["chip_id"], folds["fold"], strict=True)),
         facts=versions_and_cost(training_history),
         run_file=RUN_FILE,
+        date=datetime.now(UTC).date().isoformat(),
     )
     return render_report(content)
 
