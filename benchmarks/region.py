@@ -91,7 +91,9 @@ def made_calibration() -> Any:
     correlation = tuple(1 - metres / 1000 for metres in distance_m)
     return Calibration(
         IntervalModel(0.9, (50.0,), (-10.0, -20.0), (15.0, 30.0), (100, 100), 10),
-        ErrorModel((50.0,), (0.0, 0.0), (9.0, 20.0), distance_m, correlation, 1.0, (0.25,) * 4, 0.9, 10),
+        ErrorModel(
+            (50.0,), (0.0, 0.0), (9.0, 20.0), distance_m, correlation, 1.0, (0.25,) * 4, 0.9, 10
+        ),
     )
 
 

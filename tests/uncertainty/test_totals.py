@@ -264,3 +264,19 @@ def test_labels_that_are_faults_do_not_rule_the_second_moments():
     # Tall forest that the map shows as tall stays.
     robust.update(np.full(10, 380.0), np.full(10, 450.0))
     assert robust.mean_error()[1] == pytest.approx(-70)
+
+
+def test_what_lasts_is_estimated_from_all_pairs_that_are_far_apart():
+    """And not from the few that are as far apart as a chip is wide."""
+    generator = np.random.default_rng(0)
+    errors = [generator.normal(0, 6) + generator.normal(0, 8, (8, 8)) for _ in range(12)]
+    found = estimated(errors)
+    rows, columns = (axis.ravel() for axis in np.mgrid[:8, :8])
+    distance = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+    far = (distance >= 3.5) & (distance < 8)  # the classes from half of a chip's side on
+    flat = [(error - found.bias[1]).ravel() for error in errors]
+    products = sum(np.outer(error, error)[far].sum() for error in flat)
+    expected = products / (len(errors) * found.deviation[1] ** 2 * far.sum())
+    lasting = np.array(found.correlation)[np.array(found.distance_m) >= 40]
+    assert len(lasting) == 3
+    assert lasting == pytest.approx(expected)
