@@ -273,10 +273,10 @@ def test_what_lasts_is_estimated_from_all_pairs_that_are_far_apart():
     found = estimated(errors)
     rows, columns = (axis.ravel() for axis in np.mgrid[:8, :8])
     distance = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
-    far = (distance >= 3.5) & (distance < 8)  # the classes from half of a chip's side on
+    far = (distance >= 2.5) & (distance < 8)  # the classes from a third of a chip's side on
     flat = [(error - found.bias[1]).ravel() for error in errors]
     products = sum(np.outer(error, error)[far].sum() for error in flat)
     expected = products / (len(errors) * found.deviation[1] ** 2 * far.sum())
-    lasting = np.array(found.correlation)[np.array(found.distance_m) >= 40]
-    assert len(lasting) == 3
+    lasting = np.array(found.correlation)[np.array(found.distance_m) >= 30]
+    assert len(lasting) == 4
     assert lasting == pytest.approx(expected)

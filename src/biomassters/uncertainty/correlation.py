@@ -73,7 +73,7 @@ class CorrelationSums:
         return centre, centre < max(self._longest, _DISTANCE_ENDS[0])
 
     def _correlation(self) -> NDArray[np.float64]:
-        """By class of distances; from half of the chips' side on it is one value, and stays so.
+        """By class of distances; from a third of the chips' side on it is one value, and stays so.
 
         That value decides the error of a region, most of whose pixels are far apart. Only a chip's
         corners are as far apart as a chip is wide: from such pairs alone it came out anywhere
@@ -84,10 +84,10 @@ class CorrelationSums:
         pairs = np.sum(self._pairs, axis=0) if self._pairs else np.zeros(len(_DISTANCE_ENDS))
         enough = used & (pairs > 0)
         correlation = np.clip(self._products / np.where(enough, pairs, np.inf), 0.0, 1.0)
-        far = enough & (centre >= self._longest / 2)
+        far = enough & (centre >= self._longest / 3)
         if far.any():
             lasting = self._products[far].sum() / pairs[far].sum()
-            correlation[used & (centre >= self._longest / 2)] = np.clip(lasting, 0.0, 1.0)
+            correlation[used & (centre >= self._longest / 3)] = np.clip(lasting, 0.0, 1.0)
         correlation[0] = 1.0
         correlation[~used] = correlation[used][-1]
         return correlation
