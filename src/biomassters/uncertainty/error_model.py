@@ -172,7 +172,7 @@ class ErrorSums:
         error, count = (predicted - truth)[kept], len(self._squares)
         bins = np.searchsorted(self._edges, predicted[kept], side="right")
         self._pixels.append(np.bincount(bins, minlength=count).astype(np.float64))
-        self._errors.append(np.bincount(bins, error, count))
+        self._errors.append(np.bincount(bins, error, count).astype(np.float64))
         self._squares += np.bincount(bins, error**2, count)
 
     def joined(self, edges: Sequence[float]) -> "ErrorSums":
