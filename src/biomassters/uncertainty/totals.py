@@ -111,9 +111,7 @@ class RegionTotals:
         self._biomass += float((self._model.corrected(predicted) * share).sum())
         sigma = self._model.deviations(predicted) * share
         bins = self._model.bins(predicted[valid_HW])
-        self._in_bins += np.bincount(
-            bins, weights=share[valid_HW], minlength=len(self._in_bins)
-        )
+        self._in_bins += np.bincount(bins, weights=share[valid_HW], minlength=len(self._in_bins))
         self._cells.add(np.stack([sigma, sigma**2]), top, left)
 
     def total(self) -> Total:
