@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -51,6 +52,17 @@ def sample_root() -> Path:
 def reference_root() -> Path:
     """Weights saved as the first place saved them, with expected outputs."""
     return _folder("BIOMASSTERS_REFERENCE", SHARED / "winner", "weights of the reference network")
+
+
+@pytest.fixture(scope="session")
+def optional() -> Callable[[str], ModuleType]:
+    """A package that ``uv run pytest`` alone doesn't install, or a skip: ``optional("xarray")``."""
+
+    def load(name: str) -> ModuleType:
+        reason = f"needs {name}: uv run --group test-more pytest"
+        return pytest.importorskip(name, reason=reason)
+
+    return load
 
 
 @pytest.fixture(scope="session")
@@ -289,8 +301,10 @@ class S3Server:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+def s3_server(optional: Callable[[str], ModuleType]) -> Iterator[S3Server]:
     """An empty S3 server."""
+    for name in ("boto3", "moto.server"):
+        optional(name)
     server = S3Server()
     yield server
     server.close()

@@ -22,7 +22,10 @@ def example() -> str:
     return code
 
 
-def test_xarray_gives_units_and_missing_values(example, tmp_path, monkeypatch, made_chips, capsys):
+def test_xarray_gives_units_and_missing_values(
+    example, tmp_path, monkeypatch, made_chips, capsys, optional
+):
+    optional("xarray")
     source = made_chips(names={"train": ["00000000", "000aa810"]})
     write_store(
         tmp_path / "data" / "05_model_input" / "biomassters" / "chips.zarr", source, progress=False

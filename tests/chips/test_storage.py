@@ -158,12 +158,12 @@ def test_fsspecs_own_configuration_counts(s3_access, monkeypatch):
     assert storage.read("s3://configured/a") == b"b"
 
 
-def test_a_store_in_a_bucket_opens_in_xarray(bucket, made_chips, monkeypatch):
+def test_a_store_in_a_bucket_opens_in_xarray(bucket, made_chips, monkeypatch, optional):
     """As the documentation says; s3fs is not needed."""
     import obstore
-    import xarray
     from zarr.storage import ObjectStore
 
+    xarray = optional("xarray")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     write_store(f"{bucket}/chips.zarr", made_chips(), progress=False)
     objects = ObjectStore(obstore.store.from_url(f"{bucket}/chips.zarr"), read_only=True)

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import xarray
 import zarr
 
 from biomassters.chips.manifest_file import read_manifest
@@ -113,14 +112,16 @@ def test_through_a_url(path, in_memory):
 
 
 @pytest.mark.filterwarnings("error")
-def test_xarray_reads_it_without_a_warning(path, capfd):
+def test_xarray_reads_it_without_a_warning(path, capfd, optional):
+    xarray = optional("xarray")
     for group in ("train", "test"):
         with xarray.open_zarr(path, group=group, consolidated=False) as data:
             assert "s1_band" in str(data.load())
     assert capfd.readouterr().err == ""
 
 
-def test_xarray_gives_units_and_names(path, made_chips):
+def test_xarray_gives_units_and_names(path, made_chips, optional):
+    xarray = optional("xarray")
     source = made_chips()
     with xarray.open_zarr(path, group="train", consolidated=False) as data:
         assert data.s1.dims == ("chip", "month", "s1_band", "y", "x")

@@ -42,7 +42,7 @@ def test_off_nothing_is_imported():
 
 def test_without_mlflow_the_run_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(BadInputError, match=r"pip install biomassters\[tracking\]"):
+    with pytest.raises(BadInputError, match="uv sync --extra tracking"):
         MlflowTracking().after_context_created(Context(tmp_path, mlflow=True))
 
 
@@ -52,9 +52,8 @@ def test_a_misspelt_option_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_found_again_in_a_local_store(tmp_path, monkeypatch, capsys):
-    import mlflow
-
+def test_a_run_is_found_again_in_a_local_store(tmp_path, monkeypatch, capsys, optional):
+    mlflow = optional("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     place = tmp_path / "report.json"
     catalog = DataCatalog({"report": JSONDataset(filepath=str(place))})

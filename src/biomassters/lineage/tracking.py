@@ -69,7 +69,7 @@ class MlflowTracking:
         if self._options.mlflow and find_spec("mlflow") is None:
             raise BadInputError(
                 "tracking.mlflow is on, but MLflow is not installed; install it with "
-                "'pip install biomassters[tracking]', or leave tracking.mlflow off."
+                "'uv sync --extra tracking', or leave tracking.mlflow off."
             )
 
     @hook_impl
