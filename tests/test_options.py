@@ -2,7 +2,7 @@ import pytest
 from pydantic import Field
 
 from biomassters.errors import BadInputError
-from biomassters.options import Options
+from biomassters.options import Options, Places
 
 
 class Inner(Options):
@@ -34,3 +34,38 @@ def test_options_are_frozen():
     options = Inner()
     with pytest.raises(ValueError, match="frozen"):
         options.rate = 2.0
+
+
+class Lists(Options):
+    folds: tuple[int, ...] = (0,)
+    bounds: tuple[float, float, float, float] | None = None
+    names: tuple[str, ...] = ()
+    files: Places = ()
+    title: str = ""
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"folds": "0/1"}, {"folds": (0, 1)}),
+        ({"folds": 3}, {"folds": (3,)}),
+        ({"folds": []}, {"folds": ()}),
+        ({"folds": [2, 4]}, {"folds": (2, 4)}),
+        ({"bounds": "25.1/61/26/-62.5"}, {"bounds": (25.1, 61.0, 26.0, -62.5)}),
+        ({"bounds": None}, {"bounds": None}),
+        ({"names": "B2/ B3"}, {"names": ("B2", "B3")}),
+        ({"names": "B2"}, {"names": ("B2",)}),
+        ({"files": "data/a.tar"}, {"files": ("data/a.tar",)}),
+        ({"files": ["s3://x/a", "/b"]}, {"files": ("s3://x/a", "/b")}),
+        ({"title": "a/b"}, {"title": "a/b"}),
+    ],
+)
+def test_text_with_slashes_is_a_list_where_a_list_is_expected(given, taken):
+    options = Lists.model_validate(given)
+    assert {name: getattr(options, name) for name in taken} == taken
+
+
+@pytest.mark.parametrize("wrong", [{"folds": "0/x"}, {"folds": True}, {"bounds": "1/2/3"}])
+def test_a_wrong_list_is_refused_by_name(wrong):
+    with pytest.raises(BadInputError, match=next(iter(wrong))):
+        Lists.model_validate(wrong)

@@ -6,6 +6,8 @@ import warnings
 from biomassters.hooks import ParameterNameCheck, PlainErrors
 from biomassters.lineage.run_record import RunRecord
 from biomassters.lineage.tracking import MlflowTracking
+from biomassters.preflight.full_disk import FullDisk
+from biomassters.preflight.hook import Preflight
 from biomassters.run_lines import ClosingSummary, NodeLines
 
 # Kedro 1.7 calls OmegaConf by an old name, which nobody who runs this can change.
@@ -16,6 +18,8 @@ NODE_LINES = NodeLines()
 
 HOOKS = (
     ParameterNameCheck(),
+    Preflight(),
+    FullDisk(),
     PlainErrors(),
     NODE_LINES,
     ClosingSummary(),

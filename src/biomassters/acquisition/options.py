@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from biomassters.chips.bands import MONTH_COUNT
-from biomassters.options import Options
+from biomassters.options import Options, Places
 
 
 class SubsetOptions(Options):
@@ -40,7 +40,7 @@ class AcquisitionOptions(Options):
     endpoint: str | None = Field(
         None, description="Address of another S3-compatible service; null: Amazon's"
     )
-    tar_parts: tuple[str, ...] = Field(
+    tar_parts: Places = Field(
         (),
         description="Paths or addresses of tar files, or of the pieces of one, in order; they are "
         "read as a stream instead of the source",

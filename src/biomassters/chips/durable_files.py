@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from biomassters.errors import BadInputError
+from biomassters.readable import readable_bytes
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -72,8 +73,8 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed_bytes > free:
         raise BadInputError(
-            f"{purpose} needs about {needed_bytes / 1e9:.1f} GB, but {folder} has "
-            f"{free / 1e9:.1f} GB free: free some space or choose a folder on another disk."
+            f"{purpose} needs about {readable_bytes(needed_bytes)}, but {folder} has "
+            f"{readable_bytes(free)} free: free some space or choose a folder on another disk."
         )
 
 

@@ -159,8 +159,13 @@ class _Writers:
         self._journal.append(*records)
 
 
-def _check_space(store: StorePlace, size: tuple[int, int], count: int, codec: str) -> None:
+def packed_bytes(count: int, size: tuple[int, int], codec: str) -> int:
+    """About how large a store of so many chips of [height, width] will be."""
     values = MONTH_COUNT * (len(S1_ARRAY.bands) + len(S2_ARRAY.bands))
     pixel_bytes = values * S1_ARRAY.dtype.itemsize + AGB_ARRAY.dtype.itemsize
-    needed = int(count * size[0] * size[1] * pixel_bytes / _ASSUMED_RATIO[codec])
+    return int(count * size[0] * size[1] * pixel_bytes / _ASSUMED_RATIO[codec])
+
+
+def _check_space(store: StorePlace, size: tuple[int, int], count: int, codec: str) -> None:
+    needed = packed_bytes(count, size, codec)
     store.require_space(needed, f"Packing {count} chips with codec {codec}")

@@ -7,6 +7,7 @@ others instead of forgetting it.
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ class RunRecord:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception, catalog: CatalogProtocol) -> None:
-        """Write what there is, and what went wrong."""
-        self._write(catalog, f"failed: {error}".splitlines()[0])
+        """Write what there is, and what went wrong; on a full disk, that is what is said."""
+        with suppress(DatasetError, OSError):
+            self._write(catalog, f"failed: {error}".splitlines()[0])
 
     def _begin(self, node: Node) -> None:
         if node.name not in self._started:

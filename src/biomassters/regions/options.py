@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from biomassters.chips.bands import S1, S2
-from biomassters.options import Options
+from biomassters.options import Options, Places
 
 CHIP_STEP_PIXELS = 32
 
@@ -68,7 +68,7 @@ class MappingOptions(Options):
     window: int = Field(
         512, gt=0, description="Side in pixels of the windows that are read and predicted at a time"
     )
-    ensemble: tuple[str, ...] = Field(
+    ensemble: Places = Field(
         (), description="Further weights files, whose maps are averaged with the first one's"
     )
     processes: int = Field(

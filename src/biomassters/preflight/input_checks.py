@@ -1,0 +1,145 @@
+"""Files and folders that the run takes and doesn't make."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kedro.framework.project import pipelines
+from kedro.io import DatasetError, MemoryDataset
+from kedro.pipeline.node import Node
+
+from biomassters.chips.storage import is_url
+from biomassters.datasets.archive import ArchiveDataset
+from biomassters.datasets.chip_store import ChipStoreDataset
+from biomassters.datasets.network_weights import NetworkWeightsDataset
+from biomassters.datasets.predictions import PredictionsDataset
+from biomassters.errors import BadInputError
+from biomassters.preflight.planned_run import PlannedRun, shown
+from biomassters.readable import listed
+
+DEFAULT = "__default__"
+_JOINED = (DEFAULT, "from_archive")
+
+
+def check_inputs(run: PlannedRun) -> Iterator[str]:
+    """Everything that no node of this run makes is there and can be read."""
+    if run.skips_finished:
+        return
+    for name in run.brought():
+        dataset = run.dataset(name)
+        if dataset is None or isinstance(dataset, MemoryDataset):
+            yield f"{name} is never on disk: {_start_earlier(name)}."
+            continue
+        if is_url(str(getattr(dataset, "_filepath", ""))):
+            continue  # whether it can be reached is seen by the node that needs it
+        if not dataset.exists():
+            yield _missing(run, name)
+        elif isinstance(dataset, NetworkWeightsDataset):
+            yield from _weights_faults(Path(str(run.path(name))))
+        else:
+            yield from _unreadable(run.path(name))
+
+
+def check_named_files(run: PlannedRun) -> Iterator[str]:
+    """Files that parameters name: weights of an ensemble, polygons of an area, tar files."""
+    mapping = run.options("mapping")
+    if mapping is not None:
+        for weights in mapping.ensemble:
+            yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
+        if mapping.area.geojson is not None and not is_url(mapping.area.geojson):
+            yield from _file_faults(mapping.area.geojson, "mapping.area.geojson")
+    acquisition = run.options("acquisition")
+    if acquisition is not None:
+        for part in acquisition.tar_parts:
+            if not is_url(part):
+                yield from _file_faults(part, "acquisition.tar_parts")
+        source = acquisition.source
+        local = not acquisition.tar_parts and source != "s3" and not is_url(source)
+        if local and not Path(source).is_dir():
+            yield (
+                f"acquisition.source: there is no folder {source}; name s3, a folder or an address."
+            )
+
+
+def _missing(run: PlannedRun, name: str) -> str:
+    dataset, path = run.dataset(name), run.path(name)
+    if isinstance(dataset, ArchiveDataset | ChipStoreDataset | PredictionsDataset):
+        try:  # they say themselves what is wrong with what they find
+            dataset.load()
+        except DatasetError as error:
+            if isinstance(error.__cause__, BadInputError):
+                return str(error.__cause__)
+            raise
+    parameter = getattr(dataset, "_parameter", None)
+    if parameter is not None:
+        return f"There is no file {path}; give it with '--params {parameter}=PATH'."
+    where = "" if path is None else f" ({shown(path)})"
+    return f"{name} is not there{where}: {_run_first(run, name)}."
+
+
+def _run_first(run: PlannedRun, name: str) -> str:
+    makers = " or ".join(f"'--pipelines {maker}'" for maker in _makers(run, name))
+    if not makers:
+        return "check the path"
+    return (
+        f"check the path, or run {makers} first, in the same environment; without --pipelines, "
+        "kedro runs them all"
+    )
+
+
+def _start_earlier(name: str) -> str:
+    nodes = sorted(
+        {node.name for one in pipelines.values() for node in one.nodes if name in node.outputs}
+    )
+    return (
+        f"let the run begin with {listed(nodes)}, which makes it" if nodes else "no node makes it"
+    )
+
+
+def _makers(run: PlannedRun, name: str) -> list[str]:
+    """Pipelines that make a dataset or another at its place, those of the default run first."""
+    place = run.path(name)
+
+    def makes(nodes: Iterable[Node]) -> bool:
+        made = {output for node in nodes for output in node.outputs}
+        return name in made or (place is not None and place in map(run.path, made))
+
+    pipelines.set_requested(None)  # all of them, which takes a second or two
+    first = {node.name for node in pipelines[DEFAULT].nodes}
+    found = [other for other in pipelines if other not in _JOINED and makes(pipelines[other].nodes)]
+    return sorted(found, key=lambda one: (pipelines[one].nodes[0].name not in first, one))
+
+
+def _file_faults(name: str, parameter: str) -> Iterator[str]:
+    path = Path(name)
+    if not path.is_file():
+        yield f"{parameter}: there is no file {name}; check the path."
+    else:
+        yield from (f"{parameter}: {fault}" for fault in _unreadable(path))
+
+
+def _unreadable(path: Path | None) -> Iterator[str]:
+    if path is None or not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        yield f"{shown(path)} can't be read ({error.strerror}): give yourself read permission."
+
+
+def _weights_faults(path: Path) -> Iterator[str]:
+    """What a look at a weights file and its JSON shows; no tensor is read, no torch imported."""
+    from safetensors import SafetensorError, safe_open
+
+    beside = path.with_suffix(".json")
+    for file in (path, beside):
+        if not file.is_file():
+            yield f"There is no file {shown(file)}; weights are a .safetensors file and its .json."
+            return
+    try:
+        with safe_open(str(path), "numpy"):
+            json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "damaged or of another format"
+        yield f"The weights {shown(path)} can't be read ({reason}): copy both files again."

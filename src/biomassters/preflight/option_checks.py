@@ -1,0 +1,143 @@
+"""Options against what they will meet: timm's backbones, this machine's devices, the folds."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from biomassters.errors import BadInputError
+from biomassters.network.options import NetworkOptions
+from biomassters.preflight.planned_run import PlannedRun, shown
+from biomassters.readable import listed
+from biomassters.training.options import TrainingOptions
+
+_ALWAYS_THERE = ("auto", "cpu")
+_MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+
+
+def check_backbone(run: PlannedRun) -> Iterator[str]:
+    """The backbone is one of timm's and has five feature levels.
+
+    A name that occurs nowhere in timm's sources is refused without importing timm, which takes
+    seconds; the default one is known to fit, because tests hold it.
+    """
+    network: NetworkOptions | None = run.options("network")
+    if network is None or network.backbone == NetworkOptions().backbone:
+        return
+    if not occurs_in_timm(network.backbone):
+        architecture = network.backbone.partition(".")[0]
+        close = get_close_matches(architecture, _MODEL.findall(_timm_sources()), n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them."
+        yield f"network.backbone: timm knows no backbone '{network.backbone}'; {hint}"
+        return
+
+    from biomassters.network.backbones import create_features, resolve_backbone
+
+    try:
+        import torch
+
+        with torch.device("meta"):
+            create_features(resolve_backbone(network.backbone), 1)
+    except BadInputError as error:
+        yield f"network.backbone: {error}"
+
+
+def occurs_in_timm(backbone: str) -> bool:
+    """Whether timm's models may hold a backbone of this name; False is sure."""
+    architecture = backbone.partition(".")[0]
+    return re.search(rf"\b{re.escape(architecture)}\b", _timm_sources()) is not None
+
+
+@cache
+def _timm_sources() -> str:
+    """The text of timm's models; where timm lies is known without importing it."""
+    spec = find_spec("timm")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    folder = Path(spec.submodule_search_locations[0]) / "models"
+    return "\n".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py")))
+
+
+def check_devices(run: PlannedRun) -> Iterator[str]:
+    """This machine has the devices of training and inference, and enough of them."""
+    training: TrainingOptions | None = run.options("training")
+    trains = any(name.endswith(".last_weights") or name == "last_weights"
+                 for name in run.pipeline.all_outputs())  # fmt: skip
+    if training is not None and trains:
+        simple = training.world_size == 1 and not training.sync_batch_norm
+        if not simple or training.device not in _ALWAYS_THERE:
+            from biomassters.training import checks
+
+            try:
+                checks.check_devices(training)
+            except BadInputError as error:
+                text = str(error)
+                yield f"training.{text}" if text.startswith("device:") else text
+    inference = run.options("inference")
+    if inference is not None and inference.device not in _ALWAYS_THERE and _predicts(run):
+        from biomassters.inference.device import choose_device
+
+        try:
+            choose_device(inference.device)
+        except BadInputError as error:
+            yield f"inference.{error}"
+
+
+def _predicts(run: PlannedRun) -> bool:
+    """Whether a node does more with these options than to report them."""
+    return any(
+        "params:inference" in node.inputs and node.outputs != ["recipe"]
+        for node in run.pipeline.nodes
+    )
+
+
+def check_folds(run: PlannedRun) -> Iterator[str]:
+    """The folds to be held out are among those that are made, or that were made before."""
+    training: TrainingOptions | None = run.options("training")
+    if training is None or not training.folds or not run.takes("folds"):
+        return
+    made = run.options("data_engineering") if run.makes("folds") else None
+    if made is not None:
+        count, source = made.folds.count, "data_engineering.folds.count"
+    else:
+        path = run.path("folds")
+        if path is None or not path.is_file():
+            return
+        import pandas as pd
+
+        count = int(pd.read_parquet(path, columns=["fold"])["fold"].max()) + 1
+        source = f"{shown(path)}, which data_engineering made,"
+    beyond = [fold for fold in training.folds if fold >= count]
+    if beyond:
+        kind = "fold" if len(beyond) == 1 else "folds"
+        yield (
+            f"training.folds names {kind} {listed(beyond)}, but by {source} there are {count}, "
+            f"numbered 0 to {count - 1}: choose among these or make more."
+        )
+
+
+def check_crop(run: PlannedRun) -> Iterator[str]:
+    """The training crop fits into the chips that are simulated in the same run."""
+    training: TrainingOptions | None = run.options("training")
+    simulation = run.options("simulation")
+    if training is None or simulation is None or training.crop is None:
+        return
+    if training.crop > simulation.chip_size:
+        yield (
+            f"training.crop is {training.crop} pixels, but simulation.chip_size is "
+            f"{simulation.chip_size}: lower the crop, or set it to null for whole chips."
+        )
+
+
+def check_submission_format(run: PlannedRun) -> Iterator[str]:
+    """The submission's suffix is a format that it can be written in."""
+    path = run.path("submission")
+    if run.makes("submission") and path is not None:
+        from biomassters.reporting.submission_formats import archive_suffix
+
+        try:
+            archive_suffix(path)
+        except BadInputError as error:
+            yield f"submission_format: {error}"

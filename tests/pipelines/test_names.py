@@ -1,0 +1,113 @@
+"""Misspelt names, wrong folders and full disks, through the real command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import make_project
+
+pytestmark = pytest.mark.slow
+
+
+def only_line(result: subprocess.CompletedProcess[str]) -> str:
+    """What was printed, which must be one line."""
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--pipelines", "trainng"), "There is no pipeline 'trainng'; did you mean 'training'?"),
+        (("--env", "tset"), "did you mean 'test'?"),
+        (("--from-nodes", "pack_chps"), "There is no node 'pack_chps'; did you mean 'pack_chips'?"),
+        (("--pipelines", "training", "--nodes", "pack_chips"), "but data_engineering has"),
+        (("--tags", "trainng"), "There is no tag 'trainng'; did you mean 'training'?"),
+        (("--to-outputs", "chip_stor"), "no output dataset 'chip_stor'; did you mean 'chip_store'"),
+        (("--namespaces", "fitt"), "There is no namespace 'fitt'; did you mean 'fit'?"),
+        (("--runner", "SequentalRunner"), "did you mean 'SequentialRunner'?"),
+        (("--params", "training.folds=[0,1"), "is never closed with ]"),
+    ],
+)
+def test_a_misspelt_name_gets_one_sentence(kedro, arguments, sentence):
+    result = kedro("run", *arguments)
+    assert result.returncode == 1
+    assert sentence in only_line(result)
+
+
+def test_the_installed_package_says_the_same(project):
+    result = subprocess.run(
+        [sys.executable, "-m", "biomassters", "--pipelines", "trainng"],
+        cwd=project, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "did you mean 'training'?" in only_line(result)
+
+
+def test_outside_the_folder_it_says_where_to_go(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "kedro", "run"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "'kedro run' works in a project's folder only" in only_line_of(result.stderr)
+
+
+def only_line_of(text: str) -> str:
+    (line,) = text.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("given", ["training.folds=7/8", "training.folds=[7,8]"])
+def test_lists_reach_the_options(kedro, given):
+    result = kedro("run", "--env", "test", "--params", given)
+    assert result.returncode == 1
+    assert "training.folds names folds 7 and 8" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 3 MB."""
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("needs root on Linux to mount a small file system")
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)])
+    if made.returncode:
+        pytest.skip("needs permission to mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, small_disk):
+    folder = make_project(tmp_path / "p") if (tmp_path / "p").mkdir() is None else None
+    filler = small_disk / "filler"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments],
+            cwd=folder, capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+
+    first = run("--pipelines", "simulation,data_engineering")
+    assert first.returncode == 0, first.stderr
+    (folder / "data/02_intermediate").rename(folder / "intermediate")
+    (folder / "data/02_intermediate").symlink_to(small_disk)
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    full = run("--pipelines", "data_engineering")
+    assert full.returncode == 1, full.stderr
+    assert "Traceback" not in full.stderr + full.stdout
+    last = full.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "full" in last
+    assert "0 B free" in last
+    filler.unlink()
+    again = run("--pipelines", "data_engineering")
+    assert again.returncode == 0, again.stderr
