@@ -50,20 +50,19 @@ class FullDisk:
         Raises:
             BadInputError: The disk is full.
         """
-        if any(isinstance(one, BadInputError) for one in _chain(error)):
-            return
         node = [] if self._node is None else [self._node]
         paths = written_paths(PlannedRun(Pipeline(node), catalog))
         place = _place(error, paths, self._dataset)
         if place is None or not _is_full(error, place):
             return
-        folder = place
-        while not folder.is_dir():
-            folder = folder.parent
+        folder = _folder(place)
+        room = f"{shown(folder)} has {readable_bytes(shutil.disk_usage(folder).free)} free"
+        told = next((str(one) for one in _chain(error) if isinstance(one, BadInputError)), None)
+        if told is not None:  # by who was writing, and knows what is kept
+            raise BadInputError(f"{told.rstrip('.')} ({room}).") from error
         raise BadInputError(
-            f"The disk is full: {shown(place)} can't be written, {shown(folder)} has "
-            f"{readable_bytes(shutil.disk_usage(folder).free)} free; free some space and run the "
-            "same command again, it goes on from what is finished."
+            f"The disk is full: {shown(place)} can't be written, {room}; free some space and run "
+            "the same command again, it goes on from what is finished."
         ) from error
 
 
@@ -87,15 +86,20 @@ def _place(error: Exception, paths: dict[str, Path], dataset: str | None) -> Pat
     return next(iter([*made, *paths.values()]), None)
 
 
+def _folder(place: Path) -> Path:
+    while not place.is_dir():
+        place = place.parent
+    return place
+
+
 def _is_full(error: Exception, place: Path) -> bool:
     for one in _chain(error):
         if getattr(one, "errno", None) in _FULL:
             return True
         if any(words in str(one).lower() for words in _WORDS):
             return True
-    folder = place
-    while not folder.is_dir():
-        folder = folder.parent
+    if any(isinstance(one, BadInputError) for one in _chain(error)):
+        return False
     wrote = any(isinstance(one, OSError) or "rasterio" in type(one).__module__
                 for one in _chain(error))  # fmt: skip
-    return wrote and shutil.disk_usage(folder).free < _NOTHING
+    return wrote and shutil.disk_usage(_folder(place)).free < _NOTHING
