@@ -50,7 +50,7 @@ def test_a_stores_files_are_on_the_disk_before_they_have_their_names(tmp_path, m
 
 def test_space(tmp_path):
     require_space(tmp_path, 1, "Packing")
-    with pytest.raises(BadInputError, match=r"^Packing needs about 1000000.0 GB, but .* GB free"):
+    with pytest.raises(BadInputError, match=r"^Packing needs about 1000 TB, but .* GB free"):
         require_space(tmp_path, 10**15, "Packing")
 
 

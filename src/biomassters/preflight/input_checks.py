@@ -13,6 +13,7 @@ from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset
 from biomassters.datasets.predictions import PredictionsDataset
+from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed
@@ -73,6 +74,11 @@ def _missing(run: PlannedRun, name: str) -> str:
     parameter = getattr(dataset, "_parameter", None)
     if parameter is not None:
         return f"There is no file {path}; give it with '--params {parameter}=PATH'."
+    if isinstance(dataset, RegionImagesDataset) and path is not None:
+        return (
+            f"There is nothing at {shown(path)}: give a folder, a STAC item collection or a Zarr "
+            "cube with '--params region_root=PLACE', or run '--pipelines region_simulation' first."
+        )
     where = "" if path is None else f" ({shown(path)})"
     return f"{name} is not there{where}: {_run_first(run, name)}."
 
