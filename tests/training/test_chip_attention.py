@@ -27,8 +27,9 @@ def test_weights_of_a_chips_months_sum_to_one_at_every_level(network):
     chip_of_month = torch.tensor([0, 0, 0, 1, 1, 1, 1])
     with recorded_attention(network.attn) as recorded:
         network(s1, s2, chip_of_month, 2)
-    assert [tuple(weights.shape) for weights in recorded] == [(2, 12)] * 5
-    for weights in recorded:
+        levels = recorded.take()
+    assert [tuple(weights.shape) for weights in levels] == [(2, 12)] * 5
+    for weights in levels:
         np.testing.assert_allclose(weights.sum(1), [1, 1], rtol=1e-5)
         assert (weights[0, :3] > 0).all()
         assert (weights[0, 3:] == 0).all()
@@ -44,7 +45,7 @@ def test_recording_changes_nothing_and_ends(network):
             seen = network(s1, s2, chip_of_month, 1)
         network(s1, s2, chip_of_month, 1)
     torch.testing.assert_close(seen, plain, rtol=0, atol=0)
-    assert len(recorded) == 5
+    assert len(recorded.take()) == 5
 
 
 def test_a_month_that_stands_out_is_what_the_pooling_uses(network):
@@ -56,6 +57,7 @@ def test_a_month_that_stands_out_is_what_the_pooling_uses(network):
     with recorded_attention(network.attn) as recorded:
         network(s1, s2, torch.zeros(4, dtype=torch.int64), 1)
     handle.remove()
+    levels = recorded.take()
     (features, _), pooled = kept[0]
-    expected = (features[:, :, 0, 0] * recorded[-1][0, :4, None]).sum(0)
+    expected = (features[:, :, 0, 0] * levels[-1][0, :4, None]).sum(0)
     torch.testing.assert_close(pooled[0, :, 0, 0], expected)

@@ -1,22 +1,30 @@
+from collections.abc import Iterator
+
 import torch
 
 from biomassters.training.feed import Feed
 from biomassters.training.ranks import Ranks
+from biomassters.training.shares import Part
 
 
 def feed(store, options) -> Feed:
     return Feed(store.split("train"), range(10), [10, 11], options, torch.device("cpu"))
 
 
+def parts_of(step) -> Iterator[Part]:
+    """A step's parts, each while its memory holds it."""
+    return (part for group in step.groups for part in group.parts)
+
+
 def test_an_epoch_can_be_read_from_any_step_on(store, small_options) -> None:
     made = feed(store, small_options(batch_size=3))
     assert (made.steps, made.chips, made.validation_chips) == (3, 9, 2)
     names = [
-        [id_ for part in step.parts for id_ in part.batch.chip_ids] for step in made.read(4, 0)
+        [id_ for part in parts_of(step) for id_ in part.batch.chip_ids] for step in made.read(4, 0)
     ]
     assert names == [made.next_chip_ids(4, step) for step in range(3)]
     later = [
-        [id_ for part in step.parts for id_ in part.batch.chip_ids] for step in made.read(4, 2)
+        [id_ for part in parts_of(step) for id_ in part.batch.chip_ids] for step in made.read(4, 2)
     ]
     assert later == names[2:]
     assert made.next_chip_ids(4, 3) == []
@@ -29,7 +37,7 @@ def test_parts_make_up_their_step(store, small_options) -> None:
     assert (made.steps, made.chips) == (3, 10)
     for number, step in enumerate(made.read(0, 0)):
         sizes, names = [], []
-        for part in step.parts:
+        for part in parts_of(step):
             sizes.append(len(part.batch))
             names += part.batch.chip_ids
             assert part.weight == len(part.batch) / step.chips
@@ -41,9 +49,9 @@ def test_parts_make_up_their_step(store, small_options) -> None:
 def test_a_step_left_early_does_not_disturb_the_next_epoch(store, small_options) -> None:
     made = feed(store, small_options(batch_size=3))
     reading = made.read(0, 0)
-    next(next(reading).parts)
+    next(next(reading).groups)
     reading.close()
-    assert sum(len(part.batch) for step in made.read(1, 0) for part in step.parts) == 9
+    assert sum(len(part.batch) for step in made.read(1, 0) for part in parts_of(step)) == 9
 
 
 def test_validation_chips_are_whole_unchanged_and_come_once(store, small_options) -> None:
@@ -70,7 +78,9 @@ def test_ranks_share_the_chips_and_validate_each_once(store, small_options) -> N
     assert sorted(map(len, shares)) == [1, 2, 2, 2]
     assert sorted(chip for share in shares for chip in share) == list(range(5, 12))
     for step in zip(*(f.read(0, 0) for f in feeds), strict=True):
-        weighed = [(part.weight, part.batch.chip_ids) for one in step for part in list(one.parts)]
+        weighed = [
+            (part.weight, part.batch.chip_ids) for one in step for part in list(parts_of(one))
+        ]
         assert len(weighed) == 4  # nobody is left without work
         names = [name for weight, ids in weighed if weight for name in ids]
         assert names == list(step[0].chip_ids)

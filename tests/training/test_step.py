@@ -9,7 +9,7 @@ from biomassters.training.loader import ThreadedLoader
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import AugmentationOptions, TrainingOptions
 from biomassters.training.sampling import plain_sample
-from biomassters.training.shares import Part, StepFeed
+from biomassters.training.shares import Group, Part, StepFeed
 from biomassters.training.state import TrainingState
 from biomassters.training.step import Stepper, seed_torch, training_precision
 
@@ -32,11 +32,11 @@ def batches(store, *chips: list[int]) -> list[Batch]:
 
 
 def step_of(*batches: Batch) -> StepFeed:
-    """One step on batches, each weighing as its chips."""
+    """One step on batches one after another, each weighing as its chips."""
     chips = sum(map(len, batches))
-    last = len(batches) - 1
-    parts = [Part(b, len(b) / chips, place, place == last) for place, b in enumerate(batches)]
-    return StepFeed(chips, tuple(name for b in batches for name in b.chip_ids), parts)
+    parts = [Part(b, len(b) / chips, place) for place, b in enumerate(batches)]
+    groups = [Group([part], last=part is parts[-1]) for part in parts]
+    return StepFeed(chips, tuple(name for b in batches for name in b.chip_ids), groups)
 
 
 def poison(network, calls: set[int]) -> None:
@@ -106,10 +106,10 @@ def test_parts_of_unequal_size_weigh_by_their_chips(store, new_small_network) ->
 
 def test_a_step_that_is_not_finite_changes_nothing(store, new_small_network) -> None:
     network, (first, second) = new_small_network(), batches(store, [0, 1], [2, 3])
-    poison(network, {1})
     wished = options(ema_decay=0.9)
     state = TrainingState.begin(network, wished)
     stepper = Stepper(network, wished, CPU)
+    poison(network, {1})
     stepper.take(state, step_of(first))
     before = weights(network)
     averaged_before = weights(state.averaged.network)

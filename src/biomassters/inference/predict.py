@@ -1,5 +1,6 @@
 """Batches of images to maps of biomass: mean over test-time views, clipping."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, Self
@@ -12,6 +13,7 @@ from torch import Tensor
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.options import InferenceOptions
+from biomassters.inference.part_threads import part_threads
 from biomassters.inference.views import apply_view
 from biomassters.progress_bar import Progress
 
@@ -98,12 +100,47 @@ def predict_views(
     chip_of_month: Tensor,
     chip_count: int,
     views: Sequence[str],
+    *,
+    cores: int | None = None,
 ) -> Tensor:
     """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
+
+    On a CPU every chip goes through the network alone, several at a time (``part_threads``).
+
+    Args:
+        network: As for ``predict_batch``.
+        s1: As for ``predict_batch``.
+        s2: As for ``predict_batch``.
+        chip_of_month: As for ``predict_batch``.
+        chip_count: B.
+        views: Names of ``views.VIEWS``.
+        cores: That may be kept busy; None: all that the process may use.
 
     Returns:
         float32 [V, B, H, W], Mg/ha, not clipped.
     """
+    if s1.device.type != "cpu" or network.training:  # batch normalization sees the batch
+        return _views(network, (s1, s2, chip_of_month), chip_count, views)
+    chips = chips_apart(s1, s2, chip_of_month, chip_count)
+    threads = part_threads(chip_count, cores)
+    return torch.cat(threads.run(lambda chip: _views(network, chip, 1, views), chips), dim=1)
+
+
+Images = tuple[Tensor, Tensor, Tensor]
+"""s1, s2 and chip_of_month of a batch."""
+
+
+def chips_apart(s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int) -> list[Images]:
+    """Each chip of a batch as a batch of its own, in the same memory."""
+    ends = torch.searchsorted(chip_of_month, torch.arange(chip_count + 1)).tolist()
+    return [
+        (s1[first:last], s2[first:last], chip_of_month[first:last] - chip)
+        for chip, (first, last) in enumerate(itertools.pairwise(ends))
+    ]
+
+
+def _views(network: MonthNetwork, images: Images, chip_count: int, views: Sequence[str]) -> Tensor:
+    s1, s2, chip_of_month = images
     x_MCHW = network.scale(s1, s2)  # once for all views
     seen = (
         apply_view(

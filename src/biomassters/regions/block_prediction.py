@@ -29,12 +29,14 @@ class Predictor:
         options: Views, batch size, precision.
         device: Where the networks are.
         lattice: Chips of the region.
+        cores: That it may keep busy; None: all that the process may use.
     """
 
     networks: Sequence[MonthNetwork]
     options: InferenceOptions
     device: torch.device
     lattice: Lattice
+    cores: int | None = None
     _limit: MemoryLimit = field(init=False)
     _network_s: float = field(init=False, default=0.0)
 
@@ -124,7 +126,7 @@ class Predictor:
         views = self.options.views
         with autocast(self.device, self.options.precision):
             maps = [
-                predict_views(network, s1, s2, chip_of_month, count, views)
+                predict_views(network, s1, s2, chip_of_month, count, views, cores=self.cores)
                 for network in self.networks
             ]
         return torch.cat(maps)

@@ -43,7 +43,7 @@ class BlockTask:
         lattice: Where chips lie.
         options: How the networks are used.
         reader_threads: Threads that read images.
-        threads: Of the network's arithmetic; None: as many as the process has.
+        cores: For the network's arithmetic; None: all that the process may use.
     """
 
     source: RegionSource
@@ -51,7 +51,7 @@ class BlockTask:
     lattice: Lattice
     options: InferenceOptions
     reader_threads: int
-    threads: int | None = None
+    cores: int | None = None
     _predictor: "Predictor | None" = field(default=None, init=False, repr=False)
     _pools: "tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None" = field(
         default=None, init=False, repr=False
@@ -87,17 +87,13 @@ class BlockTask:
         return result
 
     def _load(self) -> "Predictor":
-        import torch
-
         from biomassters.inference.device import choose_device
         from biomassters.inference.ready_network import ready_network
         from biomassters.regions.block_prediction import Predictor
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
         device = choose_device(self.options.device)
         networks = [ready_network(one, self.options, device) for one in self.weights.load()]
-        return Predictor(networks, self.options, device, self.lattice)
+        return Predictor(networks, self.options, device, self.lattice, self.cores)
 
     def _read(
         self, pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor], block: Block

@@ -164,7 +164,7 @@ def predict_blocks(
     workers = process_workers(dask, options.processes, options.memory_per_process_gb)
     task = BlockTask(
         plan.source, plan.weights, plan.lattice, plan.inference, options.reader_threads,
-        threads=None if workers is None else 1,
+        cores=None if workers is None else 1,
     )  # fmt: skip
     with BlockFolder(scratch, plan.job, plan.source.file_facts()) as folder:
         times = predict_region(task, folder, workers, progress=progress)

@@ -75,3 +75,24 @@ class Batch:
             event.record(torch.cuda.current_stream(device))
             self.copy_mark.event = event
         return replace(self, **moved, copy_mark=CopyMark())
+
+    def chips(self, first: int, last: int) -> Batch:
+        """Some of its chips, in the same memory.
+
+        Args:
+            first: Number of the first.
+            last: Number of the last, plus 1.
+        """
+        if (first, last) == (0, len(self)):
+            return self
+        ends = torch.searchsorted(self.chip_of_month, torch.tensor([first, last]))
+        months, chips = slice(*ends.tolist()), slice(first, last)
+        return replace(
+            self,
+            s1=self.s1[months],
+            s2=self.s2[months],
+            chip_of_month=self.chip_of_month[months] - first,
+            agb=self.agb[chips],
+            samples=self.samples[chips],
+            chip_ids=self.chip_ids[chips],
+        )

@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -53,7 +52,6 @@ def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
     """
     options = job.options
     here = options.world_size // options.launch.nodes
-    threads = max(1, torch.get_num_threads() // here)
     # A store of its own for every start of the ranks: addresses of lost ones must not linger.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     agent = elastic_launch(_config(options, here), work_as_rank)
@@ -65,7 +63,7 @@ def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
     ):
         job_file = Path(folder) / "job.pickle"
         job_file.write_bytes(pickle.dumps(job))
-        future = executor.submit(agent, job_file, progress, threads)
+        future = executor.submit(agent, job_file, progress)
         try:
             outcomes = _watched(future, stop)
         except ChildFailedError as error:

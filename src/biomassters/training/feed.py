@@ -1,5 +1,6 @@
 """An epoch's batches: which samples, in which order, and their reading."""
 
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import cast
@@ -14,7 +15,7 @@ from biomassters.training.loader import ThreadedLoader
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
 from biomassters.training.sampling import Sample, batches_of, epoch_samples, plain_sample
-from biomassters.training.shares import Part, StepFeed, StepShare, share_of
+from biomassters.training.shares import Cut, Group, Part, StepFeed, StepShare, share_of
 
 
 class Feed:
@@ -97,15 +98,16 @@ class Feed:
             This rank's share of each step.
         """
         shares = [self._share(batch) for batch in self.batches(epoch)[first_step:]]
-        reads = [cut.samples for share in shares for cut in share.cuts]
+        reads = [_samples(group) for share in shares for group in share.groups]
         with closing(_passing(self._loader, reads)) as flow:
             batches = ahead_on_device(flow, self._device)
             for share in shares:
-                yield StepFeed(share.chips, self._names(share.everybodys), _parts(share, batches))
+                yield StepFeed(share.chips, self._names(share.everybodys), _groups(share, batches))
 
     def _share(self, batch: Sequence[Sample]) -> StepShare:
-        ranks = self._ranks
-        return share_of(batch, ranks.rank, ranks.size, self._options.gradient_accumulation)
+        ranks, options = self._ranks, self._options
+        at_once = options.cpu_parts if self._device.type == "cpu" else 1
+        return share_of(batch, ranks.rank, ranks.size, options.gradient_accumulation, at_once)
 
     def _names(self, samples: Sequence[Sample]) -> tuple[str, ...]:
         return tuple(self.split.chip_ids[sample.chip] for sample in samples)
@@ -138,7 +140,16 @@ def _passing(
     return cast(Generator[Batch, None, None], loader.load(batches))
 
 
-def _parts(share: StepShare, flow: Iterator[Batch]) -> Iterator[Part]:
-    for place, cut in enumerate(share.cuts):
-        last = place == len(share.cuts) - 1
-        yield Part(next(flow), cut.weight, cut.number, last)
+def _samples(cuts: Sequence[Cut]) -> list[Sample]:
+    return [sample for cut in cuts for sample in cut.samples]
+
+
+def _groups(share: StepShare, flow: Iterator[Batch]) -> Iterator[Group]:
+    for number, cuts in enumerate(share.groups, 1):
+        batch = next(flow)  # of the whole group: its parts lie one behind the other
+        ends = list(itertools.accumulate((len(cut.samples) for cut in cuts), initial=0))
+        parts = [
+            Part(batch.chips(*place), cut.weight, cut.number)
+            for cut, place in zip(cuts, itertools.pairwise(ends), strict=True)
+        ]
+        yield Group(parts, last=number == len(share.groups))

@@ -112,8 +112,15 @@ class TrainingOptions(Options):
     gradient_accumulation: int = Field(
         default=1,
         ge=1,
-        description="Parts that a batch is worked in, to save memory; ranks share them out, and "
-        "each has at least one.",
+        description="Parts that a batch is worked in, one after another, to save memory; ranks "
+        "share them out, and each has at least one.",
+    )
+    cpu_parts: int = Field(
+        default=2,
+        ge=1,
+        description="On a CPU, parts that are worked side by side, a thread each, with at least "
+        "two chips; cores beyond them compute inside a part, and ranks share them out. Batch "
+        "normalization sees a part. A GPU works on the whole.",
     )
     drop_last: bool = Field(
         default=True, description="Leave out the incomplete last batch of an epoch."

@@ -44,21 +44,20 @@ class RankLostError(Exception):
     """Other ranks of the run do not answer."""
 
 
-def work_as_rank(job_file: Path, progress: bool, threads: int) -> Outcome:
+def work_as_rank(job_file: Path, progress: bool) -> Outcome:
     """Do one rank's part of a run. The environment says which, as torchrun sets it.
 
     Args:
         job_file: The pickled run. Handed over as it is, every tensor would become a file
             descriptor that all ranks share, and ranks would start one after another.
         progress: Whether the first rank shows bars on stderr.
-        threads: Of torch.
 
     Raises:
         BadInputError: This rank alone can't go on.
         RankLostError: Others do not answer.
     """
-    torch.set_num_threads(threads)
-    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+    torch.set_num_threads(ranks.cores)
     _speak(ranks)
     job: TrainingJob = pickle.loads(job_file.read_bytes())
     device = _device(job.options)

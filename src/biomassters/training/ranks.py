@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from biomassters.errors import BadInputError
+from biomassters.workers.cores import usable_cores
 
 T = TypeVar("T")
 
@@ -22,10 +23,16 @@ class Ranks:
     Args:
         rank: Of this process, from 0.
         size: How many there are; their process group exists when it is above 1.
+        here: Of them, on this machine.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, here: int = 1) -> None:
+        self.rank, self.size, self._here = rank, size, here
+
+    @property
+    def cores(self) -> int:
+        """Of this machine, its own share."""
+        return max(1, usable_cores() // self._here)
 
     @property
     def first(self) -> bool:
@@ -44,9 +51,16 @@ class Ranks:
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Give every rank the mean over ranks of each tensor; all of one type and device."""
+        self._add_up(tensors, 1.0 / self.size)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Give every rank the sum over ranks of each tensor; all of one type and device."""
+        self._add_up(tensors, 1.0)
+
+    def _add_up(self, tensors: Sequence[Tensor], factor: float) -> None:
         if self.size == 1 or not tensors:
             return
-        flat = self.total(torch.cat([tensor.reshape(-1) for tensor in tensors])) / self.size
+        flat = self.total(torch.cat([tensor.reshape(-1) for tensor in tensors])) * factor
         pieces = flat.split([tensor.numel() for tensor in tensors])
         for tensor, piece in zip(tensors, pieces, strict=True):
             tensor.copy_(piece.view_as(tensor))

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import torch
 
+from biomassters.inference.part_threads import threads_inside
 from biomassters.metrics import ScoreAccumulator
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.checks import explained_memory_errors
@@ -91,6 +92,7 @@ class TrainingRun:
             torch.random.fork_rng(devices=generators),
             explained_memory_errors(self._options),
             kept_memory(self._device),
+            threads_inside(self._stepper.threads),
             EventLog(self._event_dir, self._state.position.total_steps) as events,
             self._new_progress() as progress,
         ):

@@ -1,6 +1,7 @@
 """One optimizer step: scale, augment, predict, learn."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +12,11 @@ from biomassters.inference.device import autocast
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.augmentation import augment
 from biomassters.training.batch import Batch
+from biomassters.training.gradients import Predict, gradients_of
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
-from biomassters.training.shared_prediction import SharedPrediction
-from biomassters.training.shares import StepFeed
+from biomassters.training.shares import Part, StepFeed
 from biomassters.training.state import TrainingState
 
 
@@ -50,7 +51,7 @@ class Stepper:
     ) -> None:
         self._network, self._options, self._device = network, options, device
         self._ranks = ranks or Ranks()
-        self._predict = SharedPrediction(network, self._ranks, options.gradient_accumulation)
+        self._gradients = gradients_of(network, options, device, self._ranks)
         self._precision = training_precision(device, options.precision)
         self._buffers = list(network.buffers())
         self._statistics = [buffer for buffer in self._buffers if buffer.is_floating_point()]
@@ -84,21 +85,26 @@ class Stepper:
         state.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss_value, skipped)
 
+    @property
+    def threads(self) -> int:
+        """Torch's own threads for what is not done part by part."""
+        return self._gradients.threads
+
     def _accumulate(self, state: TrainingState, step: StepFeed) -> Tensor:
         """This rank's share of the batch's loss; the gradients are everybody's."""
-        self._network.train()
+        place = self._options.seed, state.position.epoch, state.position.step
+        self._gradients.begin()
         total = torch.zeros((), device=self._device)
-        position = state.position
-        for part in step.parts:
-            seed_torch(self._options.seed, position.epoch, position.step, part.number)
-            with self._predict.adding_up(exchange=part.last):
-                # Each part weighs as its share of the chips, so parts add up to the mean.
-                loss = self._loss(part.batch.to(self._device)) * part.weight
-                (loss * self._ranks.size).backward()  # DDP takes the mean over ranks
-            total += loss.detach()
+        for group in step.groups:
+            total += self._gradients.add(group, partial(self._part_loss, place))
         return total
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _part_loss(self, place: tuple[int, int, int], predict: Predict, part: Part) -> Tensor:
+        seed_torch(*place, part.number)
+        # Each part weighs as its share of the chips, so parts add up to the mean.
+        return self._loss(predict, part.batch.to(self._device)) * part.weight
+
+    def _loss(self, predict: Predict, batch: Batch) -> Tensor:
         limit = self._options.loss_limit_mg_per_ha
         with torch.no_grad():
             x_MCHW, agb_BHW = augment(
@@ -108,7 +114,7 @@ class Stepper:
                 loss_limit=limit,
             )
         with autocast(self._device, self._precision):
-            prediction = self._predict(x_MCHW, batch.chip_of_month, len(batch))
+            prediction = predict(x_MCHW, batch.chip_of_month, len(batch))
         return masked_rmse(prediction.squeeze(1), agb_BHW, limit)
 
 

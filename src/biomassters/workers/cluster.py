@@ -10,9 +10,10 @@ import dask
 from distributed import Client, LocalCluster
 
 from biomassters.errors import BadInputError
+from biomassters.workers.cores import processors
 from biomassters.workers.flight import Flight, no_workers
 from biomassters.workers.options import DaskOptions
-from biomassters.workers.pool import Item, Result, processors
+from biomassters.workers.pool import Item, Result
 from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version
 
 logger = logging.getLogger(__name__)

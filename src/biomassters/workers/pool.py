@@ -1,10 +1,11 @@
 """What a pool of workers does, and the one that every process has: threads."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Protocol, TypeVar
+
+from biomassters.workers.cores import processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,13 +62,6 @@ class Threads:
         finally:
             self._ended.set()
             pool.shutdown(cancel_futures=True)
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _finished(waiting: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
