@@ -110,7 +110,7 @@ def test_batches_keep_their_order_and_the_network_its_mode(capfd, monkeypatch):
     assert list(maps) == ["z", "a", "m"]
     np.testing.assert_allclose(maps["a"], batches[0].s1[1:, 0].float().mean(0))
     assert maps["m"].dtype == np.float32
-    assert network.calls == [(False, False)] * 6  # each chip alone, in each view
+    assert network.calls == [(False, False)] * 6  # two parts and one, in each of two views
     assert network.training
     assert "predicting:   0%" in capfd.readouterr().err
 

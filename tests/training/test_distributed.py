@@ -160,6 +160,14 @@ def test_two_ranks_learn_what_one_learns(runs) -> None:
 
 
 @pytest.mark.slow
+def test_two_ranks_come_to_the_bits_of_one_with_two_parts(runs) -> None:
+    """Batch normalization sees the same parts: weights, running statistics and scores agree."""
+    options = {"epochs": 3, "drop_last": True}
+    found, _ = runs(alone={"options": options}, shared={"options": {**options, "world_size": 2}})
+    assert found["shared"] == found["alone"]
+
+
+@pytest.mark.slow
 def test_seven_chips_on_any_number_of_ranks_give_the_same_score(runs) -> None:
     standing_still = {"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1}
     found, _ = runs(**{

@@ -22,6 +22,12 @@ class InferenceOptions(Options):
         default=True, description="Set negative biomass, which no forest has, to 0."
     )
     batch_size: int = Field(default=4, gt=0, description="Chips predicted together.")
+    cpu_parts: int = Field(
+        default=2,
+        gt=0,
+        description="On a CPU, parts of a batch that are predicted side by side, a thread each; "
+        "cores beyond them compute inside a part.",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Arithmetic of the network: auto takes float32 on a CPU and bfloat16 "

@@ -68,6 +68,8 @@ def predict_batch(
     chip_count: int,
     views: Sequence[str] = ("identity",),
     clip_negative: bool = True,
+    *,
+    parts: int = 1,
 ) -> Tensor:
     """Biomass of one batch, averaged over views.
 
@@ -83,11 +85,12 @@ def predict_batch(
         views: Names of ``views.VIEWS``.
         clip_negative: Set negative means to 0. The mean comes first, so that views which
             disagree around 0 are not pushed up.
+        parts: See ``predict_views``.
 
     Returns:
         float32 [B, H, W], Mg/ha.
     """
-    agb_VBHW = predict_views(network, s1, s2, chip_of_month, chip_count, views)
+    agb_VBHW = predict_views(network, s1, s2, chip_of_month, chip_count, views, parts=parts)
     mean = agb_VBHW.mean(dim=0)
     return mean.clamp_(min=0.0) if clip_negative else mean
 
@@ -101,11 +104,10 @@ def predict_views(
     chip_count: int,
     views: Sequence[str],
     *,
+    parts: int = 1,
     cores: int | None = None,
 ) -> Tensor:
     """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
-
-    On a CPU every chip goes through the network alone, several at a time (``part_threads``).
 
     Args:
         network: As for ``predict_batch``.
@@ -114,28 +116,47 @@ def predict_views(
         chip_of_month: As for ``predict_batch``.
         chip_count: B.
         views: Names of ``views.VIEWS``.
+        parts: On a CPU, parts of the batch that are worked side by side (``part_threads``).
         cores: That may be kept busy; None: all that the process may use.
 
     Returns:
         float32 [V, B, H, W], Mg/ha, not clipped.
     """
+    images = s1, s2, chip_of_month
     if s1.device.type != "cpu" or network.training:  # batch normalization sees the batch
-        return _views(network, (s1, s2, chip_of_month), chip_count, views)
-    chips = chips_apart(s1, s2, chip_of_month, chip_count)
-    threads = part_threads(chip_count, cores)
-    return torch.cat(threads.run(lambda chip: _views(network, chip, 1, views), chips), dim=1)
+        return _views(network, images, chip_count, views)
+    apart = parts_apart(*images, chip_count, parts)
+    threads = part_threads(len(apart), cores)
+    return torch.cat(threads.run(lambda one: _views(network, *one, views), apart), dim=1)
 
 
 Images = tuple[Tensor, Tensor, Tensor]
 """s1, s2 and chip_of_month of a batch."""
 
 
-def chips_apart(s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int) -> list[Images]:
-    """Each chip of a batch as a batch of its own, in the same memory."""
-    ends = torch.searchsorted(chip_of_month, torch.arange(chip_count + 1)).tolist()
+def parts_apart(
+    s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int, parts: int
+) -> list[tuple[Images, int]]:
+    """A batch on the CPU in parts, each of its own chips, in the same memory.
+
+    Args:
+        s1: [M, 4, H, W].
+        s2: [M, 11, H, W].
+        chip_of_month: int64 [M].
+        chip_count: B.
+        parts: At most so many, even to one chip.
+
+    Returns:
+        Images and number of chips of each.
+    """
+    parts = min(parts, chip_count)
+    ends = [chip_count * part // parts for part in range(parts + 1)]
+    months = torch.searchsorted(chip_of_month, torch.tensor(ends)).tolist()
     return [
-        (s1[first:last], s2[first:last], chip_of_month[first:last] - chip)
-        for chip, (first, last) in enumerate(itertools.pairwise(ends))
+        ((s1[a:b], s2[a:b], chip_of_month[a:b] - first), last - first)
+        for (first, last), (a, b) in zip(
+            itertools.pairwise(ends), itertools.pairwise(months), strict=True
+        )
     ]
 
 
@@ -199,6 +220,7 @@ def _predict_on(
             len(batch.chip_ids),
             options.views,
             options.clip_negative,
+            parts=options.cpu_parts,
         )
     return agb_BHW.cpu().numpy()
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from biomassters.network.convolution import Convolution
-from biomassters.network.lean_norm import keeps_less
 from biomassters.network.lean_relu import norm_relu
 from biomassters.network.option_protocols import Choice
 from biomassters.network.scse import Gate
@@ -22,8 +21,8 @@ class ConvBnRelu(nn.Sequential):
         out_channels: N.
 
     Attributes:
-        lean: Make the result again in the backward pass instead of keeping it; ``"auto"``: where
-            measured not to cost time.
+        lean: Make the result again in the backward pass instead of keeping it; ``"auto"``: no, as
+            in ``lean_norm``.
     """
 
     lean: Choice = "auto"
@@ -43,15 +42,15 @@ class ConvBnRelu(nn.Sequential):
         convolution, norm, activation = self
         assert isinstance(convolution, Convolution)
         y = convolution.forward_upsampled(x_BCHW) if upsampled else convolution(x_BCHW)
-        if not isinstance(norm, nn.BatchNorm2d) or not self._is_lean(y):
+        if not isinstance(norm, nn.BatchNorm2d) or not self._is_lean():
             return activation(norm(y)), nullcontext()
         image, recipe = norm_relu(y, norm)
         return image, recipe.instead_of_keeping(image)
 
-    def _is_lean(self, y: Tensor) -> bool:
+    def _is_lean(self) -> bool:
         if not (self.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return False
-        return keeps_less(self.lean, y)
+        return self.lean is True
 
 
 class DecoderBlock(nn.Module):

@@ -29,14 +29,15 @@ class LeanBatchNormAct2d(BatchNormAct2d):
     """timm's layer, its weights and its result, in less memory.
 
     Attributes:
-        lean: Recompute the activation's input; ``"auto"``: where measured not to cost time.
+        lean: Recompute the activation's input; ``"auto"``: no. With a batch in parts, on two cores
+            of an AMD EPYC (2026-11-25), the default run trains 26.5 chips/s without and 25.7 with.
     """
 
     lean: Choice = "auto"
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C, H, W]."""
-        if not self._applies(x):
+        if not self._applies():
             y: Tensor = super().forward(x)
             return y
         counted = self.track_running_stats
@@ -53,10 +54,10 @@ class LeanBatchNormAct2d(BatchNormAct2d):
         )
         return lean
 
-    def _applies(self, x: Tensor) -> bool:
+    def _applies(self) -> bool:
         if not (self.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return False
-        return keeps_less(self.lean, x)
+        return self.lean is True
 
 
 class _NormAct(torch.autograd.Function):
@@ -95,13 +96,6 @@ class _NormAct(torch.autograd.Function):
 
 def _out_name(activation: str) -> str:
     return "grad_input" if activation == "SiLU" else "out"
-
-
-def keeps_less(choice: Choice, x: Tensor) -> bool:
-    """Whether to recompute; ``"auto"``: in float32 on a CPU, where it was measured."""
-    if choice == "auto":
-        return x.device.type == "cpu" and x.dtype == torch.float32
-    return choice
 
 
 def make_lean(module: nn.Module) -> None:

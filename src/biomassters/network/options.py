@@ -67,7 +67,7 @@ class ExecutionOptions(Options):
     lean_activations: Literal["auto"] | bool = Field(
         default="auto",
         description="Make activations again in the backward pass, from what BatchNorm keeps, "
-        "instead of keeping them; auto: where it was measured not to cost time, on a CPU.",
+        "instead of keeping them: less memory; auto: no, since it was measured to cost time.",
     )
     checkpoint_levels: tuple[int, ...] = Field(
         default=(),

@@ -126,7 +126,16 @@ class Predictor:
         views = self.options.views
         with autocast(self.device, self.options.precision):
             maps = [
-                predict_views(network, s1, s2, chip_of_month, count, views, cores=self.cores)
+                predict_views(
+                    network,
+                    s1,
+                    s2,
+                    chip_of_month,
+                    count,
+                    views,
+                    parts=self.options.cpu_parts,
+                    cores=self.cores,
+                )
                 for network in self.networks
             ]
         return torch.cat(maps)

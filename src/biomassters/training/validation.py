@@ -87,6 +87,7 @@ def _predict(network: nn.Module, batch: Batch, options: TrainingOptions) -> np.n
         len(batch),
         options.validation_views,
         clip_negative=True,
+        parts=options.cpu_parts,
     )
     return agb_BHW.cpu().numpy()
 
