@@ -1,4 +1,11 @@
-"""Where the network runs and in which arithmetic."""
+"""Where the network runs and in which arithmetic: the one place that decides it.
+
+Training and inference alike multiply in bfloat16 (inference on an older GPU: float16) or in full
+float32, never in TF32. cuDNN's convolutions take TF32 by default: they round what they are given
+to 10 bits, in which folded and unfolded BatchNorm, a GPU's map and a CPU's, differ visibly. The
+GPUs that have TF32 are those that have bfloat16, which ``auto`` takes; who asks them for float32
+means it. The network's head, which stays float32 under autocast, is exact, too.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,7 +15,7 @@ from biomassters.errors import BadInputError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a name means on this machine.
+    """The device that a name means on this machine, with float32 arithmetic set for it.
 
     Args:
         name: ``auto`` (the first GPU, else the CPU) or a torch device.
@@ -16,6 +23,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         BadInputError: This machine has no such device.
     """
+    set_float32_arithmetic()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -36,6 +44,12 @@ def precision_used(device: torch.device, precision: str) -> str:
     if device.type != "cuda":
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def set_float32_arithmetic() -> None:
+    """Make this process multiply float32 in full on a GPU, not in TF32: see the module."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

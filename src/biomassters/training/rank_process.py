@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from biomassters.console import log_here
 from biomassters.errors import BadInputError
+from biomassters.inference.device import set_float32_arithmetic
 from biomassters.training.interruption import StopRequest, TrainingInterrupted
 from biomassters.training.job import TrainingJob, run_job
 from biomassters.training.options import TrainingOptions
@@ -91,6 +92,7 @@ def _device(options: TrainingOptions) -> torch.device:
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
+    set_float32_arithmetic()
     return device
 
 
