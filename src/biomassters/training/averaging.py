@@ -11,7 +11,9 @@ class AveragedNetwork:
 
     The decay grows with the steps as min(decay, (1 + n) / (10 + n)), so that the random start
     is forgotten soon (as TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``).
-    Buffers (the running statistics of normalizations, which are averages already) are copied.
+    The running statistics of normalizations are averaged alike (as timm's ``ModelEmaV3`` does):
+    those of the network in training belong to its present weights, which the average follows from
+    some distance. Counters are copied.
 
     Args:
         network: In training.
@@ -29,5 +31,8 @@ class AveragedNetwork:
         averages: list[Tensor] = list(self.network.parameters())
         weights: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averages, weights, 1.0 - decay)
-        for copied, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            copied.copy_(buffer)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            if buffer.is_floating_point():
+                average.lerp_(buffer, 1.0 - decay)
+            else:
+                average.copy_(buffer)
