@@ -8,7 +8,7 @@ import torch
 
 from biomassters.errors import BadInputError
 from biomassters.network.backbones import resolve_backbone
-from biomassters.network.encoder import Encoder, adapt_stem
+from biomassters.network.encoder import Encoder, adapt_stem, check_pretrained
 
 FAMILIES = [
     "tf_efficientnetv2_b0",
@@ -98,19 +98,29 @@ def test_unknown_backbones_are_refused_with_close_names(name, remedy):
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_hub_training_starts_from_random_weights_and_says_so(
-    monkeypatch, caplog, tmp_path
-):
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+
+
+def test_pretrained_weights_out_of_reach_are_refused(no_hub):
     start = time.perf_counter()
-    with caplog.at_level(logging.INFO):
-        Encoder("lcnet_050", 15, pretrained=True)
+    for ask in (check_pretrained, lambda name: Encoder(name, 15, pretrained=True)):
+        with pytest.raises(
+            BadInputError, match=r"lcnet_050 .*network\.allow_random_start"
+        ) as caught:
+            ask("lcnet_050")
+        assert "\n" not in str(caught.value)
     assert time.perf_counter() - start < 60
-    warnings = [line for line in caplog.messages if "random weights" in line]
-    assert len(warnings) == 1
-    assert "lcnet_050" in warnings[0]
-    assert [line for line in caplog.messages if line not in warnings] == []
+
+
+def test_a_random_start_that_is_allowed_says_so(no_hub, caplog):
+    with caplog.at_level(logging.INFO):
+        Encoder("lcnet_050", 15, pretrained=True, allow_random_start=True)
+    (warning,) = caplog.messages
+    assert "starts from random weights" in warning
+    assert "lcnet_050" in warning
 
 
 @pytest.mark.network

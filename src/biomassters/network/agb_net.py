@@ -49,7 +49,12 @@ class AgbNet(nn.Module):
         self.options = options
         self.scaling = scaling
         self.scaler = BandScaler(scaling)
-        self.encoder = Encoder(options.backbone, len(BAND_NAMES), pretrained=options.pretrained)
+        self.encoder = Encoder(
+            options.backbone,
+            len(BAND_NAMES),
+            pretrained=options.pretrained,
+            allow_random_start=options.allow_random_start,
+        )
         channels = self.encoder.channels
         self.attn = nn.ModuleList(TemporalAttention(width) for width in channels)
         self.decoder = Decoder(channels, options.decoder_channels, scse=options.scse)

@@ -24,14 +24,25 @@ class Encoder(nn.Module):
     Args:
         backbone: Name of a timm model; names of 2023 are understood.
         in_channels: Input bands.
-        pretrained: Start from timm's weights when they can be had.
+        pretrained: Start from timm's weights.
+        allow_random_start: Start from random weights, with a warning, where those can't be had.
 
     Attributes:
         backbone: The backbone's current name.
         channels: Channels of the features at strides 2, 4, 8, 16, 32.
+
+    Raises:
+        BadInputError: The backbone is unknown, or its pretrained weights can't be had.
     """
 
-    def __init__(self, backbone: str, in_channels: int, *, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        in_channels: int,
+        *,
+        pretrained: bool = False,
+        allow_random_start: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = resolve_backbone(backbone)
         self.model = create_features(self.backbone, in_channels)
@@ -39,31 +50,59 @@ class Encoder(nn.Module):
         info: Any = self.model.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         if pretrained:
-            self._load_pretrained()
+            self._load_pretrained(allow_random_start)
 
     def forward(self, x_NCHW: Tensor) -> list[Tensor]:
         """[N, C, H, W] → five tensors [N, D, H/s, W/s] for the strides s = 2, 4, 8, 16, 32."""
         features: list[Tensor] = self.model(x_NCHW)
         return features
 
-    def _load_pretrained(self) -> None:
-        weights = fetch_rgb_weights(self.backbone)
-        if weights is not None:
+    def _load_pretrained(self, allow_random_start: bool) -> None:
+        try:
+            weights = fetch_rgb_weights(self.backbone)
+        except BadInputError as error:
+            if not allow_random_start:
+                raise
+            logger.warning("Training starts from random weights: %s", error)
+        else:
             self.model.load_state_dict(adapt_stem(weights, self.model.state_dict()))
 
 
-def fetch_rgb_weights(backbone: str) -> dict[str, Tensor] | None:
-    """Three-band weights of a backbone from timm, or None, with a line in the log, without."""
-    if not (is_cached(backbone) or hub_answers()):
-        reason = "the model hub does not answer"
-    else:
-        try:
-            with quiet_hub():
-                return create_features(backbone, RGB_BANDS, pretrained=True).state_dict()
-        except Exception as error:  # whatever the hub's client raises, training can go on
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    logger.warning("Training starts from random weights: no weights of %s (%s).", backbone, reason)
-    return None
+def check_pretrained(backbone: str) -> None:
+    """Refuse a backbone whose pretrained weights are neither on this machine nor at the hub.
+
+    Asks without fetching, so that it may come before hours of other work.
+
+    Raises:
+        BadInputError: timm doesn't know the backbone, or the hub does not answer.
+    """
+    name = resolve_backbone(backbone)
+    if not (is_cached(name) or hub_answers()):
+        raise _no_weights(name, "the model hub does not answer")
+
+
+def fetch_rgb_weights(backbone: str) -> dict[str, Tensor]:
+    """Three-band weights of a backbone from timm.
+
+    Raises:
+        BadInputError: They can't be had.
+    """
+    check_pretrained(backbone)
+    try:
+        with quiet_hub():
+            return create_features(backbone, RGB_BANDS, pretrained=True).state_dict()
+    except Exception as error:  # whatever the hub's client raises
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _no_weights(backbone, reason) from error
+
+
+def _no_weights(backbone: str, reason: str) -> BadInputError:
+    return BadInputError(
+        f"network.pretrained asks for weights of {backbone} that cannot be had "
+        f"({reason.rstrip('.')}): put them into the hub's cache on this machine, or set "
+        "network.pretrained=false, or network.allow_random_start=true to go on from random weights "
+        "wherever they cannot be had."
+    )
 
 
 def adapt_stem(rgb: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ class Architecture(Protocol):
     @property
     def pretrained(self) -> bool: ...  # noqa: D102
     @property
+    def allow_random_start(self) -> bool: ...  # noqa: D102
+    @property
     def decoder_channels(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def scse(self) -> bool: ...  # noqa: D102

@@ -25,8 +25,12 @@ class NetworkOptions(Options):
     )
     pretrained: bool = Field(
         default=False,
-        description="Start from timm's weights; from random ones, with a line in the log, "
-        "when they cannot be fetched.",
+        description="Start from timm's weights; refused when they cannot be fetched.",
+    )
+    allow_random_start: bool = Field(
+        default=False,
+        description="Go on from random weights, with a warning, when pretrained ones cannot be "
+        "fetched.",
     )
     decoder_channels: tuple[int, ...] = Field(
         default=(64, 48, 40, 32, 24),
