@@ -49,6 +49,12 @@ def sample_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_chips_root() -> Path:
+    """More real BioMassters chips, each an archive of its own."""
+    return _folder("BIOMASSTERS_REAL_CHIPS", SHARED / "real_chips", "more real BioMassters chips")
+
+
+@pytest.fixture(scope="session")
 def reference_root() -> Path:
     """Weights saved as the first place saved them, with expected outputs."""
     return _folder("BIOMASSTERS_REFERENCE", SHARED / "winner", "weights of the reference network")

@@ -128,6 +128,29 @@ def test_a_second_run_repeats_nothing_and_changes_nothing(finished, kedro):
     assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in kept] == before
 
 
+def test_weights_say_at_which_window_they_were_trained_and_which_are_kept(finished, kedro):
+    data, _ = finished
+    description = json.loads((data / "06_models/test/weights.json").read_text())
+    history = pd.read_parquet(data / "06_models/test/training_history.parquet")
+    scores = history.set_index("epoch")["validation_rmse_per_chip_mean"]
+    assert description["window"] == 64
+    assert description["epoch"] == 2
+    assert description["validation_rmse"] == pytest.approx(scores[2])
+    assert "did best on these same" not in (data / "08_reporting/test/report.html").read_text()
+
+
+def test_crops_that_leave_kernels_untrained_are_refused_before_training(finished, kedro):
+    data, _ = finished
+    before = (data / "06_models/test/weights.safetensors").read_bytes()
+    result = kedro("run", "--env", "test", "--pipelines", "training",
+                   "--params", "network.backbone=mobilenetv3_small_050")  # fmt: skip
+    assert result.returncode == 1
+    said = " ".join(result.stderr.split())
+    assert "the chips have 64 pixels, on which" in said
+    assert "use at least 96 pixels" in said
+    assert (data / "06_models/test/weights.safetensors").read_bytes() == before
+
+
 def test_weights_map_an_archive_that_they_have_never_seen(finished, kedro, sample_root):
     data, _ = finished
     result = kedro(

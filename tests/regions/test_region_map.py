@@ -178,10 +178,20 @@ def test_no_seam_shows_where_windows_meet(region_folder, weights, tmp_path):
 
 def test_a_region_smaller_than_a_chip(region_folder, weights, tmp_path):
     area = {"bounds": (400_000, 6_899_600, 400_450, 6_900_000), "bounds_crs": "EPSG:3067"}
-    plan = plan_of(region_folder, weights, tmp_path / "agb.tif", area=area, chip=256)
+    large = tmp_path / "weights.safetensors"
+    save_network(load_network(weights), large, {"chip_size": 256})
+    plan = plan_of(region_folder, large, tmp_path / "agb.tif", area=area)
+    assert plan.lattice.rows.chip == 256
     found, _ = mapped(plan, tmp_path / "scratch")
     assert found.shape == (4, 40, 45)
     assert np.isfinite(found[AGB]).all()
+
+
+def test_weights_of_chips_too_small_for_their_kernels_map_no_larger_ones(
+    region_folder, weights, tmp_path
+):
+    with pytest.raises(BadInputError, match=r"windows of 64 pixels.*images of 128.*at least 96"):
+        plan_of(region_folder, weights, tmp_path / "agb.tif", chip=128)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_synchronized_normalization_needs_gpus() -> None:
 
 def test_exhausted_memory_says_what_to_lower() -> None:
     with (
-        pytest.raises(BadInputError, match=r"8 chips of 64 pixels.*gradient_accumulation"),
+        pytest.raises(BadInputError, match=r"8 whole chips at a time.*gradient_accumulation"),
         explained_memory_errors(TrainingOptions()),
     ):
         torch.empty(2**58)

@@ -33,14 +33,14 @@ def test_free_options_may_differ() -> None:
 
 def test_every_other_option_is_named_with_both_values() -> None:
     other = TrainingOptions(
-        learning_rate=5e-4, crop=None, augmentation=AugmentationOptions(month_drop_rate=0.1)
+        learning_rate=5e-4, crop=96, augmentation=AugmentationOptions(month_drop_rate=0.1)
     )
     with pytest.raises(BadInputError) as refusal:
         check_same(describe(), describe(other), "the/folder")
     for said in (
         "the/folder",
         "training.learning_rate was 0.003, is 0.0005",
-        "training.crop was 64, is None",
+        "training.crop was None, is 96",
         "training.augmentation.month_drop_rate was 0.3, is 0.1",
         "training.restart=true",
     ):

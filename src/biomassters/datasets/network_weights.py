@@ -49,6 +49,16 @@ class NetworkWeights:
             return self.members[0].first
         return cast("AgbNet", self.network)
 
+    def check_window(self, height: int, width: int) -> None:
+        """Refuse images on which taps of kernels would act that no training reached.
+
+        Raises:
+            BadInputError: The images are larger than what an unsound training saw.
+        """
+        from biomassters.network.window import check_trained_window
+
+        check_trained_window(self.description, max(height, width), self.name)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the names and numbers of the weights."""

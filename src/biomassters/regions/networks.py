@@ -57,14 +57,14 @@ class WeightsFiles:
 
 
 def trained_chip(description: dict[str, Any]) -> int:
-    """Side in pixels of what weights were trained and validated on.
+    """Side in pixels of what weights saw at once when they were trained.
 
     Args:
         description: The JSON beside the weights.
     """
     recipe = description.get("recipe") or {}
-    side = description.get("chip_size") or recipe.get("crop") or _REFERENCE_CHIP
-    return int(side)
+    side = description.get("window") or recipe.get("crop") or description.get("chip_size")
+    return int(side or _REFERENCE_CHIP)
 
 
 def _file_digest(path: str) -> str:

@@ -103,6 +103,8 @@ def plan_region(
     Raises:
         BadInputError: The map exists already, or can't lie there.
     """
+    from biomassters.network.window import check_trained_window
+
     _check_place(path)
     if path.exists() and not options.overwrite:
         raise BadInputError(
@@ -110,6 +112,7 @@ def plan_region(
             "another place with 'region_map=PATH'."
         )
     chip = options.chip or -(-weights.chip // CHIP_STEP_PIXELS) * CHIP_STEP_PIXELS
+    check_trained_window(weights.description, chip, weights.paths[0])
     lattice = Lattice(
         *(Axis.of(size, chip, options.overlap, options.window) for size in source.grid.shape)
     )

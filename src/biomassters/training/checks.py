@@ -123,10 +123,14 @@ def explained_memory_errors(options: TrainingOptions) -> Iterator[None]:
             raise
         parts = options.batch_size // options.gradient_accumulation
         raise BadInputError(
-            f"Memory ran out with {parts} chips of {options.crop or 'full'} pixels at a time: "
+            f"Memory ran out with {parts} {_size_of(options)} at a time: "
             "raise training.gradient_accumulation (same batch, in parts), or lower "
             "training.crop or training.batch_size."
         ) from error
+
+
+def _size_of(options: TrainingOptions) -> str:
+    return "whole chips" if options.crop is None else f"crops of {options.crop} pixels"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

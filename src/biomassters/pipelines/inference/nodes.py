@@ -23,6 +23,7 @@ def predict_held_out(
 
     check_same_data(weights, chip_store)
     split = chip_store.split("train")
+    weights.check_window(split.height, split.width)
     shares = [
         (member.network, chips_of_folds(split, folds, fold)[1])
         for member, fold in _never_seen(weights)
@@ -42,6 +43,7 @@ def predict_test(
 
     check_same_data(weights, chip_store)
     split = chip_store.split("test")
+    weights.check_window(split.height, split.width)
     everything = range(len(split.chip_ids))
     maps = predict_split(weights.network, split, everything, inference)
     provenance = weights.provenance(inference, max(split.height, split.width))

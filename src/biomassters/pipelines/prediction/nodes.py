@@ -16,6 +16,7 @@ def predict_archive(
     warn_of_simulated_weights(
         weights.name, weights.trained_on, archive.origin["simulated"], archive.root
     )
+    weights.check_window(*archive.shape)
     maps = predict_chips(weights.network, archive.chip_ids(), archive.read_chip, inference)
     provenance = weights.provenance(inference, max(archive.shape))
     return Predictions(maps, weights.name, weights.fingerprint, provenance)

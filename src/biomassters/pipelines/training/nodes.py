@@ -45,17 +45,18 @@ def plan_finetuning(
 
 def train_stage(
     plan: StagePlan, chip_store: ChipStore, folds: pd.DataFrame, checkpoints: Path, events: Path
-) -> tuple[NetworkWeights, NetworkWeights, pd.DataFrame]:
-    """The stage's networks trained: their best weights, their last, their history."""
+) -> tuple[NetworkWeights, pd.DataFrame]:
+    """The stage's networks trained: the weights that are kept, and their history."""
     if plan.options is None:
         untouched = joint_weights(plan.starts)
-        return untouched, untouched, pd.DataFrame({"epoch": pd.Series(dtype="int64")})
+        return untouched, pd.DataFrame({"epoch": pd.Series(dtype="int64")})
+    plan.check_window(chip_store.split("train"))
     held_out, networks = plan.folds(), []
     for number, fold in enumerate(held_out):
         with part(number, len(held_out)):
             networks.append(_train(plan, number, fold, chip_store, folds, checkpoints, events))
-    best = joint_weights([one.best() for one in networks])
-    return best, joint_weights([one.last() for one in networks]), joint_history(networks)
+    kept = joint_weights([one.kept(plan.options.keep) for one in networks])
+    return kept, joint_history(networks)
 
 
 def _train(

@@ -17,10 +17,10 @@ def create_stage(
         plan: Says what the stage starts from.
         train_name: What its training is called: no two nodes have one name.
         options: Parameters that the plan takes.
-        **outputs: What its weights, last weights and history are called outside.
+        **outputs: What its weights and history are called outside.
     """
     inputs = ["plan", "chip_store", "folds", "checkpoints", "events"]
-    train = Node(train_stage, inputs, ["weights", "last_weights", "history"], name=train_name)
+    train = Node(train_stage, inputs, ["weights", "history"], name=train_name)
     given = {"chip_store", "folds", *plan.inputs} - options
     return Pipeline(
         [plan, train], namespace=name, inputs=given, outputs=outputs, parameters=options
@@ -37,7 +37,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         "train_network",
         options,
         weights="fit_weights",
-        last_weights="last_weights",
         history="training_history",
     )
     options = {"params:training", "params:finetuning"}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store_reader import ChipStore, StoreSplit
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.training.options import TrainingOptions
 
@@ -34,6 +34,23 @@ class StagePlan:
         held_out = () if self.options is None else self.options.folds
         return held_out or (None,) * len(self.starts)
 
+    def check_window(self, split: StoreSplit) -> None:
+        """Refuse crops or chips that would leave parts of the networks' kernels untrained.
+
+        Raises:
+            BadInputError: They are too small.
+        """
+        from biomassters.network.window import check_window
+
+        assert self.options is not None
+        what = (
+            "training.crop is null and the chips have"
+            if self.options.crop is None
+            else "training.crop is"
+        )
+        for backbone in {start.first.encoder.backbone for start in self.starts}:
+            check_window(backbone, _window(split, self.options), what)
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
@@ -49,20 +66,21 @@ class TrainedNetwork:
     description: dict[str, Any]
     result: "TrainingResult"
 
-    def best(self) -> NetworkWeights:
-        """The weights with the best validation; the last ones without one."""
-        score, epoch = self.result.best_score, self.result.best_epoch
-        found = {"epoch": epoch or len(self.result.history), "validation_rmse": score}
-        return NetworkWeights(
-            self.network, {**self.description, **found}, state=self.result.best_state
-        )
+    def kept(self, keep: str) -> NetworkWeights:
+        """The weights to go on with.
 
-    def last(self) -> NetworkWeights:
-        """The weights after the last epoch."""
-        epoch = {"epoch": len(self.result.history)}
-        return NetworkWeights(
-            self.network, {**self.description, **epoch}, state=self.result.last_state
-        )
+        Args:
+            keep: ``last`` or ``best``; without validation the last are the best.
+        """
+        result, last = self.result, len(self.result.history)
+        if keep == "last":
+            epoch, state = last, result.last_state
+        else:
+            epoch, state = result.best_epoch or last, result.best_state
+        scores = result.history.set_index("epoch")["validation_rmse_per_chip_mean"]
+        validated = None if result.best_score is None else float(scores[epoch])
+        found = {"epoch": epoch, "validation_rmse": validated}
+        return NetworkWeights(self.network, {**self.description, **found}, state=state)
 
 
 def described(chip_store: ChipStore, fold: int | None, options: TrainingOptions) -> dict[str, Any]:
@@ -75,9 +93,15 @@ def described(chip_store: ChipStore, fold: int | None, options: TrainingOptions)
         "data_fingerprint": chip_store.fingerprint,
         "held_out_fold": fold,
         "chip_size": max(split.height, split.width),
+        "window": _window(split, options),
         "recipe": options.model_dump(mode="json"),
         **note,
     }
+
+
+def _window(split: StoreSplit, options: TrainingOptions) -> int:
+    """Side in pixels of what a network sees at once in training."""
+    return options.crop or min(split.height, split.width)
 
 
 def joint_history(networks: list[TrainedNetwork]) -> pd.DataFrame:
