@@ -1,11 +1,12 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from biomassters.chips.bands import S1_NODATA_DB
 from biomassters.errors import BadInputError
-from biomassters.reporting.baselines import score_baselines
+from biomassters.reporting.baselines import joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.options import ReportingOptions
 
 OPTIONS = ReportingOptions(ridge_pixels_per_chip=64)
@@ -73,3 +74,34 @@ def test_overlapping_lists_and_missing_labels_are_refused(in_memory, forest, mak
     chips = in_memory([*forest.chips, make_chip("test", 50.0, split="test")])
     with pytest.raises(BadInputError, match="Chip test has no label"):
         score(chips, ["c0"], ["test"])
+
+
+FOLDS = pd.DataFrame({"chip_id": ["c0", "c1", "c2", "c3"], "fold": [0, 0, 1, 2]})
+
+
+def test_each_chip_is_scored_by_what_the_other_folds_teach():
+    assert out_of_fold(FOLDS, ["c0", "c1", "c2", "c3"]) == [
+        (["c2", "c3"], ["c0", "c1"]),
+        (["c0", "c1", "c3"], ["c2"]),
+        (["c0", "c1", "c2"], ["c3"]),
+    ]
+    # Networks of some folds learnt from the other named folds, too.
+    assert out_of_fold(FOLDS, ["c2", "c3"]) == [
+        (["c0", "c1", "c3"], ["c2"]),
+        (["c0", "c1", "c2"], ["c3"]),
+    ]
+    with pytest.raises(BadInputError, match="No chips are named to score"):
+        out_of_fold(FOLDS, [])
+
+
+def test_folds_put_together_count_every_chip_once(forest):
+    pairs = out_of_fold(FOLDS, list(FOLDS["chip_id"]))
+    folds = [score(forest, *pair) for pair in pairs]
+    joint = joint_baselines(folds)
+    assert set(joint.ridge.per_chip()["chip_id"]) == set(FOLDS["chip_id"])
+    for name in ("baseline_mean_rmse", "baseline_ridge_rmse"):
+        weighed = [
+            len(pair[1]) * fold.metrics()[name] for pair, fold in zip(pairs, folds, strict=True)
+        ]
+        assert joint.metrics()[name] == pytest.approx(sum(weighed) / 4)
+    assert joint.metrics()["ridge_pixels"] == 3 * 64

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from biomassters.reporting.history import curves_of
+from biomassters.reporting.history import best_and_last, curves_of
 
 
 def test_only_what_was_measured_in_the_epochs_it_was(history):
@@ -22,3 +22,15 @@ def test_training_without_validation_or_without_an_epoch(history):
     assert [curve.name for curve in curves_of(unvalidated)] == ["training loss"]
     assert curves_of(pd.DataFrame()) == []
     assert curves_of(history.iloc[:0]) == []
+
+
+def test_best_and_last_validation_are_means_over_folds():
+    history = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3, 1, 2, 3],
+            "held_out_fold": [0, 0, 0, 1, 1, 1],
+            "validation_rmse_per_chip_mean": [float("nan"), 30.0, 33.0, float("nan"), 41.0, 39.0],
+        }
+    )
+    assert best_and_last(history) == (34.5, 36.0)
+    assert best_and_last(history[history["epoch"] == 1]) is None

@@ -1,10 +1,11 @@
 """What simple methods reach on the same held-out chips: the network must beat these."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from biomassters.chips.chip import Chip
@@ -21,10 +22,11 @@ class Baselines:
     """Scores of the two simple methods on the held-out chips.
 
     Attributes:
-        training_mean_mg_per_ha: What the first answers everywhere.
+        training_mean_mg_per_ha: What the first answers everywhere; the mean over folds.
         mean: Its scores.
         ridge: Scores of the ridge regression.
-        ridge_pixels: Pixels that the regression was fitted on.
+        ridge_pixels: Pixels that the regression was fitted on; with several folds, the most that
+            one was.
     """
 
     training_mean_mg_per_ha: float
@@ -40,6 +42,47 @@ class Baselines:
             "training_mean_agb": self.training_mean_mg_per_ha,
             "ridge_pixels": self.ridge_pixels,
         }
+
+
+def out_of_fold(
+    folds: pd.DataFrame, held_out_ids: Collection[str]
+) -> list[tuple[list[str], list[str]]]:
+    """For each fold with held-out chips, what its network learnt from, and these chips.
+
+    Args:
+        folds: Columns ``chip_id`` and ``fold``, every chip once.
+        held_out_ids: Chips to score.
+
+    Returns:
+        Pairs of all chips of the other folds, scored ones too, and the fold's scored chips.
+
+    Raises:
+        BadInputError: There are none to score.
+    """
+    scored = folds["chip_id"].isin(list(held_out_ids))
+    if not scored.any():
+        raise BadInputError("No chips are named to score; check training.folds.")
+    return [
+        (
+            folds.loc[folds["fold"] != fold, "chip_id"].tolist(),
+            folds.loc[scored & (folds["fold"] == fold), "chip_id"].tolist(),
+        )
+        for fold in sorted(folds.loc[scored, "fold"].unique())
+    ]
+
+
+def joint_baselines(folds: Sequence[Baselines]) -> Baselines:
+    """The baselines of several folds as one, every chip counted once."""
+    joint = Baselines(
+        float(np.mean([fold.training_mean_mg_per_ha for fold in folds])),
+        ScoreAccumulator(),
+        ScoreAccumulator(),
+        max(fold.ridge_pixels for fold in folds),
+    )
+    for fold in folds:
+        joint.mean.merge(fold.mean)
+        joint.ridge.merge(fold.ridge)
+    return joint
 
 
 def score_baselines(

@@ -69,3 +69,19 @@ def curves_of(history: pd.DataFrame) -> list[Curve]:
                 )
             )
     return curves
+
+
+def best_and_last(history: pd.DataFrame) -> tuple[float, float] | None:
+    """RMSE of the best and of the last validation, Mg/ha, as means over the held-out folds.
+
+    Args:
+        history: A row an epoch and network, with ``held_out_fold``.
+
+    Returns:
+        None where nothing was validated.
+    """
+    validated = history.dropna(subset=["validation_rmse_per_chip_mean"])
+    if validated.empty:
+        return None
+    by_fold = validated.groupby("held_out_fold")["validation_rmse_per_chip_mean"]
+    return float(by_fold.min().mean()), float(by_fold.last().mean())

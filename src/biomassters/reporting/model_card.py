@@ -20,6 +20,7 @@ def model_card(
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
     by_class: pd.DataFrame,
+    best_and_last: tuple[float, float] | None = None,
 ) -> str:
     """Write the card.
 
@@ -29,13 +30,14 @@ def model_card(
         recipe: Options and facts that the weights depend on, nested.
         metrics: Scores of the held-out chips and the coverage of the intervals.
         by_class: As ``ScoreAccumulator.by_class`` gives it.
+        best_and_last: As ``standing_limits`` takes it.
 
     Returns:
         Markdown.
     """
     forest = "a simulated forest" if simulated else "the forests of its training data"
     scored = [verdict(metrics, by_class), _scores(metrics), _classes(by_class)]
-    limits = [f"- {text}" for text in standing_limits(simulated, True)]
+    limits = [f"- {text}" for text in standing_limits(simulated, best_and_last)]
     sections = {
         f"Weights for forest biomass: {dataset}": (
             "Aboveground biomass density (AGB, tonnes of dry matter per hectare, Mg/ha) at every "

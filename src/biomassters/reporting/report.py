@@ -42,7 +42,8 @@ class ReportContent:
         history: The training history, one row an epoch; may be empty.
         chip_table: As ``chips.chip_table.inspect_archive`` gives it.
         recipe: Options and facts that the result depends on, nested as one likes.
-        chosen_on_held_out: Whether the held-out chips also decided which weights were kept.
+        best_and_last: Where the held-out chips also decided which weights were kept: their RMSE
+            with these and with the last ones, Mg/ha.
         further_limits: What else was not verified in this run.
         options: How much is listed.
         uncertainty: Intervals, carbon, attention.
@@ -62,7 +63,7 @@ class ReportContent:
     history: pd.DataFrame
     chip_table: pd.DataFrame
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    chosen_on_held_out: bool = True
+    best_and_last: tuple[float, float] | None = None
     further_limits: Sequence[str] = ()
     options: ReportingOptions = field(default_factory=ReportingOptions)
     uncertainty: UncertaintyContent = field(default_factory=UncertaintyContent)
@@ -117,7 +118,7 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
         limits=[
-            *standing_limits(content.simulated, content.chosen_on_held_out),
+            *standing_limits(content.simulated, content.best_and_last),
             *content.further_limits,
         ],
     )

@@ -12,8 +12,9 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.pipelines.checks import check_calibration, check_maps
 from biomassters.pipelines.inference.nodes import check_same_data
-from biomassters.reporting.baselines import Baselines, score_baselines
+from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.comparison import all_metrics
+from biomassters.reporting.history import best_and_last
 from biomassters.reporting.labelled_chips import positions
 from biomassters.reporting.model_card import model_card
 from biomassters.reporting.options import ReportingOptions
@@ -54,9 +55,14 @@ def fit_baselines(
     folds: pd.DataFrame,
     reporting: ReportingOptions,
 ) -> Baselines:
-    """Two simple methods fitted on the other folds and scored on the same held-out chips."""
-    train_ids = [chip_id for chip_id in folds["chip_id"] if chip_id not in predictions]
-    return score_baselines(chip_store.split("train"), train_ids, list(predictions), reporting)
+    """Two simple methods, scored on the network's held-out chips, each fitted out of their fold."""
+    split = chip_store.split("train")
+    return joint_baselines(
+        [
+            score_baselines(split, train_ids, held_out_ids, reporting)
+            for train_ids, held_out_ids in out_of_fold(folds, predictions)
+        ]
+    )
 
 
 def collect_metrics(
@@ -165,6 +171,7 @@ def write_report(
         history=training_history,
         chip_table=chip_table,
         recipe=recipe,
+        best_and_last=_choice(recipe, training_history),
         options=reporting,
         uncertainty=uncertainty,
         fold_of_chip=dict(zip(folds["chip_id"], folds["fold"], strict=True)),
@@ -183,9 +190,21 @@ def gather_recipe(weights: NetworkWeights, inference: InferenceOptions) -> dict[
     return {"weights": weights.name, **recipe}
 
 
+def _choice(recipe: dict[str, Any], history: pd.DataFrame) -> tuple[float, float] | None:
+    """RMSE of the best and the last epoch where the held-out chips chose between them."""
+    # Imported weights tell no recipe; those made before there was the option are the best ones.
+    told = recipe.get("recipe") or {"keep": None}
+    return best_and_last(history) if told.get("keep", "best") == "best" else None
+
+
 def write_model_card(
-    scores: Scores, metrics: dict[str, Any], recipe: dict[str, Any], reporting: ReportingOptions
+    scores: Scores,
+    metrics: dict[str, Any],
+    recipe: dict[str, Any],
+    training_history: pd.DataFrame,
+    reporting: ReportingOptions,
 ) -> str:
     """What the weights are for, on what they learnt and how right they are, in Markdown."""
     by_class = scores.accumulator.by_class()
-    return model_card(reporting.dataset, reporting.simulated, recipe, metrics, by_class)
+    choice = _choice(recipe, training_history)
+    return model_card(reporting.dataset, reporting.simulated, recipe, metrics, by_class, choice)

@@ -110,7 +110,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 write_model_card,
-                ["scores", "metrics", "recipe", _OPTIONS],
+                ["scores", "metrics", "recipe", "training_history", _OPTIONS],
                 "model_card",
                 name="write_model_card",
             ),
