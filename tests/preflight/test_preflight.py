@@ -14,8 +14,8 @@ from biomassters.datasets.network_weights import NetworkWeightsDataset
 from biomassters.datasets.submission import SubmissionDataset
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.preflight.checks import faults
 from biomassters.preflight.disk_space import DEFAULT_NETWORK_BYTES, _built_bytes, check_disk
-from biomassters.preflight.hook import faults
 from biomassters.preflight.input_checks import check_inputs, check_named_files
 from biomassters.preflight.option_checks import (
     check_backbone,

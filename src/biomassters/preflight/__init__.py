@@ -1,4 +1,4 @@
 """What can be known to go wrong is said before the first node: options, files, disk.
 
-``hook.py`` lists the checks; each looks only at what the chosen nodes take and make.
+``checks.py`` lists the checks; each looks only at what the chosen nodes take and make.
 """

@@ -16,7 +16,7 @@ from typing import Any
 from biomassters.chips.bands import MONTH_COUNT, S1, S2
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.chip_counts import ChipCounts, expected_chips
-from biomassters.preflight.option_checks import occurs_in_timm
+from biomassters.preflight.option_checks import backbone_fault
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed, readable_bytes
 
@@ -133,7 +133,7 @@ def network_bytes(options: NetworkOptions) -> int:
         standard.backbone, standard.decoder_channels, standard.scse,
     ):  # fmt: skip
         return DEFAULT_NETWORK_BYTES
-    if not occurs_in_timm(options.backbone):
+    if backbone_fault(options.backbone) is not None:
         return 0  # the check of the backbone says it
     return _built_bytes(options)
 
@@ -142,15 +142,11 @@ def _built_bytes(options: NetworkOptions) -> int:
     import torch
 
     from biomassters.chips.scaling import BandScaling
-    from biomassters.errors import BadInputError
     from biomassters.network.agb_net import AgbNet
 
     plain = options.model_copy(update={"pretrained": False})
-    try:
-        with torch.device("meta"):
-            state: dict[str, Any] = AgbNet(plain, BandScaling.reference()).state_dict()
-    except BadInputError:
-        return 0
+    with torch.device("meta"):
+        state: dict[str, Any] = AgbNet(plain, BandScaling.reference()).state_dict()
     return sum(value.nbytes for value in state.values())
 
 

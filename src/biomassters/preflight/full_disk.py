@@ -13,8 +13,6 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from biomassters.errors import BadInputError
-from biomassters.preflight.output_checks import written_paths
-from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import readable_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,6 +48,9 @@ class FullDisk:
         Raises:
             BadInputError: The disk is full.
         """
+        from biomassters.preflight.output_checks import written_paths
+        from biomassters.preflight.planned_run import PlannedRun, shown
+
         node = [] if self._node is None else [self._node]
         paths = written_paths(PlannedRun(Pipeline(node), catalog))
         place = _place(error, paths, self._dataset)

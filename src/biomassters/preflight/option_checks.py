@@ -18,30 +18,37 @@ _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 
 
 def check_backbone(run: PlannedRun) -> Iterator[str]:
-    """The backbone is one of timm's and has five feature levels.
+    """The backbone is one of timm's and has five feature levels."""
+    network: NetworkOptions | None = run.options("network")
+    fault = None if network is None else backbone_fault(network.backbone)
+    if fault is not None:
+        yield f"network.backbone: {fault}"
+
+
+@cache
+def backbone_fault(backbone: str) -> str | None:
+    """Why a network can't have this backbone.
 
     A name that occurs nowhere in timm's sources is refused without importing timm, which takes
     seconds; the default one is known to fit, because tests hold it.
     """
-    network: NetworkOptions | None = run.options("network")
-    if network is None or network.backbone == NetworkOptions().backbone:
-        return
-    if not occurs_in_timm(network.backbone):
-        architecture = network.backbone.partition(".")[0]
-        close = get_close_matches(architecture, _MODEL.findall(_timm_sources()), n=3)
+    if backbone == NetworkOptions().backbone:
+        return None
+    if not occurs_in_timm(backbone):
+        close = get_close_matches(backbone.partition(".")[0], _MODEL.findall(_timm_sources()), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them."
-        yield f"network.backbone: timm knows no backbone '{network.backbone}'; {hint}"
-        return
+        return f"timm knows no backbone '{backbone}'; {hint}"
+
+    import torch
 
     from biomassters.network.backbones import create_features, resolve_backbone
 
     try:
-        import torch
-
         with torch.device("meta"):
-            create_features(resolve_backbone(network.backbone), 1)
+            create_features(resolve_backbone(backbone), 1)
     except BadInputError as error:
-        yield f"network.backbone: {error}"
+        return str(error)
+    return None
 
 
 def occurs_in_timm(backbone: str) -> bool:
