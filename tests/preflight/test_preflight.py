@@ -13,6 +13,7 @@ from biomassters.datasets.folder import FolderDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset
 from biomassters.datasets.submission import SubmissionDataset
 from biomassters.network.options import NetworkOptions
+from biomassters.network.window import untrained_kernels
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
 from biomassters.preflight.checks import faults
 from biomassters.preflight.disk_space import DEFAULT_NETWORK_BYTES, _built_bytes, check_disk
@@ -22,7 +23,9 @@ from biomassters.preflight.option_checks import (
     check_crop,
     check_devices,
     check_folds,
+    check_pretrained_weights,
     check_submission_format,
+    check_window,
     occurs_in_timm,
 )
 from biomassters.preflight.output_checks import check_outputs
@@ -113,6 +116,32 @@ def test_a_crop_larger_than_the_chips_to_come_is_refused():
     run = planned("simulation", "training", options__training=TrainingOptions(crop=128),
                   options__simulation=SimulationOptions())  # fmt: skip
     assert "training.crop is 128 pixels, but simulation.chip_size is 96" in said(check_crop, run)
+
+
+def test_crops_that_leave_kernels_untrained_are_refused():
+    given = {"options__network": NetworkOptions(), "options__simulation": SimulationOptions()}
+    small = planned("simulation", "training", options__training=TrainingOptions(crop=64), **given)
+    assert "training.crop is 64 pixels, on which" in said(check_window, small)
+    given["options__simulation"] = SimulationOptions(chip_size=64)
+    chips = planned("simulation", "training", options__training=TrainingOptions(), **given)
+    assert "simulation.chip_size is 64 pixels, on which" in said(check_window, chips)
+
+
+def test_the_defaults_train_every_kernel():
+    """They are not looked at before a run, so they are looked at here."""
+    assert not untrained_kernels(NetworkOptions().backbone, SimulationOptions().chip_size)
+    assert TrainingOptions().crop is None
+
+
+def test_pretrained_weights_out_of_reach_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    wanted = {"pretrained": True, "backbone": "resnet18"}
+    run = planned("training", options__network=NetworkOptions(**wanted))
+    assert "network.pretrained asks for weights of" in said(check_pretrained_weights, run)
+    allowed = NetworkOptions(**wanted, allow_random_start=True)
+    run = planned("training", options__network=allowed)
+    assert not said(check_pretrained_weights, run)
 
 
 def test_an_unknown_format_of_the_submission_is_refused(tmp_path):

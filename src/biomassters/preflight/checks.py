@@ -9,7 +9,9 @@ from biomassters.preflight.option_checks import (
     check_crop,
     check_devices,
     check_folds,
+    check_pretrained_weights,
     check_submission_format,
+    check_window,
 )
 from biomassters.preflight.output_checks import check_outputs
 from biomassters.preflight.planned_run import PlannedRun
@@ -21,6 +23,8 @@ CHECKS: tuple[Callable[[PlannedRun], Iterator[str]], ...] = (
     check_crop,
     check_submission_format,
     check_backbone,
+    check_window,
+    check_pretrained_weights,
     check_devices,
     check_outputs,
     check_disk,

@@ -76,7 +76,7 @@ def needs(run: PlannedRun) -> list[Need]:
     chips = expected_chips(run)
     if chips is not None:
         found += _of_chips(run, chips)
-    if run.makes("last_weights"):
+    if run.makes("fit_weights"):
         found += _of_training(run)
     return [need for need in found if need.bytes > 0]
 

@@ -11,6 +11,7 @@ from biomassters.errors import BadInputError
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed
+from biomassters.simulation.options import SimulationOptions
 from biomassters.training.options import TrainingOptions
 
 _ALWAYS_THERE = ("auto", "cpu")
@@ -70,9 +71,7 @@ def _timm_sources() -> str:
 def check_devices(run: PlannedRun) -> Iterator[str]:
     """This machine has the devices of training and inference, and enough of them."""
     training: TrainingOptions | None = run.options("training")
-    trains = any(name.endswith(".last_weights") or name == "last_weights"
-                 for name in run.pipeline.all_outputs())  # fmt: skip
-    if training is not None and trains:
+    if training is not None and _trains(run):
         simple = training.world_size == 1 and not training.sync_batch_norm
         if not simple or training.device not in _ALWAYS_THERE:
             from biomassters.training import checks
@@ -90,6 +89,45 @@ def check_devices(run: PlannedRun) -> Iterator[str]:
             choose_device(inference.device)
         except BadInputError as error:
             yield f"inference.{error}"
+
+
+def _trains(run: PlannedRun) -> bool:
+    return run.makes("fit_weights") or run.makes("final_weights")
+
+
+def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
+    """Weights to start from can be had: days of training from random ones are no replacement."""
+    network: NetworkOptions | None = run.options("network")
+    if network is None or not network.pretrained or network.allow_random_start:
+        return
+    if _trains(run) and occurs_in_timm(network.backbone):
+        from biomassters.network.encoder import check_pretrained
+
+        try:
+            check_pretrained(network.backbone)
+        except BadInputError as error:
+            yield str(error)
+
+
+def check_window(run: PlannedRun) -> Iterator[str]:
+    """Crops, or chips simulated in the same run, train every tap of the backbone's kernels."""
+    training: TrainingOptions | None = run.options("training")
+    network: NetworkOptions | None = run.options("network")
+    simulation: SimulationOptions | None = run.options("simulation")
+    if training is None or network is None or simulation is None:
+        return
+    side = training.crop or simulation.chip_size
+    known = NetworkOptions().backbone, SimulationOptions().chip_size
+    # The defaults fit, which a test sees: torch needn't be imported before the first node.
+    if (network.backbone, side) == known or not occurs_in_timm(network.backbone):
+        return
+    from biomassters.network import window
+
+    what = "training.crop is" if training.crop else "simulation.chip_size is"
+    try:
+        window.check_window(network.backbone, side, what)
+    except BadInputError as error:
+        yield str(error)
 
 
 def _predicts(run: PlannedRun) -> bool:
