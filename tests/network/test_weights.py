@@ -1,9 +1,10 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
@@ -124,3 +125,40 @@ def test_a_damaged_pair_is_refused_in_one_sentence(saved, damage, culprit):
     with pytest.raises(BadInputError, match=culprit) as caught:
         load_network(saved)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_the_numbers_is_refused(saved):
+    whole = bytearray(saved.read_bytes())
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(start, len(whole), (len(whole) - start) // 20):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(BadInputError, match=r"best\.safetensors is damaged"):
+            load_network(saved)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "culprit"),
+    [
+        ("segmentation_head.weight", float("nan"), "NaN or infinity in segmentation_head.weight"),
+        ("segmentation_head.bias", float("inf"), "NaN or infinity in segmentation_head.bias"),
+        ("running_var", -1.0, r"a negative variance in .*running_var"),
+    ],
+)
+def test_numbers_that_no_network_computes_with_are_refused(tmp_path, suffix, value, culprit):
+    broken = AgbNet(TINY, BandScaling.reference())
+    name = next(name for name in broken.state_dict() if name.endswith(suffix))
+    broken.state_dict()[name].view(-1)[0] = value
+    save_network(broken, tmp_path / "w.safetensors")
+    with pytest.raises(BadInputError, match=culprit):
+        load_network(tmp_path / "w.safetensors")
+
+
+def test_weights_from_before_the_fingerprint_are_read(network, saved):
+    beside = saved.with_suffix(".json")
+    description = json.loads(beside.read_text())
+    del description["fingerprint"]
+    text = json.dumps(description)
+    beside.write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    save_file(load_file(saved), saved, {"format": "pt", "description_sha256": digest})
+    torch.testing.assert_close(_predict(load_network(saved)), _predict(network))

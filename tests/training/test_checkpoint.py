@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.training.checkpoint import CheckpointFolder, weights_crc
+from biomassters.training.checkpoint import CheckpointFolder, content_crc
 
 
 def content(value: float = 1.0, size: int = 100) -> dict:
@@ -126,8 +126,64 @@ def test_other_files_are_left_alone(folder: CheckpointFolder) -> None:
 
 def test_the_checksum_is_of_names_and_values_not_of_their_layout() -> None:
     weights = torch.rand(2, 3, 4, 5)
-    crc = weights_crc({"a": weights})
-    assert weights_crc({"a": weights.to(memory_format=torch.channels_last)}) == crc
-    assert weights_crc({"b": weights}) != crc
-    assert weights_crc({"a": weights + 1}) != crc
-    assert weights_crc({"a": weights.bfloat16()}) != crc
+    crc = content_crc({"a": weights})
+    assert content_crc({"a": weights.to(memory_format=torch.channels_last)}) == crc
+    assert content_crc({"b": weights}) != crc
+    assert content_crc({"a": weights + 1}) != crc
+    assert content_crc({"a": weights.bfloat16()}) != crc
+
+
+def whole_content(value: float = 1.0) -> dict:
+    """Like a run's: optimizer, averaged and best weights beside those in training."""
+    weights = {"layer.weight": torch.full((100,), value)}
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.full((100,), value + 0.25)}
+    return {
+        **content(value),
+        "optimizer": {"state": {0: moments}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.99)}]},
+        "averaged": {name: tensor + 0.5 for name, tensor in weights.items()},
+        "best_weights": {name: tensor + 0.75 for name, tensor in weights.items()},
+    }
+
+
+@pytest.mark.parametrize("extra", [0.0, 0.25, 0.5, 0.75], ids=["weights", "moments", "ema", "best"])
+def test_a_flipped_bit_in_any_tensor_is_noticed(folder: CheckpointFolder, extra: float) -> None:
+    folder.save(whole_content(1.0), 1, 0)
+    newest = folder.save(whole_content(2.0), 2, 0)
+    whole = bytearray(newest.read_bytes())
+    whole[whole.index(torch.full((4,), 2.0 + extra).numpy().tobytes()) + 1] ^= 1
+    newest.write_bytes(whole)
+    assert newest_value(folder) == 1.0
+
+
+def test_a_flipped_bit_in_a_plain_value_is_noticed(folder: CheckpointFolder) -> None:
+    folder.save(content(1.0), 1, 0)
+    newest = folder.save({**content(2.0), "experiment": {"seed": "seed-20261125"}}, 2, 0)
+    newest.write_bytes(newest.read_bytes().replace(b"seed-20261125", b"seed-20261124"))
+    assert newest_value(folder) == 1.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_checkpoint_that_is_not_finite_is_set_aside(folder, caplog, value) -> None:
+    folder.save(whole_content(1.0), 1, 0)
+    broken = whole_content(2.0)
+    broken["optimizer"]["state"][0]["exp_avg"][7] = value
+    folder.save(broken, 2, 0)
+    assert newest_value(folder) == 1.0
+    assert "holds NaN or infinity in optimizer.state.0.exp_avg" in caplog.text
+
+
+def test_a_refusal_does_not_pass_on_the_advice_to_run_code(folder, caplog) -> None:
+    folder.save(content(1.0), 1, 0)
+    torch.save({**content(), "x": Mischief()}, folder.path / "checkpoint_00002_000000.pt")
+    assert newest_value(folder) == 1.0
+    assert "more than tensors and plain values" in caplog.text
+    assert "weights_only" not in caplog.text
+    assert "trust" not in caplog.text
+
+
+def test_an_older_format_is_refused_with_the_remedy(folder: CheckpointFolder) -> None:
+    saved = folder.save(content(), 1, 0)
+    old = {**content(), "format": 1, "weights_crc": 12345}
+    torch.save(old, saved)
+    with pytest.raises(BadInputError, match=r"format 1, .* training\.restart=true"):
+        folder.newest()

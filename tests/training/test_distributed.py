@@ -25,7 +25,7 @@ from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
-from biomassters.training.checkpoint import weights_crc
+from biomassters.training.checkpoint import content_crc
 from biomassters.training.interruption import TrainingInterrupted
 from biomassters.training.loop import train
 from biomassters.training.options import TrainingOptions
@@ -45,7 +45,7 @@ def run(store, folder, name, given, training, validation, kind):
         progress=False,
     )
     return {
-        "last": weights_crc(result.last_state), "best": weights_crc(result.best_state),
+        "last": content_crc(result.last_state), "best": content_crc(result.best_state),
         "history": result.history.to_dict("list"),
     }
 

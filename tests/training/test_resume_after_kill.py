@@ -16,7 +16,7 @@ import torch
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store_reader import ChipStore
 from biomassters.network.options import NetworkOptions
-from biomassters.training.checkpoint import CheckpointFolder, weights_crc
+from biomassters.training.checkpoint import CheckpointFolder, content_crc
 from biomassters.training.loop import train
 from biomassters.training.new_network import new_network
 from biomassters.training.options import TrainingOptions
@@ -35,7 +35,7 @@ def run(name):
         fingerprint=opened.fingerprint, progress=False,
     )
     outcome = {
-        "last": weights_crc(result.last_state), "best": weights_crc(result.best_state),
+        "last": content_crc(result.last_state), "best": content_crc(result.best_state),
         "history": result.history.to_json(double_precision=15),
     }
     (Path(folder) / (name + ".json")).write_text(json.dumps(outcome))

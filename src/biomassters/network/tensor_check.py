@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from biomassters.errors import BadInputError
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    """Compare names and shapes.
+    """Compare names, shapes and types.
 
     Args:
         found: Tensors of a file.
@@ -16,7 +17,7 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], s
         source: What is at fault, for the message.
 
     Raises:
-        BadInputError: A tensor is missing, of another shape, or unknown.
+        BadInputError: A tensor is missing, of another shape or type, or unknown.
     """
     for key, tensor in expected.items():
         if key not in found:
@@ -26,9 +27,35 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], s
                 f"{source} holds {key} with shape {list(found[key].shape)} where the network has "
                 f"{list(tensor.shape)}: use weights of this network."
             )
+        if found[key].dtype != tensor.dtype:
+            raise BadInputError(
+                f"{source} holds {key} as {found[key].dtype} where the network has "
+                f"{tensor.dtype}: use weights of this network."
+            )
     for key in found:
         if key not in expected:
             raise BadInputError(
                 f"{source} holds the tensor {key}, which the network does not have: use weights "
                 "of this network."
             )
+
+
+def unusable_number(tensors: Mapping[str, Tensor]) -> str | None:
+    """What no network can compute with: NaN, infinity, a negative variance of BatchNorm.
+
+    Any of them gives maps without a warning (of nothing, or of NaN).
+
+    Args:
+        tensors: By name; integers are not looked at.
+
+    Returns:
+        End of a sentence that names the first such tensor; None where all are usable.
+    """
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor).all():
+            return f"holds NaN or infinity in {key}"
+        if key.endswith("running_var") and (tensor < 0).any():
+            return f"holds a negative variance in {key}"
+    return None

@@ -17,7 +17,7 @@ from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.safetensors_file import write_safetensors
-from biomassters.network.tensor_check import check_tensors
+from biomassters.network.tensor_check import check_tensors, unusable_number
 
 FORMAT = "biomassters-network"
 FORMAT_VERSION = 1
@@ -32,7 +32,8 @@ def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -117,10 +118,16 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
         The network in evaluation mode.
 
     Raises:
-        BadInputError: A file is missing or damaged, or the two do not belong together.
+        BadInputError: A file is missing or damaged, the two do not belong together, or numbers
+            are NaN, infinite or negative variances.
     """
     description = read_description(path)
     tensors = _read_tensors(Path(path))
+    # The header ties the JSON to the file, and the JSON the numbers: safetensors has no checksum.
+    # Weights of releases before there was a fingerprint are read without.
+    fingerprint = description.get("fingerprint")
+    if fingerprint is not None and fingerprint != weights_fingerprint(tensors):
+        raise BadInputError(f"{path} is damaged (its numbers changed on disk): copy it again.")
     try:
         options = NetworkOptions(**{**description["network"], "pretrained": False})
         scaling = BandScaling.from_dict(description["scaling"])
@@ -143,11 +150,14 @@ def network_of_tensors(
         source: Where they come from, for messages.
 
     Raises:
-        BadInputError: The tensors do not fit.
+        BadInputError: The tensors do not fit, or hold NaN, infinity or a negative variance.
     """
     with torch.device("meta"):
         network = AgbNet(options, scaling)
     check_tensors(tensors, network.state_dict(), source)
+    unusable = unusable_number(tensors)
+    if unusable:
+        raise BadInputError(f"{source} {unusable}: use weights of a training that went well.")
     if any(buffer.is_meta for buffer in _unsaved_buffers(network)):
         network = AgbNet(options, scaling)  # some backbones compute constants when built
     network.load_state_dict(tensors, assign=True)

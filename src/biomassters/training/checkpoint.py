@@ -7,21 +7,23 @@ that unpickles code is ever loaded.
 
 import errno
 import logging
+import pickle
 import re
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from crc32c import crc32c
 from torch import Tensor
 
 from biomassters.chips.durable_files import sync
 from biomassters.errors import BadInputError
+from biomassters.network.tensor_check import unusable_number
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # 1 had a checksum of the weights alone
 NAME = re.compile(r"checkpoint_(\d{5,})_(\d{6,})\.pt")
 TEMPORARY = "checkpoint.tmp"
 
@@ -60,7 +62,7 @@ class CheckpointFolder:
                 are as they were.
         """
         place = self.path / f"checkpoint_{epoch:05d}_{step:06d}.pt"
-        whole = {**content, "format": FORMAT, "weights_crc": weights_crc(content["weights"])}
+        whole = {**content, "format": FORMAT, "crc32c": content_crc(content)}
         try:
             self._write(whole, place)
         except OSError as error:
@@ -126,34 +128,67 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """One checkpoint, whole.
 
     Raises:
-        BadInputError: It is damaged, or of another version.
+        BadInputError: It is damaged, of another version, or holds NaN or infinity.
     """
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        found, expected = weights_crc(content["weights"]), content["weights_crc"]
+        written_as = content.pop("format")
     except Exception as error:  # a damaged file may fail anywhere in torch's reader
-        raise DamagedCheckpointError(
-            f"Checkpoint {file} is damaged ({_first_line(error)})"
-        ) from error
-    if found != expected:
-        raise DamagedCheckpointError(f"Checkpoint {file} is damaged (its weights changed on disk)")
-    if content["format"] != FORMAT:
+        raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({_reason(error)})") from None
+    if written_as != FORMAT:
         raise BadInputError(
-            f"Checkpoint {file} has format {content['format']}, this version reads {FORMAT}: "
+            f"Checkpoint {file} has format {written_as}, this version reads {FORMAT}: "
             "continue with the version that wrote it, or set training.restart=true."
         )
+    # torch's reader compares no checksum of its zip file.
+    expected = content.pop("crc32c", None)
+    if content_crc(content) != expected:
+        raise DamagedCheckpointError(f"Checkpoint {file} is damaged (its content changed on disk)")
+    unusable = unusable_number(dict(_tensors(content)))
+    if unusable:
+        raise DamagedCheckpointError(f"Checkpoint {file} {unusable}")
     return content
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _reason(error: Exception) -> str:
+    """Why torch refuses a file, without its advice to load it with code and all."""
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in first:
+        return "it holds more than tensors and plain values, or can't be decoded"
+    return first.rstrip(".") or type(error).__name__
 
 
-def weights_crc(state: Mapping[str, Tensor]) -> int:
-    """Checksum of names and values of a state dict, whatever device and layout they have."""
-    crc = 0
-    for name, tensor in state.items():
-        crc = zlib.crc32(name.encode(), crc)
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        crc = zlib.crc32(values.view(torch.uint8).numpy().data, crc)
-    return crc
+def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of nested dicts and lists, by dotted name."""
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _tensors(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(content, list | tuple):
+        for place, value in enumerate(content):
+            yield from _tensors(value, f"{name}.{place}")
+
+
+def content_crc(content: Any, crc: int = 0) -> int:
+    """CRC32C over tensors and plain values, whatever device and layout the tensors have.
+
+    Args:
+        content: Tensors, numbers, strings and None, in dicts and lists at any depth.
+        crc: Of what goes before.
+    """
+    if isinstance(content, Tensor):
+        crc = crc32c(f"{content.dtype}{list(content.shape)}".encode(), crc)
+        flat = content.detach().cpu().contiguous().reshape(-1)
+        return int(crc32c(flat.view(torch.uint8).numpy().data, crc))
+    if isinstance(content, Mapping):
+        crc = crc32c(f"dict {len(content)}".encode(), crc)
+        for key, value in content.items():
+            crc = content_crc(value, crc32c(repr(key).encode(), crc))
+        return crc
+    if isinstance(content, list | tuple):
+        crc = crc32c(f"list {len(content)}".encode(), crc)
+        for value in content:
+            crc = content_crc(value, crc)
+        return crc
+    return int(crc32c(repr(content).encode(), crc))

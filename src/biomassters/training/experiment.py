@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from biomassters.errors import BadInputError
-from biomassters.training.checkpoint import weights_crc
+from biomassters.training.checkpoint import content_crc
 from biomassters.training.options import TrainingOptions
 
 RESTART = "set training.restart=true to start afresh"
@@ -41,7 +41,7 @@ def experiment(
         "data": fingerprint,
         "training_chips": _digest(sorted(training_ids)),
         "validation_chips": _digest(sorted(validation_ids)),
-        "initial_weights": None if initial_state is None else weights_crc(initial_state),
+        "initial_weights": None if initial_state is None else content_crc(initial_state),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from biomassters.chips.durable_files import require_space
 from biomassters.errors import BadInputError
-from biomassters.training.checkpoint import CheckpointFolder, read_checkpoint, weights_crc
+from biomassters.training.checkpoint import CheckpointFolder, content_crc, read_checkpoint
 from biomassters.training.experiment import RESTART, check_same
 from biomassters.training.feed import Feed
 from biomassters.training.options import TrainingOptions
@@ -61,7 +61,7 @@ class Keeper:
             return
         content, self._content = self._content or read_checkpoint(chosen), None
         state.restore(content)
-        if weights_crc(state.network.state_dict()) != content["weights_crc"]:
+        if content_crc(state.network.state_dict()) != content_crc(content["weights"]):
             raise BadInputError(f"Weights of {chosen} changed on their way: check the memory.")
         position = state.position
         if position.epoch < self._options.epochs and self._ranks.first:
