@@ -12,6 +12,8 @@ import textwrap
 
 from tqdm import tqdm
 
+from biomassters.redaction import redact
+
 FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 TIME_FORMAT = "%H:%M:%S"
 
@@ -31,7 +33,7 @@ class Console:
             text: Lines; the head that ``FORMAT`` gives a log record becomes shorter: no level
                 for information, a plain word for others.
         """
-        shown = _shortened(text, self.columns)
+        shown = _shortened(redact(text), self.columns)
         if self.columns is not None:
             shown = "\n".join(_wrapped(line, self.columns) for line in shown.split("\n"))
         if self.coloured:

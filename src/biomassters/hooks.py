@@ -18,6 +18,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from biomassters.console import stream
 from biomassters.errors import BadInputError
 from biomassters.progress_bar import close_open
+from biomassters.redaction import redact
 from biomassters.run_lines import shown_path
 
 _RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
@@ -160,7 +161,9 @@ def install_plain_errors() -> None:
         else:
             if message is None:
                 error = _root_cause(error)
-                sys.stderr.write(_way_there(error))  # code is not broken into lines of words
+                sys.stderr.write(
+                    redact(_way_there(error))
+                )  # code is not broken into lines of words
             stream.write(f"Error: {message or unexpected(error)}\n")
 
     print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]

@@ -142,3 +142,15 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     path.write_text("filename,chip_id\n0a_agbm.tif,0a\n0b_agbm.tif,0a\n")
     with pytest.raises(BadInputError, match="is a second label"):
         read_labels(ArchiveFiles.find(tmp_path))
+
+
+@pytest.mark.parametrize("chip_id", ["=cmd|' /C calc'!A0", "<script>", "a\nb", "-1", "@x", "a b"])
+def test_a_chip_is_named_with_plain_characters(tmp_path: Path, chip_id: str) -> None:
+    image = [f"{chip_id}_S1_00.tif", chip_id, "S1", "test", "September"]
+    with pytest.raises(BadInputError, match=r"features_metadata\.csv lists") as caught:
+        features_of(tmp_path, pd.DataFrame([image], columns=list(GOOD)))
+    assert "\n" not in str(caught.value)
+    label = {"filename": ["0a_agbm.tif"], "chip_id": [chip_id]}
+    pd.DataFrame(label).to_csv(tmp_path / "train_agbm_metadata.csv", index=False)
+    with pytest.raises(BadInputError, match="chips are named with letters"):
+        read_labels(ArchiveFiles.find(tmp_path))

@@ -20,8 +20,10 @@ SPLITS = ("train", "test")
 _FEATURE_COLUMNS = ("filename", "chip_id", "satellite", "split")
 _LABEL_COLUMNS = ("filename", "chip_id")
 _SENSOR_OF_TAG = {sensor.file_tag: sensor.name for sensor in SENSORS}
-_FEATURE_NAME = re.compile(rf"([^/\\]+)_({'|'.join(_SENSOR_OF_TAG)})_(\d\d)\.tiff?")
-_LABEL_NAME = r"^[^/\\]+\.tiff?$"
+_FEATURE_NAME = re.compile(rf"([\w.-]+)_({'|'.join(_SENSOR_OF_TAG)})_(\d\d)\.tiff?", re.ASCII)
+_LABEL_NAME = r"[\w.-]+\.tiff?"
+# Ids become names of files and cells of tables: no formula, markup or line break is one.
+_CHIP_ID = r"(?![+\-@=])[A-Za-z0-9_.-]+"
 
 
 def read_features(files: ArchiveFiles) -> pd.DataFrame:
@@ -45,6 +47,7 @@ def read_features(files: ArchiveFiles) -> pd.DataFrame:
         | ~listed["split"].isin(SPLITS)
     )
     _refuse(path, listed, wrong, "does not fit its chip_id, satellite and split")
+    _refuse_ids(path, listed)
     features = pd.DataFrame(
         {
             "chip_id": listed["chip_id"],
@@ -73,7 +76,8 @@ def read_labels(files: ArchiveFiles) -> pd.DataFrame:
     """
     path = find_metadata(files, LABELS_METADATA)
     listed = read_metadata_csv(path, _LABEL_COLUMNS)
-    _refuse(path, listed, ~listed["filename"].str.match(_LABEL_NAME), "is not a TIFF's name")
+    _refuse(path, listed, ~listed["filename"].str.fullmatch(_LABEL_NAME), "is not a TIFF's name")
+    _refuse_ids(path, listed)
     labels = listed[["chip_id", "filename"]].drop_duplicates()
     _refuse(path, labels, labels.duplicated("chip_id"), "is a second label of its chip")
     labels = labels.assign(path=files.paths(labels["filename"]))
@@ -140,6 +144,15 @@ def _name_parts(names: pd.Series) -> pd.DataFrame:
     chip_ids, tags, months = zip(*parts, strict=True)
     columns = {"chip_id": chip_ids, "satellite": tags, "month": [int(month) for month in months]}
     return pd.DataFrame(columns, index=names.index)
+
+
+def _refuse_ids(path: str, table: pd.DataFrame) -> None:
+    odd = ~table["chip_id"].str.fullmatch(_CHIP_ID)
+    if odd.any():
+        raise BadInputError(
+            f"{path} lists the chip {table['chip_id'][odd].iloc[0]!r}: chips are named with "
+            "letters, digits, '_', '.' and '-', not '-' first; correct the file."
+        )
 
 
 def _refuse(path: str, table: pd.DataFrame, wrong: pd.Series, why: str) -> None:

@@ -23,6 +23,7 @@ from biomassters.lineage.environment import (
     machine,
     peak_since_forgotten_mib,
 )
+from biomassters.redaction import redact, redacted
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class RunRecord:
             "pipelines": run_params.get("pipeline_names") or run_params.get("pipeline_name"),
             "environment": run_params.get("env"),
             "code": code_version(self._project),
-            "parameters": self._parameters,
+            "parameters": redacted(self._parameters),
         }
 
     @hook_impl
@@ -98,7 +99,7 @@ class RunRecord:
     def on_pipeline_error(self, error: Exception, catalog: CatalogProtocol) -> None:
         """Write what there is, and what went wrong; on a full disk, that is what is said."""
         with suppress(DatasetError, OSError):
-            self._write(catalog, f"failed: {error}".splitlines()[0])
+            self._write(catalog, redact(f"failed: {error}".splitlines()[0]))
 
     def _begin(self, node: Node) -> None:
         if node.name not in self._started:

@@ -21,6 +21,7 @@ from pydantic import Field
 from biomassters.errors import BadInputError
 from biomassters.lineage.environment import code_version
 from biomassters.options import Options
+from biomassters.redaction import redacted
 from biomassters.reporting.flat_options import flatten
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ def artefact_place(uri: str) -> str | None:
 
 def loggable_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters as dotted names and texts."""
-    return {name: text[:_LONGEST_PARAMETER] for name, text in flatten(parameters)}
+    return {name: text[:_LONGEST_PARAMETER] for name, text in flatten(redacted(parameters))}
 
 
 def loggable_metrics(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
