@@ -70,7 +70,7 @@ def store_content(path: Path) -> list[Any]:
     return values
 
 
-def weights_content(path: Path) -> tuple[str, NetworkOptions, Mapping[str, Any]]:
+def weights_content(path: Path) -> tuple[str, Any, Mapping[str, Any]]:
     """Numbers, architecture and scaling of weights."""
     network = load_network(path / "best.safetensors")
     fingerprint = weights_fingerprint(network.state_dict())
