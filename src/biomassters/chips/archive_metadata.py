@@ -13,6 +13,9 @@ from biomassters.chips.archive_files import ArchiveFiles
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.storage import is_url, read
 from biomassters.errors import BadInputError
+from biomassters.regular_file import read_regular
+
+_MOST_BYTES = 2**30
 
 FEATURES_METADATA = "features_metadata"
 LABELS_METADATA = "train_agbm_metadata"
@@ -119,7 +122,7 @@ def read_metadata_csv(path: str, columns: tuple[str, ...]) -> pd.DataFrame:
     """
     try:
         # As text: a chip id such as 0003d2eb or 12345678 is not a number.
-        source = io.BytesIO(read(path)) if is_url(path) else path
+        source = io.BytesIO(read(path) if is_url(path) else read_regular(path, _MOST_BYTES))
         table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except BadInputError:
         raise

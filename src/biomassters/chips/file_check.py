@@ -3,11 +3,13 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biomassters.chips.archive_listing import LABEL
-from biomassters.chips.bands import SENSORS
+from biomassters.chips.bands import S1, S1_NODATA_DB, SENSORS
 from biomassters.chips.cksum import posix_cksum
 from biomassters.chips.damage import DamagedFileError, RasterSpec
+from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.pixel_facts import PixelFacts, pixel_facts
 from biomassters.chips.raster import read_file, view_pixels
 from biomassters.chips.storage import State
@@ -15,6 +17,7 @@ from biomassters.chips.storage import State
 RIGHT, MISSING, DAMAGED, UNLISTED = "right", "missing", "damaged", "no checksum"
 _SPECS = {sensor.name: (len(sensor.bands), np.dtype(sensor.archive_dtype)) for sensor in SENSORS}
 _SPECS[LABEL] = (1, np.dtype(np.float32))
+_MOST_AGB = 100_000.0  # Mg/ha: ten times what the tallest forests hold
 
 
 class ListedFile(NamedTuple):
@@ -58,17 +61,17 @@ def check_file(
     row: dict[str, Any] = {"size": None, "cksum": None, **_facts(None)}
     if not file.path:
         return {**row, "status": MISSING, "reason": "is missing"}
-    fault = None
+    fault, unlisted = None, file.size is None or file.cksum is None
     try:
         view = read_file(file.path, data)
         row |= {"size": len(view), "cksum": posix_cksum(view)}
         fault = transfer_fault(file.size, file.cksum, row["size"], row["cksum"])
-        facts = _decode(file, view, shape)
+        values = _decode(file, view, shape)
+        facts = pixel_facts(values, is_label=file.sensor == LABEL)
         row |= _facts(facts)
-        reason = fault or facts.fault or ""
+        reason = fault or facts.fault or (_unit_fault(file.sensor, values) if unlisted else "")
     except DamagedFileError as error:
         reason = fault or error.reason
-    unlisted = file.size is None or file.cksum is None
     status = DAMAGED if reason else UNLISTED if unlisted else RIGHT
     return {**row, "status": status, "reason": reason}
 
@@ -84,10 +87,22 @@ def transfer_fault(
     return None
 
 
-def _decode(file: ListedFile, data: memoryview, shape: tuple[int, int]) -> PixelFacts:
+def _decode(file: ListedFile, data: memoryview, shape: tuple[int, int]) -> NDArray:
     bands, dtype = _SPECS[file.sensor]
-    values = view_pixels(file.path, data, RasterSpec(bands, dtype, shape))
-    return pixel_facts(values, is_label=file.sensor == LABEL)
+    return view_pixels(file.path, data, RasterSpec(bands, dtype, shape))
+
+
+def _unit_fault(sensor: str, values: NDArray) -> str:
+    """Without a checksum only the values themselves can say that they are no image."""
+    if sensor == LABEL:
+        most = float(values.max())
+        return f"holds {most:g} Mg/ha, more than any forest" if most > _MOST_AGB else ""
+    names = next(one.bands for one in SENSORS if one.name == sensor)
+    pixels = values.reshape(len(names), -1).astype(np.float32)
+    if sensor == S1.name:
+        pixels[pixels == S1_NODATA_DB] = np.nan
+    fault = image_unit_fault(sensor, dict(zip(names, pixels, strict=True)))
+    return "" if fault is None else f"{fault.reason}: {fault.remedy}"
 
 
 def _facts(facts: PixelFacts | None) -> dict[str, float | None]:

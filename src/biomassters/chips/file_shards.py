@@ -6,6 +6,7 @@ from pathlib import Path
 from biomassters.chips.shard import Shard
 from biomassters.chips.store_layout import StoreArray
 from biomassters.errors import BadInputError
+from biomassters.regular_file import IrregularFileError, open_regular
 
 
 class FileShard(Shard):
@@ -57,7 +58,9 @@ class FileShards:
         """See ``Shards.open``."""
         name = self._array.file_name(chip)
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            descriptor = open_regular(name, self._descriptor)
+        except IrregularFileError as error:
+            raise IrregularFileError(self._folder / name, error.kind) from None
         except FileNotFoundError:
             raise BadInputError(
                 f"{self._folder / name} is missing, or the store was replaced: start again; "

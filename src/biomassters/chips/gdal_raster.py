@@ -1,19 +1,22 @@
 """One raster through GDAL: anything that is not plain strips, and where a raster lies."""
 
-import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.chip import Georeference
 from biomassters.chips.damage import DamagedFileError, RasterSpec
+from biomassters.chips.gdal_open import gdal_environment, open_bytes, open_raster
 from biomassters.chips.storage import Place, is_url, read
 
 # rasterio is imported where it is used: it takes long, and official archives rarely need it.
+
+MOST_RASTER_BYTES = 256 * 2**20  # of one file of an archive: 40 times the largest of BioMassters
 
 
 def read_with_gdal(
@@ -30,11 +33,9 @@ def read_with_gdal(
         DamagedFileError: If it can't be read or isn't as expected.
     """
     with _opened(path, data) as source:
-        if expected is not None:
-            size = (source.height, source.width)
-            fault = expected.fault(source.count, source.dtypes[0], size)
-            if fault is not None:
-                raise DamagedFileError(path, fault)
+        fault = _fault(source, expected)
+        if fault is not None:
+            raise DamagedFileError(path, fault)
         return source.read(), _georeference(source)
 
 
@@ -94,18 +95,19 @@ def encode_with_gdal(
 
 
 @contextmanager
-def _opened(path: Place, data: memoryview) -> Iterator[Any]:
-    import rasterio
+def _opened(path: Place, data: memoryview | None) -> Iterator[Any]:
+    """A local file, or bytes that came from a URL."""
     from rasterio.errors import RasterioError
 
     damage: DamagedFileError | None = None
     try:
-        # Without this option GDAL lists the whole folder, 100,000 names, for each file.
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        with gdal_environment(), ExitStack() as stack:
             with _without_georeference_warning():
-                source = rasterio.open(io.BytesIO(data) if is_url(path) else path)
-            with source:
-                yield source
+                if data is not None and is_url(path):
+                    source = stack.enter_context(open_bytes(data, str(path)))
+                else:
+                    source = stack.enter_context(open_raster(path))
+            yield source
     except (RasterioError, OSError) as error:
         message = " ".join(str(error).split()).rstrip(".")
         damage = DamagedFileError(path, f"can't be read as a TIFF ({message})")
@@ -134,27 +136,46 @@ def _georeference(source: Any) -> Georeference | None:
     return Georeference(source.crs.to_string(), tuple(source.transform)[:6])
 
 
-def decode_with_gdal(content: bytes, name: str) -> NDArray:
+def decode_with_gdal(content: bytes, name: str, most_bytes: int) -> NDArray:
     """The pixels [bands, height, width] of a raster's bytes.
 
     Args:
         content: The file.
         name: For messages.
+        most_bytes: What its pixels may take; nothing larger is decoded.
 
     Raises:
-        DamagedFileError: If it can't be read.
+        DamagedFileError: If it can't be read or is larger.
     """
     from rasterio.errors import RasterioError
-    from rasterio.io import MemoryFile
 
     try:
         with (
+            gdal_environment(),
             _without_georeference_warning(),
-            MemoryFile(content) as memory,
-            memory.open() as source,
+            open_bytes(content, name) as source,
         ):
+            fault = _size_fault(source, most_bytes)
+            if fault is not None:
+                raise DamagedFileError(name, fault)
             pixels: NDArray = source.read()
             return pixels
     except (RasterioError, OSError, ValueError) as error:
+        if isinstance(error, DamagedFileError):
+            raise
         message = " ".join(str(error).split()).rstrip(".")
         raise DamagedFileError(name, f"can't be read as a TIFF ({message})") from error
+
+
+def _fault(source: Any, expected: RasterSpec | None) -> str | None:
+    """Why the pixels of a file are not decoded."""
+    if expected is not None:
+        return expected.fault(source.count, source.dtypes[0], (source.height, source.width))
+    return _size_fault(source, MOST_RASTER_BYTES)
+
+
+def _size_fault(source: Any, most_bytes: int) -> str | None:
+    size = source.count * source.height * source.width * np.dtype(source.dtypes[0]).itemsize
+    if size > most_bytes:
+        return f"declares {source.count} bands of {source.height:,} x {source.width:,} pixels"
+    return None

@@ -6,6 +6,9 @@ from biomassters.chips.storage import Place, read, state
 from biomassters.chips.store_layout import MANIFEST_NAME, PLAN_NAME, partial_path, work_url
 from biomassters.chips.store_manifest import Manifest
 from biomassters.errors import BadInputError
+from biomassters.regular_file import read_regular
+
+_MOST_BYTES = 2**30  # 3 KB a chip: a hundred thousand of them
 
 
 def read_manifest(path: Place) -> Manifest:
@@ -33,7 +36,7 @@ def read_manifest(path: Place) -> Manifest:
 
 def _read_local_manifest(path: Path) -> Manifest:
     try:
-        return Manifest.from_json((path / MANIFEST_NAME).read_bytes(), str(path))
+        return Manifest.from_json(read_regular(path / MANIFEST_NAME, _MOST_BYTES), str(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     if partial_path(path).is_dir() and not path.exists():

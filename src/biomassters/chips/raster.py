@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from biomassters.chips.chip import Georeference
 from biomassters.chips.damage import DamagedFileError, RasterSpec
 from biomassters.chips.gdal_raster import (
+    MOST_RASTER_BYTES,
     encode_with_gdal,
     read_georeference,
     read_size_with_gdal,
@@ -23,6 +24,7 @@ from biomassters.chips.gdal_raster import (
 )
 from biomassters.chips.storage import Place, is_url, read
 from biomassters.chips.tiff_layout import StripLayout, parse_strip_layout
+from biomassters.regular_file import IrregularFileError, open_regular
 
 
 def read_raster(
@@ -188,13 +190,17 @@ def read_file(path: Place, fetched: bytes | None = None) -> memoryview:
         return _read_object(str(path), fetched)
     filled = 0
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path.open is slower)
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
+            if size > MOST_RASTER_BYTES:
+                raise DamagedFileError(path, f"has {size:,} bytes, more than any chip's image")
             if len(getattr(_scratch, "buffer", b"")) < size:
                 _scratch.buffer = bytearray(size)
             view = memoryview(_scratch.buffer)[:size] if size else memoryview(b"")
             while filled < size and (count := file.readinto(view[filled:])):
                 filled += count
+    except IrregularFileError as error:
+        raise DamagedFileError(path, f"is {error.kind}, not a file") from None
     except OSError as error:
         raise DamagedFileError(path, f"can't be read ({error.strerror})") from error
     if filled == 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from biomassters.chips.timeouts import client_options
 from biomassters.errors import BadInputError
 
 Place = Path | str  # a local path, or a URL
@@ -164,7 +165,7 @@ def _system(protocol: str, process: int) -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     options: dict[str, Any] = {
         "retry_config": {"max_retries": _RETRIES},
-        "client_options": {"allow_http": endpoint.startswith("http:")},
+        "client_options": {"allow_http": endpoint.startswith("http:"), **client_options()},
         "skip_instance_cache": True,
     }
     make: Any = FsspecStore  # its overloads know no options that are put together

@@ -1,7 +1,6 @@
 """An array of a store, opened for reading once its metadata are what the writer writes."""
 
 import json
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from biomassters.chips.store_layout import StoreArray
 from biomassters.chips.store_manifest import ChipRecord
 from biomassters.chips.url_shards import UrlShards
 from biomassters.errors import BadInputError
+from biomassters.regular_file import read_regular
 
 
 def open_array(
@@ -53,9 +53,11 @@ def read_metadata(place: str) -> dict[str, Any]:
     """
     name = f"{place}/zarr.json"
     try:
-        text = read(name) if is_url(name) else Path(name).read_bytes()
+        text = read(name) if is_url(name) else read_regular(name)
         return dict(json.loads(text))
-    except (FileNotFoundError, JSONDecodeError, UnicodeDecodeError, TypeError, ValueError):
+    except BadInputError:
+        raise
+    except (FileNotFoundError, RecursionError, TypeError, ValueError):
         raise BadInputError(
             f"{name} is missing or damaged: run the pipeline data_engineering again, which writes "
             "it anew."

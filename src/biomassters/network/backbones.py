@@ -1,6 +1,7 @@
 """Names of timm backbones: spellings of 2023, misspellings, and what the network can take."""
 
 import difflib
+import re
 import warnings
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from biomassters.errors import BadInputError
 
+_NAME = re.compile(r"[\w.-]{1,200}")
 STRIDES = (2, 4, 8, 16, 32)
 
 
@@ -27,6 +29,10 @@ def resolve_backbone(name: str) -> str:
     Raises:
         BadInputError: timm has no such model.
     """
+    if not _NAME.fullmatch(name):  # hf-hub:… and local-dir:… would be asked for
+        raise BadInputError(
+            f"timm knows no backbone {name[:80]!r}: give one of its own, such as resnet34."
+        )
     current = get_deprecated_models().get(name) or name
     architecture, _, tag = current.partition(".")
     if not timm.is_model(architecture):

@@ -12,11 +12,13 @@ The layout is that of ``torch.save`` (zip form, since torch 1.6): see ``torch.se
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any, BinaryIO, NoReturn
 
 import torch
 
 from biomassters.errors import BadInputError
+from biomassters.network.pickle_program import MOST_BYTES, check_program
 from biomassters.network.stored_tensor import STORAGE_TYPES, rebuild_tensor
 
 # Called by pickles of plain data; here a call only makes an inert object that remembers nothing.
@@ -170,8 +172,12 @@ def read_inert(file: BinaryIO, source: str) -> Any:
     Raises:
         BadInputError: The pickle would call something, or is damaged. Nothing was called.
     """
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise BadInputError(f"{source} is no torch checkpoint: its pickle is too long.")
+    check_program(content, source)
     try:
-        return _Reader(file).load()
+        return _Reader(BytesIO(content)).load()
     except _RefusedError as error:
         raise BadInputError(
             f"{source} is refused because {error}, which weights never need; nothing of it was "

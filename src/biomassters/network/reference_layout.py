@@ -1,7 +1,9 @@
 """Which network do these weights belong to? Worked out from names and shapes alone."""
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 
 import timm
 import torch
@@ -29,6 +31,9 @@ _LIKELY = (
     "resnet*",
     "efficientnet*",
 )
+# The encoder's first tensor says which of them can be meant before any is built.
+_STEMS = {"conv_stem.weight": ("*efficientnet*", "mobilenetv3_*"), "conv1.weight": ("resnet*",)}
+_SEARCH_S = 4.0
 _SAME = 1.0
 _NEARLY_SAME = 0.97
 _RELATED = 0.5
@@ -88,7 +93,10 @@ def find_backbone(encoder: Mapping[str, Size], source: str) -> str:
         BadInputError: No backbone is alike.
     """
     best, best_likeness = "", 0.0
-    for name in _candidates():
+    end = time.monotonic() + _SEARCH_S
+    for name in _candidates(next(iter(encoder), "")):
+        if time.monotonic() > end:
+            break
         likeness = _likeness(encoder, name)
         if likeness > best_likeness:
             best, best_likeness = name, likeness
@@ -97,23 +105,21 @@ def find_backbone(encoder: Mapping[str, Size], source: str) -> str:
     if best_likeness < _RELATED:
         key = next(iter(encoder), ENCODER)
         raise BadInputError(
-            f"{source} has an encoder that no timm backbone resembles (its first tensor is "
-            f"{ENCODER}{key}): name the backbone."
+            f"{source} has an encoder that none of the usual backbones resembles (its first "
+            f"tensor is {ENCODER}{key[:80]}): name the backbone."
         )
     if best_likeness == _SAME:
         logger.info("The encoder of %s is %s.", source, best)
     return best
 
 
-def _candidates() -> Iterator[str]:
+def _candidates(first_tensor: str) -> Iterator[str]:
+    families = _STEMS.get(first_tensor, ())
     seen = set()
-    for pattern in (*_LIKELY, "*"):
-        names = [pattern] if timm.is_model(pattern) else timm.list_models(pattern)
-        if pattern == "*":
-            logger.info("The encoder is none of the usual ones; trying all of timm's.")
-        for name in names:
+    for pattern in _LIKELY:
+        for name in [pattern] if timm.is_model(pattern) else timm.list_models(pattern):
             architecture = name.partition(".")[0]
-            if architecture not in seen:
+            if architecture not in seen and any(fnmatch(architecture, one) for one in families):
                 seen.add(architecture)
                 yield name
 

@@ -29,8 +29,9 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], s
             )
         if found[key].dtype != tensor.dtype:
             raise BadInputError(
-                f"{source} holds {key} as {found[key].dtype} where the network has "
-                f"{tensor.dtype}: use weights of this network."
+                f"{source} holds {key} as {str(found[key].dtype).removeprefix('torch.')} where the "
+                f"network has {str(tensor.dtype).removeprefix('torch.')}: use weights of this "
+                "network."
             )
     for key in found:
         if key not in expected:

@@ -1,6 +1,5 @@
 """The area of interest: a rectangle or polygons, in any coordinate system."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.features import bounds as geometry_bounds
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
+from biomassters.chips.crs import parse_crs
 from biomassters.errors import BadInputError
 from biomassters.regions.grid import Bounds, Grid, PixelWindow, bounds_between
 from biomassters.regions.options import AreaOptions
+from biomassters.regular_file import read_json
 
 _WORLD = CRS.from_epsg(4326)
 _MOST_DEGREES = 360
+_MOST_METRES = 1e9  # or feet: no projection of the Earth reaches further
+_MOST_NUMBER = 1e300
+_FEWEST_POSITIONS = 4
 _STRIP = 256  # rows
 
 
@@ -71,10 +74,7 @@ def read_area(options: AreaOptions, crs: CRS) -> Area | None:
         return None
     polygons, source = _read_geojson(Path(options.geojson))
     for polygon in polygons:
-        if not _is_finite(polygon["coordinates"]):
-            raise BadInputError(
-                f"{options.geojson} holds a coordinate that is no finite number: mend the polygon."
-            )
+        _check_polygon(polygon, options.geojson, source)
         _check_bounds(geometry_bounds(polygon), source, options.geojson)
     here = tuple(transform_geom(source, crs, polygon) for polygon in polygons)
     corners = np.array([geometry_bounds(polygon) for polygon in here])
@@ -83,10 +83,43 @@ def read_area(options: AreaOptions, crs: CRS) -> Area | None:
     return Area((float(west), float(south), float(east), float(north)), here)
 
 
-def _is_finite(coordinates: Any) -> bool:
-    if isinstance(coordinates, list):
-        return all(map(_is_finite, coordinates))
-    return isinstance(coordinates, int | float) and bool(np.isfinite(coordinates))
+def _check_polygon(polygon: dict[str, Any], path: str, crs: CRS) -> None:
+    """Closed rings of finite numbers in range: rasterio crashes at others."""
+    parts = polygon["coordinates"]
+    if polygon["type"] == "Polygon":
+        parts = [parts]
+    _require(isinstance(parts, list) and bool(parts), path, "a polygon without a ring")
+    for rings in parts:
+        _require(isinstance(rings, list) and bool(rings), path, "a polygon without a ring")
+        for ring in rings:
+            _check_ring(ring, path, crs)
+
+
+def _check_ring(ring: Any, path: str, crs: CRS) -> None:
+    _require(isinstance(ring, list), path, "a ring that is no list of positions")
+    for position in ring:
+        if not isinstance(position, list) or len(position) not in (2, 3, 4):
+            raise BadInputError(f"{path} holds a position that is no pair of numbers: mend it.")
+        _require(all(map(_is_finite, position)), path, "a coordinate that is no finite number")
+    _require(len(ring) >= _FEWEST_POSITIONS, path, "a ring of fewer than four positions")
+    _require(ring[0] == ring[-1], path, "a ring that is not closed")
+    most = _MOST_DEGREES if crs.is_geographic else _MOST_METRES
+    farthest = max(max(abs(x), abs(y)) for x, y, *_ in ring)
+    if farthest > most:
+        raise BadInputError(
+            f"{path} holds a coordinate of {farthest:g}, which lies nowhere in its coordinate "
+            "system: state it ('crs' in the GeoJSON file), or mend the polygon."
+        )
+
+
+def _require(holds: bool, path: str, fault: str) -> None:
+    if not holds:
+        raise BadInputError(f"{path} holds {fault}: mend the polygon.")
+
+
+def _is_finite(number: Any) -> bool:
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return is_number and abs(number) <= _MOST_NUMBER  # an integer may have thousands of digits
 
 
 def _check_bounds(bounds: Bounds, crs: CRS, what: str) -> None:
@@ -109,21 +142,11 @@ def _check_bounds(bounds: Bounds, crs: CRS, what: str) -> None:
 
 
 def _read_geojson(path: Path) -> tuple[list[dict[str, Any]], CRS]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(
-            f"mapping.area.geojson: {path} can't be read ({error.strerror}); give the path of a "
-            "GeoJSON file."
-        ) from None
-    except ValueError:
-        raise BadInputError(
-            f"{path} is not JSON: save the area as GeoJSON, for instance from QGIS."
-        ) from None
+    content = read_json(path, "give the area as GeoJSON, for instance from QGIS")
     polygons = [
         geometry
         for geometry in _geometries(content)
-        if geometry["type"] in ("Polygon", "MultiPolygon")
+        if geometry.get("type") in ("Polygon", "MultiPolygon")
     ]
     if not polygons:
         raise BadInputError(f"{path} holds no polygon: save the area as polygons in GeoJSON.")
@@ -131,30 +154,32 @@ def _read_geojson(path: Path) -> tuple[list[dict[str, Any]], CRS]:
 
 
 def _geometries(content: Any) -> list[dict[str, Any]]:
-    if not isinstance(content, dict):
-        return []
-    kind = content.get("type")
-    if kind == "FeatureCollection":
-        return [found for one in content.get("features", []) for found in _geometries(one)]
-    if kind == "Feature":
-        return _geometries(content.get("geometry"))
-    if kind == "GeometryCollection":
-        return [found for one in content.get("geometries", []) for found in _geometries(one)]
-    return [content] if content.get("coordinates") else []
+    """Every geometry in a file; collections may be nested as deep as anybody likes."""
+    found, waiting = [], [content]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, dict):
+            continue
+        kind = one.get("type")
+        if kind == "Feature":
+            waiting.append(one.get("geometry"))
+        elif kind in ("FeatureCollection", "GeometryCollection"):
+            inner = one.get("features" if kind == "FeatureCollection" else "geometries")
+            waiting += reversed(inner) if isinstance(inner, list) else []
+        elif one.get("coordinates"):
+            found.append(one)
+    return found
 
 
 def _crs_of(content: dict[str, Any], path: Path) -> CRS:
     """As the "crs" member of GeoJSON before RFC 7946 says; degrees, as the RFC has it, without."""
-    name = (content.get("crs") or {}).get("properties", {}).get("name")
+    crs = content.get("crs")
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
     return _WORLD if name is None else _crs(str(name), str(path))
 
 
 def _crs(text: str, what: str) -> CRS:
-    try:
-        crs = CRS.from_user_input(text)
-    except CRSError:
-        raise BadInputError(
-            f"{what}: {text} is no coordinate system; try one such as EPSG:3067."
-        ) from None
+    crs = parse_crs(text, what)
     # GeoJSON's usual name of longitude and latitude.
     return _WORLD if crs == CRS.from_user_input("OGC:CRS84") else crs

@@ -8,10 +8,10 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.errors import BadInputError
 from biomassters.regions.assembly import BANDS, MapPiece
 from biomassters.regions.grid import Grid
-from biomassters.regions.layers import GDAL_SETTINGS
 
 DESCRIPTIONS = {
     "AGB": ("Aboveground biomass density", "Mg/ha"),
@@ -41,7 +41,7 @@ def write_cog(path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[
     plain, cog = (path.with_name(f".{path.name}.{kind}.tif") for kind in ("plain", "cog"))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with rasterio.Env(**GDAL_SETTINGS | {"GDAL_CACHEMAX": _CACHE_BYTES}):
+        with gdal_environment(GDAL_CACHEMAX=_CACHE_BYTES):
             checksums = _write_plain(plain, grid, pieces, tags)
             _add_overviews(plain, max(grid.shape))
             _to_cog(plain, cog)
@@ -62,16 +62,14 @@ def _write_plain(
     path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[str, str]
 ) -> list[tuple[Any, int]]:
     """Write the pieces; where each lies and the CRC-32C of its values."""
-    import rasterio
-
     profile = {
-        "driver": "GTiff", "count": len(BANDS), "dtype": "float32", "nodata": np.nan,
+        "count": len(BANDS), "dtype": "float32", "nodata": np.nan,
         "height": grid.height, "width": grid.width, "crs": grid.crs, "transform": grid.transform,
         "tiled": True, "blockxsize": _TILE, "blockysize": _TILE, "interleave": "band",
         "bigtiff": "if_safer", "sparse_ok": True,
     }  # fmt: skip
     checksums = []
-    with rasterio.open(path, "w", **profile) as file:
+    with open_raster(path, "w", **profile) as file:
         _describe(file, tags)
         for piece in pieces:
             window = _rasterio_window(piece)
@@ -94,11 +92,10 @@ def _describe(file: Any, tags: Mapping[str, str]) -> None:
 
 def _add_overviews(path: Path, longest: int) -> None:
     """Halve the map until it is one tile; the COG driver's own ones take memory with the width."""
-    import rasterio
     from rasterio.enums import Resampling
 
     factors = [2**step for step in range(1, longest.bit_length()) if longest >> (step - 1) > _TILE]
-    with rasterio.open(path, "r+") as file:
+    with open_raster(path, "r+") as file:
         file.build_overviews(factors, Resampling.average)
 
 
@@ -113,13 +110,12 @@ def _to_cog(plain: Path, cog: Path) -> None:
 
 def _compare(path: Path, checksums: list[tuple[Any, int]]) -> None:
     """Read everything back: the values that were computed, in a valid COG."""
-    import rasterio
     from rio_cogeo.cogeo import cog_validate
 
     valid, faults, _ = cog_validate(path, quiet=True)
     if not valid:
         raise BadInputError(f"The map is no valid Cloud-optimised GeoTIFF: {'; '.join(faults)}.")
-    with rasterio.open(path) as file:
+    with open_raster(path) as file:
         for window, expected in checksums:
             if _checksum(file.read(window=window)) != expected:
                 raise BadInputError(

@@ -5,24 +5,28 @@ Arrays ``s1`` int16 [month, s1_band, y, x] in 0.01 dB (−32768: no data) and ``
 EPSG:…) and ``transform`` (six affine coefficients, pixel to map units) say where it lies.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
+from biomassters.chips.crs import parse_crs
 from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.timeouts import client_options
 from biomassters.errors import BadInputError
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.layers import Values
 from biomassters.regions.month_image import MonthLayers
+from biomassters.regular_file import IrregularFileError, irregular
 
 _METADATA = ("zarr.json", ".zgroup")
+_DTYPES = {"s1": "int16", "s2": "uint16", "present": "bool"}
+_MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is asked of it
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class CubeLayer:
         if not self._opened:
             import zarr
 
-            self._opened.append(zarr.open_array(self.array, mode="r"))
+            place, _, name = self.array.rpartition("/")
+            self._opened.append(zarr.open_array(_zarr_store(place), path=name, mode="r"))
         return self._opened[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,24 +90,22 @@ def read_cube(place: str) -> list[MonthLayers]:
     """The months of a cube.
 
     Args:
-        place: Folder, or address that fsspec knows.
+        place: Folder, or address of s3://, gs://, az:// or https://.
 
     Raises:
         BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
     """
-    import zarr
-
-    try:
-        group = zarr.open_group(place, mode="r")
-    except (OSError, KeyError, ValueError) as error:
-        raise BadInputError(f"{place} is no Zarr group ({error}): give the cube's path.") from None
-    shapes = {name: array.shape for name, array in group.arrays()}
+    group = _open_group(place)
+    arrays = {name: group[name] for name in ("s1", "s2", "present") if name in group}
+    shapes = {name: getattr(array, "shape", ()) for name, array in arrays.items()}
     sizes = {shapes[sensor.name][-2:] for sensor in (S1, S2) if sensor.name in shapes}
-    if len(sizes) != 1:
+    if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise BadInputError(
             f"{place}: expected arrays s1 and s2 [month, band, y, x] of the same size, "
             f"got {shapes}."
         )
+    for name, array in arrays.items():
+        _check_array(f"{place}/{name}", array, _DTYPES[name])
     grid = _grid(place, dict(group.attrs), *sizes.pop())
     present = _present(group, shapes)
     return [
@@ -110,6 +113,61 @@ def read_cube(place: str) -> list[MonthLayers]:
         for month in range(MONTH_COUNT)
         if present[month].any()
     ]
+
+
+def _open_group(place: str) -> Any:
+    import zarr
+
+    if "://" not in place:
+        _check_files(Path(place))
+    try:
+        return zarr.open_group(_zarr_store(place), mode="r")
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
+        said = " ".join(str(error).split()).partition("Debug source")[0][:200].rstrip(" :.")
+        reason = said or type(error).__name__
+    raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
+
+
+def _zarr_store(place: str) -> Any:
+    """What zarr reads a folder or an address through; a silent address is given up."""
+    if "://" not in place:
+        return place
+    from obstore.store import from_url
+    from zarr.storage import ObjectStore
+
+    scheme = place.partition("://")[0]
+    if scheme not in ("http", "https", "s3", "gs", "az"):
+        raise BadInputError(
+            f"{place} can't be opened: give a folder or an address of s3://, gs://, az:// or "
+            "https://."
+        )
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    plain = (place if scheme.startswith("http") else endpoint).startswith("http:")
+    client: Any = {**client_options(), "allow_http": plain}
+    store: Any = from_url(place, client_options=client, retry_config={"max_retries": 1})
+    return ObjectStore(store, read_only=True)
+
+
+def _check_files(folder: Path) -> None:
+    """Only files and folders: a pipe among the chunks would be waited for."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = f"{parent}/{name}"
+            if (kind := irregular(path)) is not None:
+                raise IrregularFileError(path, kind)
+
+
+def _check_array(name: str, array: Any, dtype: str) -> None:
+    if str(array.dtype) != dtype:
+        raise BadInputError(f"{name} holds {array.dtype}, expected {dtype}: convert the cube.")
+    size = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
+    if size > _MOST_CHUNK_BYTES:
+        raise BadInputError(
+            f"{name} has chunks of {size / 2**20:,.0f} MiB: write it in chunks of one month and "
+            "512 pixels."
+        )
 
 
 def _layers(
@@ -123,9 +181,13 @@ def _layers(
 
 def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Grid:
     try:
-        crs = CRS.from_user_input(attributes["crs"])
-        transform = Affine(*attributes["transform"][:6])
-    except (KeyError, TypeError, CRSError):
+        crs = parse_crs(attributes["crs"], f"{place}, its attribute crs")
+        transform = Affine(*map(float, attributes["transform"][:6]))
+        if not np.isfinite(transform).all() or transform.is_degenerate:
+            raise TypeError
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BadInputError):
+            raise
         raise BadInputError(
             f"{place} doesn't say where it lies: give the group the attributes crs (as in "
             "EPSG:3067) and transform (six affine coefficients)."
@@ -144,4 +206,8 @@ def _present(group: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[np.bool_
                 "y, x]: one entry a month and band, in the order of the chip store."
             )
         found[:, number] = shape is not None
-    return found & np.asarray(group["present"]) if "present" in shapes else found
+    if "present" not in shapes:
+        return found
+    if shapes["present"] != found.shape:
+        raise BadInputError(f"present has shape {shapes['present']}; expected {found.shape}.")
+    return found & np.asarray(group["present"])

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.errors import BadInputError
 from biomassters.regions.band_names import match_bands
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.simulation.region_writer import SIMULATED_TAG
 
 Values = NDArray[np.float32]
-GDAL_SETTINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 128 * 2**20}
+GDAL_CACHE = {"GDAL_CACHEMAX": 128 * 2**20}
 
 
 class Layer(Protocol):
@@ -47,7 +48,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class RasterLayer:
-    """A GeoTIFF, or anything else that GDAL opens.
+    """A GeoTIFF or, by its name, a JPEG 2000; a file or an address.
 
     Attributes:
         name: Path or address.
@@ -100,7 +101,7 @@ class RasterLayer:
 
         damage: DamagedFileError | None = None
         try:
-            with rasterio.Env(**GDAL_SETTINGS):
+            with gdal_environment(**GDAL_CACHE):
                 return self._read(window, shape)
         except (rasterio.errors.RasterioError, OSError) as error:
             # rasterio itself says only "see previous exception".
@@ -143,9 +144,7 @@ class _Handles(threading.local):
 
     def get(self, path: str) -> Any:
         if self._file is None:
-            import rasterio
-
-            self._file = rasterio.open(path)
+            self._file = open_raster(path, images=True)
         return self._file
 
 
@@ -161,8 +160,8 @@ def _open(path: str) -> Any:
     import rasterio
 
     try:
-        with rasterio.Env(**GDAL_SETTINGS):
-            return rasterio.open(path)
+        with gdal_environment(**GDAL_CACHE):
+            return open_raster(path, images=True)
     except (rasterio.errors.RasterioError, OSError) as error:
         message = " ".join(str(error).split()).rstrip(".")
         raise BadInputError(

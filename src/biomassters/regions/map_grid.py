@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.warp import calculate_default_transform
 
+from biomassters.chips.crs import parse_crs
 from biomassters.errors import BadInputError
 from biomassters.regions.area import Area, read_area
 from biomassters.regions.grid import Grid
@@ -125,12 +125,7 @@ def _utm_zone(layers: Sequence[Layer], area: AreaOptions) -> CRS:
 
 
 def _crs(text: str) -> CRS:
-    try:
-        crs = CRS.from_user_input(text)
-    except CRSError:
-        raise BadInputError(
-            f"mapping.images.crs: {text} is no coordinate system; try one such as EPSG:3067."
-        ) from None
+    crs = parse_crs(text, "mapping.images.crs")
     if not crs.is_projected:
         raise BadInputError(
             f"mapping.images.crs: {text} is in degrees; choose one in metres, such as EPSG:3067."

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.layers import GDAL_SETTINGS, Layer
+from biomassters.regions.layers import GDAL_CACHE, Layer
 from biomassters.regions.source import RegionSource
 
 LONGEST_SIDE = 1024
@@ -44,11 +45,10 @@ def make_picture(path: Path, source: RegionSource) -> MapPicture:
         path: The map.
         source: The images.
     """
-    import rasterio
     from rasterio.enums import Resampling
 
     grid = small_grid(source.grid)
-    with rasterio.Env(**GDAL_SETTINGS), rasterio.open(path) as file:
+    with gdal_environment(**GDAL_CACHE), open_raster(path) as file:
         size = (file.count, *grid.shape)
         values = file.read(out_shape=size, resampling=Resampling.average, masked=True)
     layers = dict(zip(BANDS, values.filled(np.nan), strict=True))

@@ -5,7 +5,6 @@ constellation, platform, collection or id. An asset holds one band that its key 
 that its ``bands`` (STAC 1.1), ``eo:bands`` or the file's descriptions name.
 """
 
-import json
 import re
 from collections import defaultdict
 from datetime import datetime
@@ -18,6 +17,7 @@ from biomassters.regions.band_names import canonical_name, require_bands
 from biomassters.regions.layers import RasterLayer
 from biomassters.regions.month_image import MonthLayers
 from biomassters.regions.options import ImageOptions
+from biomassters.regular_file import read_json
 
 _SENSOR = re.compile(r"(?:sentinel[-_ ]?|\bs)([12])(?![0-9])", re.IGNORECASE)
 _RASTER_TYPES = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
@@ -55,20 +55,39 @@ def read_item_collection(place: str, options: ImageOptions) -> list[MonthLayers]
 
 
 def _items(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path} can't be read ({error.strerror}); check the path.") from None
-    except ValueError:
-        raise BadInputError(f"{path} is not JSON: give a STAC item collection.") from None
+    content = read_json(path, "give a STAC item collection")
     kind = content.get("type") if isinstance(content, dict) else None
-    if kind == "Feature":
-        return [content]
-    if kind != "FeatureCollection" or not content.get("features"):
+    kind = kind if kind in ("Feature", "FeatureCollection") else None
+    features = [content] if kind == "Feature" else content.get("features") if kind else None
+    if not kind or not isinstance(features, list) or not features:
         raise BadInputError(
             f"{path} is no STAC item collection: expected a FeatureCollection with items."
         )
-    return list(content["features"])
+    for item in features:
+        _check_item(item, path)
+    return features
+
+
+def _check_item(item: Any, path: Path) -> None:
+    """The parts that are read have the types that STAC gives them."""
+    _expect(item, dict, path, "an item", "an object")
+    what = f"item {str(item.get('id'))[:80]}"
+    _expect(item.get("properties"), dict, path, f"the properties of {what}", "an object")
+    _expect(item.get("assets"), dict, path, f"the assets of {what}", "an object")
+    for key, asset in item["assets"].items():
+        of_asset = f"asset {str(key)[:80]} of {what}"
+        _expect(asset, dict, path, of_asset, "an object")
+        _expect(asset.get("href"), str, path, f"the href of {of_asset}", "a text")
+        for bands in (asset.get("bands") or [], asset.get("eo:bands") or []):
+            _expect(bands, list, path, f"the bands of {of_asset}", "a list")
+            for band in bands:
+                _expect(band, dict, path, f"a band of {of_asset}", "an object")
+
+
+def _expect(value: Any, kind: type, path: Path, what: str, called: str) -> None:
+    if not isinstance(value, kind):
+        found = "missing" if value is None else f"no {called.split()[-1]}"
+        raise BadInputError(f"{path}: {what} is {found}, expected {called}: mend the collection.")
 
 
 def _date(item: dict[str, Any], path: Path) -> datetime:
@@ -99,9 +118,8 @@ def _layers(
     item: dict[str, Any], sensor: Sensor, path: Path, options: ImageOptions
 ) -> list[RasterLayer]:
     stated = {"s1": options.s1_bands, "s2": options.s2_bands}[sensor.name]
-    orbit = {"ascending": "asc", "descending": "desc"}.get(
-        item.get("properties", {}).get("sat:orbit_state", "")
-    )
+    orbit_state = str(item["properties"].get("sat:orbit_state", ""))
+    orbit = {"ascending": "asc", "descending": "desc"}.get(orbit_state)
     found = []
     for key, asset in item.get("assets", {}).items():
         if not _is_image(asset):
@@ -128,6 +146,7 @@ def _is_image(asset: dict[str, Any]) -> bool:
 def _is_stack(key: str, asset: dict[str, Any]) -> bool:
     """Whether an asset that names no band is the image itself, not a preview of it."""
     roles = asset.get("roles") or []
+    roles = roles if isinstance(roles, list) else [roles]
     return "data" in roles or (not roles and key.lower() in ("s1", "s2", "data", "image"))
 
 

@@ -18,7 +18,9 @@ from biomassters.chips.bands import (
     SENSORS,
     Sensor,
 )
+from biomassters.chips.crs import parse_crs
 from biomassters.chips.durable_files import require_space
+from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.errors import BadInputError
 from biomassters.progress_bar import tracked
 from biomassters.simulation.region import TILE_PIXELS, RegionTile, SimulatedRegion
@@ -77,11 +79,10 @@ def _is_there(folder: Path, fingerprint: str) -> bool:
 
 
 def _write_tiles(region: SimulatedRegion, folder: Path, progress: bool) -> None:
-    import rasterio
 
     options = region.options
     tiles = -(-options.height // TILE_PIXELS) * -(-options.width // TILE_PIXELS)
-    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack:
+    with gdal_environment(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack:
         files = _open_images(region, folder, stack)
         truth = stack.enter_context(
             _create(region, folder / TRUTH, 1, "float32", float("nan"), ("AGB",))
@@ -124,23 +125,17 @@ def _create(
     nodata: float | None,
     names: tuple[str, ...],
 ) -> Any:
-    import rasterio
     from rasterio.transform import from_origin
 
     options = region.options
     transform = from_origin(options.west_m, options.north_m, PIXEL_SIZE_M, PIXEL_SIZE_M)
-    try:
-        file = rasterio.open(
-            path, "w", driver="GTiff", count=count, dtype=dtype, nodata=nodata,
-            width=options.width, height=options.height, crs=options.crs, transform=transform,
-            tiled=True, blockxsize=TILE_PIXELS, blockysize=TILE_PIXELS, interleave="pixel",
-            compress="zstd", zstd_level=1, predictor=3 if dtype == "float32" else 2,
-            bigtiff="if_safer",
-        )  # fmt: skip
-    except rasterio.errors.CRSError as error:
-        raise BadInputError(
-            f"region_simulation.crs: {options.crs} is no coordinate system; try EPSG:3067."
-        ) from error
+    file = open_raster(
+        path, "w", count=count, dtype=dtype, nodata=nodata, width=options.width,
+        height=options.height, crs=parse_crs(options.crs, "region_simulation.crs"),
+        transform=transform, tiled=True, blockxsize=TILE_PIXELS, blockysize=TILE_PIXELS,
+        interleave="pixel", compress="zstd", zstd_level=1,
+        predictor=3 if dtype == "float32" else 2, bigtiff="if_safer",
+    )  # fmt: skip
     file.descriptions = names
     file.update_tags(**{SIMULATED_TAG: "yes"})
     return file

@@ -20,12 +20,14 @@ from torch import Tensor
 from biomassters.chips.durable_files import sync
 from biomassters.errors import BadInputError
 from biomassters.network.tensor_check import unusable_number
+from biomassters.network.torch_checkpoint import check_archive
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # 1 had a checksum of the weights alone
 NAME = re.compile(r"checkpoint_(\d{5,})_(\d{6,})\.pt")
 TEMPORARY = "checkpoint.tmp"
+_MOST_USES = 8  # of the numbers of a file, by tensors that share them
 
 
 class CheckpointFolder:
@@ -131,7 +133,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         BadInputError: It is damaged, of another version, or holds NaN or infinity.
     """
     try:
+        check_archive(file)
+    except BadInputError as error:
+        said = _reason(error).removeprefix(f"{file} ")
+        raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({said})") from None
+    try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        _check_extent(content, file.stat().st_size)
         written_as = content.pop("format")
     except Exception as error:  # a damaged file may fail anywhere in torch's reader
         raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({_reason(error)})") from None
@@ -156,6 +164,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in first:
         return "it holds more than tensors and plain values, or can't be decoded"
     return first.rstrip(".") or type(error).__name__
+
+
+def _check_extent(content: Any, file_bytes: int) -> None:
+    """Tensors that take more memory than the file holds are views that repeat its numbers."""
+    total, seen, waiting = 0, set[int](), [content]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Tensor):
+            total += one.numel() * one.element_size()
+        elif isinstance(one, Mapping | list | tuple) and id(one) not in seen:
+            seen.add(id(one))
+            waiting += one.values() if isinstance(one, Mapping) else one
+    if total > _MOST_USES * file_bytes:
+        raise ValueError(f"its tensors would take {total:,} bytes of memory")
 
 
 def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
