@@ -121,11 +121,36 @@ def cksum(path):
     return file_cksum(path)
 
 
-def test_metadata_without_checksums(archive_root, tmp_path):
+def test_metadata_without_checksums(archive_root, tmp_path, chips):
+    for chip in chips:
+        chip.s1_db[:, 1::2][chip.s1_db[:, 1::2] > -9999] -= 6  # as land: VH below VV
+    write_archive(archive_root, chips, progress=False)
     metadata = archive_root / "features_metadata.csv"
     pd.read_csv(metadata).drop(columns=["cksum"]).to_csv(metadata, index=False)
     table = verify(archive_root, tmp_path / "work")
     assert set(table["status"]) == {"no checksum", "right"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("0000000a_S1_00.tif", np.full((4, 32, 32), 0.05, np.float32), "linear power"),
+        ("0000000a_S1_00.tif", np.full((4, 32, 32), 1e30, np.float32), "backscatter in dB"),
+        ("0000000a_S2_00.tif", np.full((11, 32, 32), 65535, np.uint16), "65535 everywhere"),
+        ("0000000a_agbm.tif", np.full((1, 32, 32), 1e9, np.float32), "more than any forest"),
+    ],
+)
+def test_values_that_cannot_be_are_damage_without_a_checksum(
+    archive_root, tmp_path, name, values, reason
+):
+    for metadata in archive_root.glob("*.csv"):
+        columns = pd.read_csv(metadata).drop(columns=["size", "cksum"], errors="ignore")
+        columns.to_csv(metadata, index=False)
+    write_raster(next(archive_root.rglob(name)), values)
+    table = verify(archive_root, tmp_path / "work").set_index("filename")
+    assert table.loc[name, "status"] == "damaged"
+    assert reason in table.loc[name, "reason"]
+    assert not table.loc[name, "quarantined"]
 
 
 def test_the_chip_table_knows_what_verification_found(archive_root, tmp_path):
