@@ -19,15 +19,17 @@ from biomassters.chips.verification import (
     verify_archive,
 )
 from biomassters.errors import BadInputError
+from biomassters.pipelines.data_engineering.nodes import inspect_chips, verify_files
+from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Threads
 
 A_IMAGE = "0000000a_S1_03.tif"
 
 
-def verify(root, work, workers=None, **options):
-    return verify_archive(
-        Archive.open(root), work, VerificationOptions(**options), workers, progress=False
-    )
+def verify(root, work, workers=None, quarantine=True):
+    options = VerificationOptions(quarantine=quarantine)
+    return verify_archive(Archive.open(root), work, options, workers, progress=False)
 
 
 def row(table, filename):
@@ -76,12 +78,31 @@ def test_quarantine_keeps_every_copy(archive_root, tmp_path):
     assert kept == [A_IMAGE, f"{A_IMAGE}.1"]
 
 
-def test_without_quarantine_nothing_moves(archive_root, tmp_path):
-    path = archive_root / "train_features" / A_IMAGE
-    flip(path)
-    wrong = row(verify(archive_root, tmp_path / "work", quarantine=False), A_IMAGE)
-    assert (wrong["status"], bool(wrong["quarantined"])) == ("damaged", False)
-    assert path.exists()
+def contents(folder):
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_data_engineering_changes_nothing_in_the_archive(archive_root, tmp_path, caplog):
+    """A user's files stay where they are; a warning names them, what they cost and the remedy."""
+    damaged = sorted((archive_root / "train_features").glob("0000000a_S?_*.tif"))[:4]
+    for path in damaged:
+        flip(path)
+    before = contents(archive_root)
+    options = DataEngineeringOptions()
+    archive = Archive.open(archive_root)
+    table = verify_files(archive, tmp_path / "work", options, DaskOptions())
+    chips, _ = inspect_chips(archive, table, options, DaskOptions())
+    assert contents(archive_root) == before
+    assert not table["quarantined"].any()
+    assert not chips.set_index("chip_id").loc["0000000a", "usable"]
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.startswith(
+        f"{archive_root} holds 4 damaged files ({', '.join(path.name for path in damaged[:3])} ...)"
+        "; 1 chip (0000000a) left out: fetch what is damaged again"
+    )
 
 
 def test_truncated_missing_and_empty(archive_root, tmp_path):
@@ -155,8 +176,8 @@ def test_values_that_cannot_be_are_damage_without_a_checksum(
 
 def test_the_chip_table_knows_what_verification_found(archive_root, tmp_path):
     flip(archive_root / "train_features" / A_IMAGE)
-    for options in ({"quarantine": True}, {"quarantine": False}):
-        table = verify(archive_root, tmp_path / "work", **options)
+    for quarantine in (True, False):
+        table = verify(archive_root, tmp_path / "work", quarantine=quarantine)
         chips, _ = inspect_archive(
             Archive.open(archive_root),
             InspectionOptions(on_damaged="leave_out_image"),
@@ -249,7 +270,8 @@ def test_ten_kills(tmp_path, make_chip, victims):
         "from biomassters.chips.verification import VerificationOptions, verify_archive\n"
         "from biomassters.workers.pool import Threads",
         f"stand_still_at(argument); verify_archive(Archive.open({str(archive_root)!r}), "
-        f"Path({str(tmp_path / 'work')!r}), VerificationOptions(), Threads(1), progress=False)",
+        f"Path({str(tmp_path / 'work')!r}), VerificationOptions(quarantine=True), "
+        "Threads(1), progress=False)",
     )
     journal = tmp_path / "work" / JOURNAL_NAME
     for _ in range(10):

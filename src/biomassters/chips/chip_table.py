@@ -18,6 +18,8 @@ from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 3  # names in a warning
+
 __all__ = ["InspectionOptions", "inspect_archive", "inspect_chip"]
 
 
@@ -75,6 +77,8 @@ def inspect_archive(
     if incomplete:
         _say_incomplete(archive, incomplete, options)
     table = pd.DataFrame([inspected.row for inspected in inspections], columns=list(COLUMNS))
+    if damage:
+        _say_damaged(archive, damage, table)
     if not table["usable"].any():
         _refuse(archive, table)
     return table, statistics
@@ -127,6 +131,24 @@ def _stop(damage: list[DamagedFileError]) -> None:
         f"{describe(damage[0].path, damage)}: fetch what is damaged again, or set on_damaged to "
         "leave_out_chip or leave_out_image."
     )
+
+
+def _say_damaged(archive: Archive, damage: list[DamagedFileError], table: pd.DataFrame) -> None:
+    costs = table.loc[(table["damaged_files"].map(len) > 0) & ~table["usable"], "chip_id"]
+    logger.warning(
+        "%s holds %s; %s: fetch what is damaged again ('--pipelines acquisition', which keeps the "
+        "old files in .quarantine), or choose with data_engineering.inspection.on_damaged what it "
+        "costs.",
+        archive.root,
+        _some([error.name for error in damage], "damaged file"),
+        f"{_some(list(costs), 'chip')} left out" if len(costs) else "no chip is left out",
+    )
+
+
+def _some(names: list[str], what: str) -> str:
+    """How many, and the first of them: "5 chips (a, b, c ...)"."""
+    shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'} ({shown})"
 
 
 def _say_incomplete(

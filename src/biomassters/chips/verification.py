@@ -1,4 +1,4 @@
-"""Every file of an archive against its metadata: a table, and damage moved aside."""
+"""Every file of an archive against its metadata: a table; damage is moved aside on request."""
 
 import logging
 from collections import Counter
@@ -36,10 +36,10 @@ class VerificationOptions(Options):
     """What is done about files that are not as the metadata say."""
 
     quarantine: bool = Field(
-        True,
+        False,
         description="Move files whose size or checksum is wrong into the archive's folder "
-        ".quarantine, from where acquisition replaces them; nothing is deleted, and on object "
-        "storage nothing is moved",
+        ".quarantine, as acquisition does when it replaces them; nothing is deleted, and on "
+        "object storage nothing is moved",
     )
 
 
@@ -131,7 +131,7 @@ def _check_missing(
 def _rows(
     chips: Sequence[ChipListing], journal: RowJournal, root: Place, options: VerificationOptions
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the table; what is wrong is moved aside on the way."""
+    """Rows of the table; what is wrong is moved aside on the way, if that is asked for."""
     for chip in chips:
         for file, facts in zip(chip.files, journal.entries[chip.chip_id]["rows"], strict=True):
             head: dict[str, Any] = {"chip_id": chip.chip_id, "split": chip.split}

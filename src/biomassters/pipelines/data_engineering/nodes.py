@@ -24,7 +24,7 @@ from .options import DataEngineeringOptions
 def verify_files(
     archive: Archive, work: Path, data_engineering: DataEngineeringOptions, dask: DaskOptions
 ) -> pd.DataFrame:
-    """Every file compared with the metadata: size, checksum, decoding; damage moved aside."""
+    """Every file compared with the metadata: size, checksum, decoding."""
     workers = choose_workers(dask, len(archive.chip_ids()))
     return verify_archive(archive, work, data_engineering.verification, workers)
 
