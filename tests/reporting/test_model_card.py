@@ -1,3 +1,9 @@
+import itertools
+
+import pytest
+from markdown_it import MarkdownIt
+
+from biomassters.reporting.markdown import as_code, as_text
 from biomassters.reporting.model_card import model_card
 
 RECIPE = {"training": {"epochs": 3}, "data fingerprint": "f00d"}
@@ -32,3 +38,36 @@ def test_real_data_and_missing_intervals(scores):
     text = card(scores, simulated=False, interval_note="Coverage was not measured: too few.")
     assert "carry no location" in text
     assert "too few" in text
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "[x](http://host.example)",
+    "a\n\n# b",
+    "``` `<b>` ```",
+    "_a_ *b* | c & &lt; \\` ~~d~~",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_from_outside_are_shown_as_they_are(scores, name):
+    metrics = scores.accumulator.summary()
+    recipe = {name: name, "trained on": {"chips": [name]}}
+    text = model_card(name, True, recipe, metrics, scores.accumulator.by_class())
+    tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    kinds = {one.type for one in (*tokens, *inline)}
+    assert not kinds & {"html_inline", "html_block", "link_open", "em_open", "s_open", "fence"}
+    (title, *others) = [
+        after for token, after in itertools.pairwise(tokens)
+        if token.type == "heading_open"
+    ]  # fmt: skip
+    shown = " ".join(name.split())
+    assert "".join(one.content for one in title.children) == f"Weights for forest biomass: {shown}"
+    assert len(others) == 5
+    assert shown in [one.content for one in inline if one.type == "code_inline"]
+
+
+@pytest.mark.parametrize("write", [as_text, as_code])
+def test_plain_names_stay_readable(write):
+    assert write("forest 2-a.b").strip("`") == "forest 2-a.b"

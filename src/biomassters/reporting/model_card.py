@@ -12,6 +12,7 @@ from biomassters.metrics import AGB_UNIT
 from biomassters.reporting.comparison import compared_scores, verdict
 from biomassters.reporting.flat_options import flatten
 from biomassters.reporting.limits import standing_limits
+from biomassters.reporting.markdown import as_code, as_text
 
 
 def model_card(
@@ -39,7 +40,7 @@ def model_card(
     scored = [verdict(metrics, by_class), _scores(metrics), _classes(by_class)]
     limits = [f"- {text}" for text in standing_limits(simulated, best_and_last)]
     sections = {
-        f"Weights for forest biomass: {dataset}": (
+        f"Weights for forest biomass: {as_text(dataset)}": (
             "Aboveground biomass density (AGB, tonnes of dry matter per hectare, Mg/ha) at every "
             f"10 m pixel from a year of Sentinel-1 and Sentinel-2 images, learnt from {forest}."
         ),
@@ -47,7 +48,9 @@ def model_card(
         "Accuracy": "\n\n".join(scored),
         "Intervals": _intervals(metrics),
         "What is not verified": "\n".join(limits),
-        "Recipe": "\n".join(f"- `{name}`: {value}" for name, value in flatten(recipe)),
+        "Recipe": "\n".join(
+            f"- {as_code(name)}: {as_text(value)}" for name, value in flatten(recipe)
+        ),
     }
     (title, intro), *rest = sections.items()
     return (

@@ -12,6 +12,7 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.pipelines.checks import check_calibration, check_maps
 from biomassters.pipelines.inference.nodes import check_same_data
+from biomassters.redaction import redacted
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.comparison import all_metrics
 from biomassters.reporting.history import best_and_last
@@ -187,7 +188,7 @@ def gather_recipe(weights: NetworkWeights, inference: InferenceOptions) -> dict[
     told = ("data_fingerprint", "epoch", "network", "recipe", "trained_on")
     recipe = {name.replace("_", " "): weights.description.get(name) for name in told}
     recipe |= {"fingerprint": weights.fingerprint, "inference": inference.model_dump()}
-    return {"weights": weights.name, **recipe}
+    return dict(redacted({"weights": weights.name, **recipe}))
 
 
 def _choice(recipe: dict[str, Any], history: pd.DataFrame) -> tuple[float, float] | None:
