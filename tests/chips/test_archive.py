@@ -11,6 +11,7 @@ import pytest
 from biomassters.chips.archive import (
     Archive,
     DamagedFileError,
+    data_name,
     read_raster,
     write_archive,
     write_raster,
@@ -224,3 +225,16 @@ def test_real_chip(sample_root: Path) -> None:
     assert chip.agb_mg_per_ha.max() == pytest.approx(492.13)
     assert archive.missing_files("000aa810") == []
     assert len(archive.missing_files("001b0634")) == 11
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("s3://KEY:PLANTED@box/forest/", "forest"),
+        ("https://host.example/forest?sig=PLANTED/1", "forest"),
+        ("https://me:PLANTED@host.example", "***@host.example"),
+        ("/data/a?b", "a?b"),
+    ],
+)
+def test_the_name_of_the_data_holds_no_secret_of_the_address(root, name):
+    assert data_name(root) == name

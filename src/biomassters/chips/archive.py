@@ -26,6 +26,7 @@ from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.chips.raster import read_raster, read_size, write_raster
 from biomassters.chips.storage import Place, State, is_url, place_of, state
 from biomassters.errors import BadInputError
+from biomassters.redaction import HIDDEN, redact
 
 __all__ = [
     "Archive",
@@ -37,6 +38,16 @@ __all__ = [
 ]
 
 _SIZE_SAMPLE = 33  # files whose headers decide what size the archive's chips have
+
+
+def data_name(root: Place) -> str:
+    """Name of an archive's folder; stores, weights and reports repeat it, so it holds no secret.
+
+    Args:
+        root: The folder or its address, whose login and signature are left out.
+    """
+    shown = redact(str(root)).removesuffix(f"?{HIDDEN}")
+    return shown.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +101,7 @@ class Archive:
         """
         note = f"{self.root}/{SIMULATION_NOTE}"
         there = state(note) if is_url(note) else file_state(note)
-        name = str(self.root).rstrip("/").rpartition("/")[2]
-        return {"dataset": name, "simulated": there is not None}
+        return {"dataset": data_name(self.root), "simulated": there is not None}
 
     def chip_ids(self, split: str | None = None) -> list[str]:
         """Sorted names of the chips, of one split or of all."""

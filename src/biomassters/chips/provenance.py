@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from biomassters.errors import BadInputError
+from biomassters.redaction import redact
 
 SIMULATION_NOTE = "simulation.json"  # beside an archive that was simulated
 _SHOWN = 12  # digits of a fingerprint
@@ -107,9 +108,9 @@ def map_tags(
     """Tags of a map's file: what it is and which weights it comes from."""
     return {
         "units": "Mg/ha",
-        "weights": weights,
+        "weights": redact(weights),
         "weights_sha256": weights_fingerprint or "unknown",
-        "trained_on": training_words(trained_on),
+        "trained_on": redact(training_words(trained_on)),
     }
 
 

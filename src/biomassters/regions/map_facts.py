@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from biomassters.redaction import redacted
+
 TITLE = "Aboveground biomass"
 
 
@@ -16,7 +18,7 @@ def map_facts(
     trained_on: Mapping[str, Any] | None,
     calibration_chips: int | None,
 ) -> dict[str, Any]:
-    """Facts for the summary, the page and the STAC item; ready for JSON.
+    """Facts for the summary, the page and the STAC item; ready for JSON, without secrets.
 
     Args:
         place: Where the images lie.
@@ -27,7 +29,7 @@ def map_facts(
         trained_on: What the weights' JSON says of their training chips.
         calibration_chips: Held-out chips that the intervals were calibrated on; None: no intervals.
     """
-    return {
+    facts = {
         "title": TITLE,
         "images": place,
         "images_simulated": simulated,
@@ -38,6 +40,7 @@ def map_facts(
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "caveat": _caveat(calibration_chips),
     }
+    return dict(redacted(facts))
 
 
 def _caveat(chips: int | None) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.errors import BadInputError
+from biomassters.redaction import redact
 from biomassters.regions.area import Area
 from biomassters.regions.cube import is_cube, read_cube
 from biomassters.regions.folder import read_folder
@@ -101,8 +102,11 @@ class RegionSource:
         ]
 
     def file_facts(self) -> dict[str, list[int]]:
-        """Size and time of change of each file, by name; nothing of what isn't a local file."""
-        return {layer.name: _file_facts(layer.name) for _, layer in self.layers()}
+        """Size and time of change of each file, by name; nothing of what isn't a local file.
+
+        They are written to the scratch folder, so addresses come without their secrets.
+        """
+        return {redact(layer.name): _file_facts(layer.name) for _, layer in self.layers()}
 
     def layers(self) -> list[tuple[str, Layer]]:
         """Every image with its sensor's name."""

@@ -8,6 +8,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from biomassters import __version__
+from biomassters.redaction import redacted
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.cog import DESCRIPTIONS
 from biomassters.regions.grid import Bounds, Grid
@@ -88,7 +89,11 @@ def _properties(summary: dict[str, Any]) -> dict[str, Any]:
         "description": summary.get("caveat", ""),
         "created": datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z"),
         "processing:software": {"biomassters": __version__},
-        **{f"biomassters:{name}": summary[name] for name in shown if summary.get(name) is not None},
+        **{
+            f"biomassters:{name}": redacted(summary[name])
+            for name in shown
+            if summary.get(name) is not None
+        },
     }
 
 
