@@ -3,6 +3,12 @@ import itertools
 import pytest
 from markdown_it import MarkdownIt
 
+from biomassters.chips.scaling import BandScaling
+from biomassters.datasets.network_weights import NetworkWeights
+from biomassters.inference.options import InferenceOptions
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import NetworkOptions
+from biomassters.pipelines.reporting.nodes import gather_recipe
 from biomassters.reporting.markdown import as_code, as_text
 from biomassters.reporting.model_card import model_card
 
@@ -71,3 +77,11 @@ def test_names_from_outside_are_shown_as_they_are(scores, name):
 @pytest.mark.parametrize("write", [as_text, as_code])
 def test_plain_names_stay_readable(write):
     assert write("forest 2-a.b").strip("`") == "forest 2-a.b"
+
+
+def test_report_and_card_are_told_no_secret():
+    network = AgbNet(NetworkOptions(decoder_channels=(8,) * 5), BandScaling.reference())
+    told = {"trained_on": {"dataset": "s3://KEY:PLANTED@box/x?sig=PLANTED", "chips": 3}}
+    recipe = gather_recipe(NetworkWeights(network, told, "w.safetensors"), InferenceOptions())
+    assert recipe["trained on"] == {"dataset": "s3://***@box/x?***", "chips": 3}
+    assert "PLANTED" not in str(recipe)
