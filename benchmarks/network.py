@@ -56,7 +56,11 @@ def build(case: SimpleNamespace) -> tuple[PlainNetwork, AgbNet]:
     """Both networks with the same weights, in channels_last as the reference's training."""
     torch.manual_seed(SEED)
     options = SimpleNamespace(
-        backbone=case.backbone, pretrained=False, decoder_channels=WIDTHS, scse=True
+        backbone=case.backbone,
+        pretrained=False,
+        allow_random_start=False,
+        decoder_channels=WIDTHS,
+        scse=True,
     )
     ours = AgbNet(options, ReferenceScaling()).to(case.device)
     plain = PlainNetwork(case.backbone, len(BANDS), WIDTHS).to(case.device)

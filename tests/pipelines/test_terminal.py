@@ -14,7 +14,7 @@ KEDRO = [sys.executable, "-m", "kedro", "run", "--env", "test"]
 def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(project, in_terminal):
     shown = in_terminal(
         80,
-        [*KEDRO, "--pipelines", "simulation", "--params", "simulation.train_chips=20000"],
+        [*KEDRO, "--pipelines", "simulation", "--params", "simulation.train_chips=2000"],
         cwd=project,
         env={"NO_COLOR": "1"},
         interrupt_at="writing the archive:",

@@ -16,7 +16,10 @@ from biomassters.uncertainty.error_model import ErrorModel
 
 from .conftest import month_values, write_tif
 
-NO_ERRORS = ErrorModel((50.0,), (0.0, 0.0), (9.0, 9.0), (0.0, 20.0), (1.0, 0.0), 1.0, 0.5, 0.9, 10)
+NO_BIAS = (0.0, 0.0, 0.0, 0.0)
+NO_ERRORS = ErrorModel(
+    (50.0,), (0.0, 0.0), (9.0, 9.0), (0.0, 20.0), (1.0, 0.0), 1.0, NO_BIAS, 0.9, 10
+)
 
 
 def images_at(folder, crs, longitude, latitude, pixel=10.0, size=64):

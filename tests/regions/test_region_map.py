@@ -181,7 +181,7 @@ def test_a_region_smaller_than_a_chip(region_folder, weights, tmp_path):
     large = tmp_path / "weights.safetensors"
     save_network(load_network(weights), large, {"chip_size": 256})
     plan = plan_of(region_folder, large, tmp_path / "agb.tif", area=area)
-    assert plan.lattice.rows.chip == 256
+    assert plan.lattice.rows.chip == 64
     found, _ = mapped(plan, tmp_path / "scratch")
     assert found.shape == (4, 40, 45)
     assert np.isfinite(found[AGB]).all()
@@ -388,7 +388,8 @@ def test_only_an_error_of_memory_is_taken_for_one(region_folder, weights, tmp_pa
 def test_a_network_that_has_diverged_maps_nothing(region_folder, weights, tmp_path):
     network, facts = load_network(weights), {"chip_size": 64}
     with torch.no_grad():
-        network.segmentation_head.bias.fill_(float("nan"))
+        network.segmentation_head.bias.fill_(3e38)  # a number, whose sums are none
+        network.segmentation_head.weight.fill_(3e38)
     save_network(network, tmp_path / "diverged.safetensors", facts)
     plan = plan_of(region_folder, tmp_path / "diverged.safetensors", tmp_path / "agb.tif")
     with pytest.raises(BadInputError, match=r"predicts NaN or infinite biomass; check that its"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.training.checkpoint import CheckpointFolder
+from biomassters.training.checkpoint import FORMAT, CheckpointFolder, content_crc
 from biomassters.training.interruption import TrainingInterrupted
 from biomassters.training.loop import train
 
@@ -160,8 +160,9 @@ def test_chips_drawn_in_another_order_are_refused(run, small_options, tmp_path) 
         run(options, prepare=at_call(1, interrupt))
     newest = CheckpointFolder(tmp_path / "checkpoints", kept=2).files()[0]
     content = torch.load(newest, weights_only=True)
+    del content["format"], content["crc32c"]
     content["next_chips"] = content["next_chips"][::-1]
-    torch.save(content, newest)
+    torch.save({**content, "format": FORMAT, "crc32c": content_crc(content)}, newest)
     with pytest.raises(BadInputError, match=r"drew chips in another order: continue with that"):
         run(options, prepare=at_call(1, pytest.fail))
 

@@ -117,7 +117,8 @@ def predict_views(
         chip_count: B.
         views: Names of ``views.VIEWS``.
         parts: On a CPU, parts of the batch that are worked side by side (``part_threads``).
-        cores: That may be kept busy; None: all that the process may use.
+        cores: That may be kept busy, with the same bits for any number up to ``parts``: a batch of
+            fewer chips leaves threads idle. None: all that the process may use, inside a part too.
 
     Returns:
         float32 [V, B, H, W], Mg/ha, not clipped.
@@ -126,7 +127,7 @@ def predict_views(
     if s1.device.type != "cpu" or network.training:  # batch normalization sees the batch
         return _views(network, images, chip_count, views)
     apart = parts_apart(*images, chip_count, parts)
-    threads = part_threads(len(apart), cores)
+    threads = part_threads(len(apart) if cores is None else parts, cores)
     return torch.cat(threads.run(lambda one: _views(network, *one, views), apart), dim=1)
 
 

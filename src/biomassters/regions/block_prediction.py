@@ -18,6 +18,7 @@ from biomassters.regions.grid import PixelWindow
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.memory_limits import MemoryLimit, is_out_of_memory
 from biomassters.regions.source import WindowImages
+from biomassters.workers.cores import usable_cores
 
 
 @dataclass
@@ -134,7 +135,8 @@ class Predictor:
                     count,
                     views,
                     parts=self.options.cpu_parts,
-                    cores=self.cores,
+                    # Stated, so that a block's last chip has the same bits in every process.
+                    cores=self.cores or usable_cores(),
                 )
                 for network in self.networks
             ]

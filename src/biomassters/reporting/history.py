@@ -80,6 +80,8 @@ def best_and_last(history: pd.DataFrame) -> tuple[float, float] | None:
     Returns:
         None where nothing was validated.
     """
+    if "validation_rmse_per_chip_mean" not in history:  # weights that were trained elsewhere
+        return None
     validated = history.dropna(subset=["validation_rmse_per_chip_mean"])
     if validated.empty:
         return None
