@@ -49,7 +49,10 @@ def open_regular(path: Path | str, directory: int | None = None) -> int:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     mode = os.stat(path, dir_fd=directory).st_mode
     if (found := kind_of(mode)) is None:
-        descriptor = os.open(path, flags, dir_fd=directory)
+        try:
+            descriptor = os.open(path, flags, dir_fd=directory)
+        except BlockingIOError:  # a file server has a lease of it, and gives it back when asked
+            descriptor = os.open(path, flags & ~os.O_NONBLOCK, dir_fd=directory)
         # Once more, for what was put in its place meanwhile.
         if (found := kind_of(os.fstat(descriptor).st_mode)) is None:
             return descriptor
