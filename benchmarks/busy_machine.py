@@ -6,7 +6,7 @@ batch as one call whose operations are split over two OpenMP threads, with recom
 and the sub-pixel convolution, as it was until November 2026.
 
 Usage:
-    uv run python benchmarks/busy_machine.py [--json] [--rounds 3] [--seconds 6]
+    uv run python benchmarks/busy_machine.py [--json] [--rounds 3] [--seconds 4]
 """
 
 import argparse
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print a last line of JSON")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)  # neighbours inherit it
