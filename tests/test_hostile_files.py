@@ -31,8 +31,6 @@ import biomassters
 from biomassters.errors import BadInputError
 
 MOST_SECONDS = 5.0
-"""Of the processor: on a machine with other work the clock says little."""
-STUCK_SECONDS = 60.0
 MOST_BYTES = 500 * 10**6
 SOURCE = Path(biomassters.__file__).parent
 SQUARE = [[24.0, 62.0], [24.1, 62.0], [24.1, 62.1], [24.0, 62.1], [24.0, 62.0]]
@@ -82,15 +80,14 @@ def read_own(path):
 
 
 def refusal(opener, path) -> tuple[float, str]:
-    began, start = time.monotonic(), time.process_time()
+    start = time.monotonic()
     with pytest.raises(BadInputError) as caught:
         opener(path)
-    seconds = time.process_time() - start
+    seconds = time.monotonic() - start
     sentence = str(caught.value)
     print(f"| {path.name} | {seconds:.2f} | {sentence} |")  # noqa: T201
     assert "\n" not in sentence
     assert seconds < MOST_SECONDS
-    assert time.monotonic() - began < STUCK_SECONDS
     return seconds, sentence
 
 
@@ -222,11 +219,11 @@ def test_an_address_that_never_answers_is_given_up(tmp_path, monkeypatch, suffix
         place = f"{address}/{suffix}"
         if suffix == "S2.tif":
             place = str(stac(tmp_path, {"data": asset(place)}))
-        start = time.process_time()
+        start = time.monotonic()
         with pytest.raises(BadInputError):
             open_images(place)
-        print(f"| silent {suffix} | {time.process_time() - start:.2f} |")  # noqa: T201
-        assert time.process_time() - start < 10
+        print(f"| silent {suffix} | {time.monotonic() - start:.2f} |")  # noqa: T201
+        assert time.monotonic() - start < 10
         assert connections
 
 
@@ -430,11 +427,11 @@ def test_a_module_that_contains_itself(tmp_path):
     module._modules["again"] = module
     module._modules["twice"] = module
     torch.save(module, tmp_path / "model.pth")
-    start = time.process_time()
+    start = time.monotonic()
     from biomassters.network.torch_checkpoint import read_checkpoint
 
     assert set(read_checkpoint(tmp_path / "model.pth")) == {"0.weight", "0.bias"}
-    assert time.process_time() - start < MOST_SECONDS
+    assert time.monotonic() - start < MOST_SECONDS
 
 
 def test_unknown_encoders_and_addresses_of_models(tmp_path):
@@ -443,17 +440,17 @@ def test_unknown_encoders_and_addresses_of_models(tmp_path):
     from biomassters.network.reference_layout import find_backbone
 
     for key in ("stages.0.weight", "conv_stem.weight"):
-        start = time.process_time()
+        start = time.monotonic()
         with pytest.raises(BadInputError, match="name the backbone"):
             find_backbone({key: torch.Size((7, 15, 3, 3))}, "weights.pth")
-        print(f"| encoder {key} | {time.process_time() - start:.2f} |")  # noqa: T201
+        print(f"| encoder {key} | {time.monotonic() - start:.2f} |")  # noqa: T201
         # After the last look at the clock one more model may be built.
-        assert time.process_time() - start < 2 * MOST_SECONDS
+        assert time.monotonic() - start < 2 * MOST_SECONDS
     for name in ("hf-hub:timm/resnet18.a1_in1k", "local-dir:/etc", "hf_hub:x/y"):
-        start = time.process_time()
+        start = time.monotonic()
         with pytest.raises(BadInputError, match="knows no backbone"):
             resolve_backbone(name)
-        assert time.process_time() - start < MOST_SECONDS
+        assert time.monotonic() - start < MOST_SECONDS
 
 
 # ---- memory, each in a process of its own
@@ -581,10 +578,10 @@ try:
     import torch, biomassters.training.checkpoint, biomassters.reporting.submission_check
     # Above what the libraries take. Not getrusage: it inherits its parent's largest size.
     Path("/proc/self/clear_refs").write_text("5")
-    before, start = kilobytes("VmRSS"), time.process_time()
+    before, start = kilobytes("VmRSS"), time.monotonic()
     opener(Path(sys.argv[3]))
 except BadInputError as error:
-    print(time.process_time() - start, kilobytes("VmHWM") - before, error)
+    print(time.monotonic() - start, kilobytes("VmHWM") - before, error)
 """
 
 
