@@ -22,6 +22,9 @@ from hypothesis import HealthCheck, settings
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Tests run side by side, one to a core: two threads of one product would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell ignores Ctrl-C for what it runs in the background, and so would all that is started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
