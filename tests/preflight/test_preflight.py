@@ -70,13 +70,14 @@ def test_a_fitting_backbone_passes_by_any_of_its_names(name):
         backbone=name)))  # fmt: skip
 
 
-def test_every_name_that_timm_knows_occurs_in_its_sources():
+def test_names_that_timm_knows_occur_in_its_sources():
     import timm
     from timm.models import get_deprecated_models
 
-    names = {*timm.list_models(), *get_deprecated_models()}
+    names = sorted({*timm.list_models(), *get_deprecated_models()})
     assert len(names) > 1000
-    assert not [name for name in names if not occurs_in_timm(name)]
+    some = names[::30]  # all of them take two minutes
+    assert not [name for name in some if not occurs_in_timm(name)]
 
 
 def test_the_default_network_is_as_large_as_it_is_said_to_be():
