@@ -23,7 +23,7 @@ from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_prediction import Predictor
 from biomassters.regions.block_task import BlockTask
 from biomassters.regions.calibration import Calibration, read_calibration
-from biomassters.regions.grid import PixelWindow
+from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.lattice import Axis, Lattice
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
@@ -38,7 +38,7 @@ from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.workers.options import DaskOptions
 
-from .conftest import month_values, write_month, write_tif
+from .conftest import images_at, month_values, write_month, write_tif
 
 ONE_VIEW = InferenceOptions(views=("identity",), batch_size=3, device="cpu")
 CALIBRATION = Calibration(
@@ -234,6 +234,33 @@ def test_the_summary_adds_up(finished):
     assert summary["carbon_mg"] == pytest.approx(0.47 * summary["biomass_mg"])
     assert sum(summary["histogram"]["area_ha"]) == pytest.approx(summary["area_ha"])
     json.dumps(summary)
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "hectares"),
+    [
+        ("EPSG:3857", 10.0, 9.06),  # 4.70 m on the ground: averaged
+        ("EPSG:3857", 20.0, 36.23),  # 9.41 m: interpolated
+        ("EPSG:4326", 1e-4, 23.93),  # 5.24 x 11.14 m
+        ("EPSG:32635", 10.0, 40.97),  # the map's own: copied
+        ("EPSG:32635", 5.0, 10.24),
+    ],
+)
+def test_the_area_with_data_is_that_of_the_images(tmp_path, weights, crs, pixel, hectares):
+    """64 x 64 pixels at 62 degrees north, a map of few and whole pixels of 10 m.
+
+    Pixels that an image's edge merely touches once counted whole: 9.68 ha for 9.06.
+    """
+    (tmp_path / "images").mkdir()
+    path = images_at(tmp_path / "images", crs, 25.0, 62.0, pixel)
+    with rasterio.open(path) as file:
+        there = Grid(file.crs, file.transform, *file.shape)
+    assert there.ground.areas_ha().sum() == pytest.approx(hectares, rel=1e-3)
+    plan = plan_of(tmp_path / "images", weights, tmp_path / "agb.tif")
+    values, summary = mapped(plan, tmp_path / "scratch")
+    assert summary["area_ha"] == pytest.approx(hectares, rel=0.01)
+    # What a reader of the raster adds up.
+    assert np.isfinite(values[AGB]).sum() / 100 == pytest.approx(summary["area_ha"], rel=0.002)
 
 
 def test_the_stac_item_is_valid(finished, optional):
