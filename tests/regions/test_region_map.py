@@ -233,6 +233,8 @@ def test_the_summary_adds_up(finished):
     assert summary["biomass_mg_lower"] < summary["biomass_mg"] < summary["biomass_mg_upper"]
     assert summary["carbon_mg"] == pytest.approx(0.47 * summary["biomass_mg"])
     assert sum(summary["histogram"]["area_ha"]) == pytest.approx(summary["area_ha"])
+    # 192 x 256 pixels hold one row of two cells. Errors of at most 20 Mg/ha cancel but for 0.5.
+    assert (summary["gedi_cells"], summary["gedi_cells_within"]) == (2, 1.0)
     json.dumps(summary)
 
 
@@ -298,6 +300,7 @@ def test_page_item_and_summary_say_what_the_reader_must_know(finished):
     for text in (
         "<h1>Aboveground biomass</h1>", "Simulated images", "September 2020 - August 2021",
         "Fingerprint the weights", f"Made {summary['made']}", "10 held-out chips", *carbon,
+        "100% of 2",
         f"{summary['mean_of_map_mg_per_ha']:,.1f}", f"{summary['mean_agb_mg_per_ha']:,.1f}",
     ):  # fmt: skip
         assert text in page
