@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from pyproj import Transformer
 from rasterio.transform import from_origin
 
 from biomassters.chips.bands import S1, S2
@@ -44,6 +45,15 @@ def month_values(height, width, seed=0):
     s2[5:8] = random.integers(2000, 2400, (3, height, width))
     s2[10] = random.integers(0, 50, (height, width))
     return s1, s2
+
+
+def images_at(folder, crs, longitude, latitude, pixel=10.0, size=64):
+    """A GeoTIFF of Sentinel-1 whose upper left corner lies at a place in degrees."""
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(longitude, latitude)
+    s1, _ = month_values(size, size)
+    return write_tif(
+        folder / "S1_00.tif", s1, names=S1.bands, crs=crs, pixel=pixel, west=x, north=y
+    )
 
 
 def write_month(folder: Path, month: int, height: int, width: int, seed: int = 0) -> None:

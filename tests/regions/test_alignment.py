@@ -75,6 +75,35 @@ def test_no_data_that_no_tag_names_is_no_backscatter(tmp_path, value, tag):
     assert sorted(np.unique(packed)) == [-32768, -1000]
 
 
+@pytest.mark.parametrize("pixel", [4.7, 9.4, 23.0])
+def test_scenes_side_by_side_leave_neither_gap_nor_overlap(tmp_path, pixel):
+    """Averaged, interpolated, magnified: each pixel of the map belongs to one of four scenes."""
+    side = 12
+    scenes = []
+    for row, column in np.ndindex(2, 2):
+        db = np.full((4, side, side), -10.0, np.float32)
+        west, north = WEST + 33 + column * side * pixel, NORTH - 27 - row * side * pixel
+        path = tmp_path / f"{row}{column}.tif"
+        scenes.append(layer(path, db, pixel=pixel, west=west, north=north))
+    window = PixelWindow(0, 0, *MAP.shape)
+    seen = sum(np.isfinite(read_aligned(scene, MAP, window)[0]).astype(int) for scene in scenes)
+    half = side * pixel
+    y, x = np.mgrid[:40, :50] * 10 + 5.0  # centres
+    inside = (abs(x - 33 - half) < half) & (abs(y - 27 - half) < half)
+    np.testing.assert_array_equal(seen, inside)
+
+
+def test_a_rim_without_data_keeps_its_width(tmp_path):
+    """A scene's border within its file counts as the file's own: from 47 to 141 m, 9 pixels."""
+    db = np.full((4, 40, 40), np.nan, np.float32)
+    db[:, 10:30, 10:30] = -10.0
+    fine = layer(tmp_path / "a.tif", db, pixel=4.7)
+    found = read_aligned(fine, MAP, PixelWindow(0, 0, *MAP.shape))
+    centres = np.arange(50) * 10 + 5.0
+    inside = (centres > 47) & (centres < 141)
+    np.testing.assert_array_equal(np.isfinite(found[0]), inside[:40, None] & inside)
+
+
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32635"])
 def test_another_coordinate_system(tmp_path, crs):
     """A field that rises to the east keeps its values on the ground."""

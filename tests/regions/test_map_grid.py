@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
-from pyproj import Transformer
 
-from biomassters.chips.bands import S1
 from biomassters.errors import BadInputError
 from biomassters.regions.assembly import AGB, BANDS, MONTHS, MapPiece
 from biomassters.regions.grid import Grid, PixelWindow
@@ -14,20 +12,12 @@ from biomassters.regions.source import open_region
 from biomassters.regions.summary import MapSummary
 from biomassters.uncertainty.error_model import ErrorModel
 
-from .conftest import month_values, write_tif
+from .conftest import images_at
 
 NO_BIAS = (0.0, 0.0, 0.0, 0.0)
 NO_ERRORS = ErrorModel(
     (50.0,), (0.0, 0.0), (9.0, 9.0), (0.0, 20.0), (1.0, 0.0), 1.0, NO_BIAS, 0.9, 10
 )
-
-
-def images_at(folder, crs, longitude, latitude, pixel=10.0, size=64):
-    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(longitude, latitude)
-    s1, _ = month_values(size, size)
-    return write_tif(
-        folder / "S1_00.tif", s1, names=S1.bands, crs=crs, pixel=pixel, west=x, north=y
-    )
 
 
 def grid_of(path):

@@ -23,7 +23,7 @@ from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_prediction import Predictor
 from biomassters.regions.block_task import BlockTask
 from biomassters.regions.calibration import Calibration, read_calibration
-from biomassters.regions.grid import PixelWindow
+from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.lattice import Axis, Lattice
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
@@ -38,7 +38,7 @@ from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.workers.options import DaskOptions
 
-from .conftest import month_values, write_month, write_tif
+from .conftest import images_at, month_values, write_month, write_tif
 
 ONE_VIEW = InferenceOptions(views=("identity",), batch_size=3, device="cpu")
 CALIBRATION = Calibration(
@@ -233,7 +233,36 @@ def test_the_summary_adds_up(finished):
     assert summary["biomass_mg_lower"] < summary["biomass_mg"] < summary["biomass_mg_upper"]
     assert summary["carbon_mg"] == pytest.approx(0.47 * summary["biomass_mg"])
     assert sum(summary["histogram"]["area_ha"]) == pytest.approx(summary["area_ha"])
+    # 192 x 256 pixels hold one row of two cells. Errors of at most 20 Mg/ha cancel but for 0.5.
+    assert (summary["gedi_cells"], summary["gedi_cells_within"]) == (2, 1.0)
     json.dumps(summary)
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "hectares"),
+    [
+        ("EPSG:3857", 10.0, 9.06),  # 4.70 m on the ground: averaged
+        ("EPSG:3857", 20.0, 36.23),  # 9.41 m: interpolated
+        ("EPSG:4326", 1e-4, 23.93),  # 5.24 x 11.14 m
+        ("EPSG:32635", 10.0, 40.97),  # the map's own: copied
+        ("EPSG:32635", 5.0, 10.24),
+    ],
+)
+def test_the_area_with_data_is_that_of_the_images(tmp_path, weights, crs, pixel, hectares):
+    """64 x 64 pixels at 62 degrees north, a map of few and whole pixels of 10 m.
+
+    Pixels that an image's edge merely touches once counted whole: 9.68 ha for 9.06.
+    """
+    (tmp_path / "images").mkdir()
+    path = images_at(tmp_path / "images", crs, 25.0, 62.0, pixel)
+    with rasterio.open(path) as file:
+        there = Grid(file.crs, file.transform, *file.shape)
+    assert there.ground.areas_ha().sum() == pytest.approx(hectares, rel=1e-3)
+    plan = plan_of(tmp_path / "images", weights, tmp_path / "agb.tif")
+    values, summary = mapped(plan, tmp_path / "scratch")
+    assert summary["area_ha"] == pytest.approx(hectares, rel=0.01)
+    # What a reader of the raster adds up.
+    assert np.isfinite(values[AGB]).sum() / 100 == pytest.approx(summary["area_ha"], rel=0.002)
 
 
 def test_the_stac_item_is_valid(finished, optional):
@@ -271,6 +300,7 @@ def test_page_item_and_summary_say_what_the_reader_must_know(finished):
     for text in (
         "<h1>Aboveground biomass</h1>", "Simulated images", "September 2020 - August 2021",
         "Fingerprint the weights", f"Made {summary['made']}", "10 held-out chips", *carbon,
+        "100% of 2",
         f"{summary['mean_of_map_mg_per_ha']:,.1f}", f"{summary['mean_agb_mg_per_ha']:,.1f}",
     ):  # fmt: skip
         assert text in page

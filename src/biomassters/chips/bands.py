@@ -111,4 +111,9 @@ SENSORS = (S1, S2)
 S1_STORE_SCALE_DB = 0.01
 S1_STORE_FILL = -32768
 
+# The one rule of areas: what says where it lies is measured on the ground, pixel by pixel (regions:
+# ``chips.ground``); BioMassters chips say nothing of it, and their pixels are taken for squares of
+# 10 m, as Nascetti et al. state them. A chip that does say it is refused by ``pixel_checks`` where
+# its pixels are not so.
 PIXEL_SIZE_M = 10.0
+PIXEL_HA = PIXEL_SIZE_M**2 / 10_000

@@ -8,6 +8,7 @@ import numpy as np
 from biomassters.regions.assembly import AGB, MONTHS, MapPiece
 from biomassters.regions.grid import Grid
 from biomassters.uncertainty.error_model import ErrorModel
+from biomassters.uncertainty.gedi_cells import GediCells
 from biomassters.uncertainty.totals import RegionTotals
 
 HISTOGRAM_EDGES = np.arange(0.0, 510.0, 10.0)  # Mg/ha; the last class has no upper end
@@ -30,6 +31,7 @@ class MapSummary:
         self._totals = (
             None if errors is None else RegionTotals(errors, pixel_m, None, carbon_fraction)
         )
+        self._cells = None if errors is None else GediCells(errors, pixel_m)
         self._all_pixels = grid.height * grid.width
         self._pixels = 0
         self._area_ha = 0.0
@@ -62,12 +64,15 @@ class MapSummary:
         self._months_ha += np.bincount(piece.values[MONTHS][valid].astype(np.int64), hectares, 13)
         if self._totals is not None:
             self._totals.update(agb, valid, window.top, window.left, areas_ha)
+        if self._cells is not None:
+            self._cells.update(agb, valid, window.top, window.left, areas_ha)
 
     def result(self) -> dict[str, Any]:
         """Ready for JSON; Mg are tonnes of dry matter or of carbon in the whole area.
 
         ``*_of_map_*`` are the sums of the map's pixels as they stand; the other totals are
-        corrected for the bias on held-out chips where there is a calibration.
+        corrected for the bias on held-out chips where there is a calibration. ``gedi_cells`` and
+        the share of them within GEDI's requirement are there where a square kilometre is whole.
         """
         mean = self._biomass_mg / self._area_ha if self._pixels else None
         plain = {
@@ -82,6 +87,7 @@ class MapSummary:
         return {
             **plain,
             **totals,
+            **({} if self._cells is None else self._cells.result()),
             "mean_of_map_mg_per_ha": mean,
             "biomass_of_map_mg": self._biomass_mg,
             "highest_agb_mg_per_ha": self._highest,

@@ -1,7 +1,8 @@
 """Biomass and carbon of chips and of whole sets of chips, in Mg, with honest intervals.
 
 Chips are what was drawn, so chips are what is drawn anew: nothing here takes pixels for
-independent.
+independent. Chips don't say where they lie, so each pixel has the area that ``chips.bands`` states,
+100 m²; the area of a region's pixels is measured on the ground (``regions.summary``).
 """
 
 from collections.abc import Mapping
@@ -13,13 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import PIXEL_SIZE_M
+from biomassters.chips.bands import PIXEL_HA
 from biomassters.progress_bar import tracked
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
 
-_PIXEL_HA = PIXEL_SIZE_M**2 / 10_000
 _HALF_WIDTH_LEVEL = 0.9
 # ART (2021), The REDD+ Environmental Excellence Standard (TREES) 2.0, section 8: the deduction
 # is 0.524417 x half-width of the 90 % interval / 1.645006, half-width as a share of the total.
@@ -147,7 +147,7 @@ def chip_totals(
         mean = max(0.0, float(errors.corrected(agb_HW).mean()) if known is None else known)
         raw = agb_HW.mean(dtype=np.float64)
         half = float(intervals.mean_bounds(np.array(raw))[1] - raw)
-        area = agb_HW.size * _PIXEL_HA
+        area = agb_HW.size * PIXEL_HA
         ends = {"": mean, "_lower": max(0.0, mean - half), "_upper": mean + half}
         row: dict[str, Any] = {"chip_id": chip_id, "area_ha": area, "mean_agb_mg_per_ha": mean}
         row["standard_error_mg_per_ha"] = half / NormalDist().inv_cdf(0.5 + intervals.level / 2)

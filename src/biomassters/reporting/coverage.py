@@ -113,6 +113,9 @@ class CoverageCounts:
         That of a ratio of chip sums (Cochran 1977, "Sampling Techniques", section 6.3): pixels of
         a chip are covered or missed together, so that counting them as independent would give a
         figure many times too small.
+
+        It says how far coverage may be off on other chips. Measured again on the same ones it would
+        vary far less, as they calibrate one another.
         """
         chips = self.per_chip()
         if len(chips) < 2:

@@ -1,5 +1,7 @@
 """How alike the errors of two square cells are: the mean over their pairs of pixels."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,10 +26,7 @@ def cell_correlation(
     """
     reach = int(np.ceil(model.distance_m[-1] / pixel_size_m / side)) + 1
     rows, columns = (min(reach, size - 1) for size in shape)
-    near = np.array(
-        [[_mean(model, pixel_size_m, side, i, j) for j in range(columns + 1)]
-         for i in range(rows + 1)]
-    )  # fmt: skip
+    near = _near(model, pixel_size_m, side, rows, columns)
     kernel = np.zeros((shape[0] + rows, shape[1] + columns))
     for i in range(-rows, rows + 1):
         for j in range(-columns, columns + 1):
@@ -41,6 +40,17 @@ def convolved(x_HW: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray
     spectrum = np.fft.rfft2(x_HW, s=kernel.shape) * np.fft.rfft2(kernel)
     found: NDArray[np.float64] = np.fft.irfft2(spectrum, s=kernel.shape)[:height, :width]
     return found
+
+
+@lru_cache(maxsize=4)  # the same for every square kilometre of a map
+def _near(
+    model: ErrorModel, pixel_size_m: float, side: int, rows: int, columns: int
+) -> NDArray[np.float64]:
+    """By rows and columns apart, [rows + 1, columns + 1]."""
+    return np.array(
+        [[_mean(model, pixel_size_m, side, i, j) for j in range(columns + 1)]
+         for i in range(rows + 1)]
+    )  # fmt: skip
 
 
 def _mean(model: ErrorModel, pixel_size_m: float, side: int, row: int, column: int) -> float:
