@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from biomassters.chips.bucket_names import require_bucket
 from biomassters.chips.timeouts import gdal_settings
 from biomassters.errors import BadInputError
 from biomassters.regular_file import IrregularFileError, irregular
@@ -62,6 +63,7 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
         raise BadInputError(
             f"{place} can't be opened: give a file, or an address of {_SCHEME_NAMES}."
         )
+    require_bucket(str(place))
     if not is_address and (found := irregular(place)) is not None:
         raise IrregularFileError(place, found)
     if mode != "r":
