@@ -84,16 +84,24 @@ def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
     """Open a GeoTIFF that lies in memory, within ``gdal_environment``.
 
     Args:
-        content: Its bytes.
+        content: Its bytes; at least one.
         name: For messages.
 
     Raises:
         As ``open_raster``.
     """
+    from rasterio.errors import RasterioError, RasterioIOError
     from rasterio.io import MemoryFile
 
-    with MemoryFile(bytes(content)) as memory, _checked(memory.open(driver=GEOTIFF), name) as file:
-        yield file
+    with MemoryFile(bytes(content)) as memory:
+        try:
+            with _checked(memory.open(driver=GEOTIFF), name) as file:
+                yield file
+        except RasterioError as error:
+            # GDAL knows it by a name of its own, which no user has ever seen.
+            said = str(error.__cause__ or error).replace(memory.name, name)
+            said = said.replace(Path(memory.name).name, name)
+            raise RasterioIOError(said) from None
 
 
 def _checked(file: Any, name: str) -> Any:
