@@ -14,7 +14,9 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
 
+from biomassters.conf_files import require_readable
 from biomassters.console import stream
 from biomassters.errors import BadInputError
 from biomassters.progress_bar import close_open
@@ -88,12 +90,22 @@ class ParameterNameCheck:
     ``conf/base`` lists every parameter, and environments and ``--params`` only override.
     """
 
-    @hook_impl
+    @hook_impl(tryfirst=True)  # others read the parameters, too
     def after_context_created(self, context: KedroContext) -> None:
-        """Compare the run's parameter names with those of ``conf/base``."""
+        """Look at the files, then compare parameter names with those of ``conf/base``."""
         loader = context.config_loader
-        known = known_parameters(Path(loader.conf_source))
-        sentences = unknown_parameters(loader["parameters"], known)
+        conf_source = Path(loader.conf_source)
+        environment = loader.env or loader.default_run_env
+        require_readable(conf_source / loader.base_env, conf_source / environment)
+        known = known_parameters(conf_source)
+        try:
+            parameters = loader["parameters"]
+        except (OmegaConfBaseException, ValueError) as error:
+            said = " ".join(str(error).split()).rstrip(".")
+            raise BadInputError(
+                f"The parameter files can't be put together ({said}): correct them."
+            ) from None
+        sentences = unknown_parameters(parameters, known)
         if sentences:
             raise BadInputError(" ".join(sentences))
 
@@ -101,7 +113,7 @@ class ParameterNameCheck:
 class PlainErrors:
     """Prints an error as one sentence, without a traceback if the user can mend it."""
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self) -> None:
         """Also where the run is not started by ``biomassters.cli``."""
         install_plain_errors()

@@ -160,8 +160,13 @@ def test_a_label_whose_path_climbs(target, published, options):
         bring(target, options(source=str(published)))
 
 
-def test_an_address_that_climbs(target, published, options):
-    change(target, "features_metadata.csv", "s3path_eu", "s3://bucket/../../etc/passwd")
+@pytest.mark.parametrize(
+    "address",
+    ["s3://bucket/../../etc/passwd", "s3://localhost#/x", "s3://127.0.0.1:80/x", "s3://a@b.c/x",
+     "http://localhost/x", "s3:///x"],
+)  # fmt: skip
+def test_an_address_that_is_in_no_bucket(target, published, options, address):
+    change(target, "features_metadata.csv", "s3path_eu", address)
     with pytest.raises(BadInputError, match=r"is none in a bucket"):
         bring(target, options(endpoint="http://127.0.0.1:9"))
 
@@ -170,6 +175,10 @@ def test_unknown_sources(target, options):
     for source in ("ftp://x", "/no/such/folder"):
         with pytest.raises(BadInputError, match=r"acquisition.source"):
             bring(target, options(source=source))
+    with pytest.raises(BadInputError, match=r"^s3://localhost#/\S+ names no bucket"):
+        bring(target, options(source="s3://localhost#/mirror"))
+    with pytest.raises(BadInputError, match=r"^s3://localhost#/x.tar names no bucket"):
+        bring(target, options(tar_parts=["s3://localhost#/x.tar"]))
 
 
 def test_a_simulated_archive_is_left_alone(target, published, options):

@@ -61,8 +61,8 @@ def test_refusals(bucket, monkeypatch):
         storage.listing("nosuch://x/y")
     storage._system.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(BadInputError, match=r"s3://x/y can't be read \(.*check the address"):
-        storage.read("s3://x/y")
+    with pytest.raises(BadInputError, match=r"s3://xyz/y can't be read \(.*check the address"):
+        storage.read("s3://xyz/y")
 
 
 def results(root, place, work):

@@ -24,6 +24,7 @@ from biomassters.preflight.option_checks import (
     check_devices,
     check_folds,
     check_pretrained_weights,
+    check_scheduler,
     check_submission_format,
     check_window,
     occurs_in_timm,
@@ -33,6 +34,7 @@ from biomassters.preflight.planned_run import PlannedRun
 from biomassters.regions.options import MappingOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.training.options import TrainingOptions
+from biomassters.workers.options import DaskOptions
 
 
 def planned(*names, **datasets):
@@ -90,6 +92,14 @@ def test_a_device_that_is_not_here_is_refused_where_it_is_used(device):
     found = said(check_devices, planned("training", options__training=training))
     assert f"training.device: this machine has no {device}" in found
     assert not said(check_devices, planned("inference", options__training=training))
+
+
+def test_a_scheduler_that_is_not_there_is_refused_where_it_is_used():
+    dask = DaskOptions(scheduler_address="tcp://127.0.0.1:9", connect_timeout_s=0.5)
+    found = said(check_scheduler, planned("data_engineering", options__dask=dask))
+    assert "nobody answers at tcp://127.0.0.1:9 within 0.5 s" in found
+    assert not said(check_scheduler, planned("training", options__dask=dask))
+    assert not said(check_scheduler, planned("data_engineering", options__dask=DaskOptions()))
 
 
 def test_folds_beyond_those_that_will_be_made_are_refused():

@@ -1,5 +1,8 @@
+import re
+
 import numpy as np
 import pytest
+import rasterio
 
 from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
@@ -86,3 +89,31 @@ def test_a_truncated_archive_is_a_fault(tmp_path, suffix):
     faults = check_submission(place, IDS, SIZE, progress=False).faults
     assert any("can't be read" in fault for _, fault in faults)
     assert ("d_agbm.tif", "is missing") in faults
+
+
+def compressed(image):
+    with rasterio.io.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", count=1, height=SIZE[0], width=SIZE[1], dtype="float32",
+            compress="deflate",
+        ) as file:  # fmt: skip
+            file.write(image, 1)
+        return memory.read()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_unreadable_map_is_called_by_its_members_name(tmp_path, suffix):
+    """GDAL reads it in memory, under a name that is nobody's."""
+    image = maps()["a"]
+    whole = compressed(image)
+    damaged = {
+        "a": b"", "b": b"hello", "c": whole[: len(whole) // 2],
+        "d": b"II*\0" + (2**31 - 1).to_bytes(4, "little"),
+    }  # fmt: skip
+    extra = [(f"{chip}_agbm.tif", content) for chip, content in damaged.items()]
+    check = submit(tmp_path / f"s{suffix}", {}, extra)
+    for name, fault in check.faults:
+        assert fault.startswith("is no readable TIFF: it ")
+        assert name in fault or fault.endswith("it is empty")
+        assert not re.search(r"vsimem|[0-9a-f]{8}-|previous exception", fault)
+    assert len(check.faults) == 4

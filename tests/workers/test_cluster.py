@@ -3,6 +3,9 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import dask
@@ -133,6 +136,46 @@ def test_nobody_answers(address):
     with pytest.raises(BadInputError, match=rf"nobody answers at {address} within 1 s"):
         list(workers_at(address, timeout_s=1).each(len, ["a"]))
     assert time.monotonic() - started < 25  # Dask's own patience is 30 s
+
+
+GIVEN_UP = """
+import sys
+from biomassters.errors import BadInputError
+from biomassters.workers.cluster import DaskWorkers
+from biomassters.workers.options import DaskOptions
+try:
+    list(DaskWorkers(DaskOptions(scheduler_address=sys.argv[1])).each(len, ["a"]))
+except BadInputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["nobody", "silent", "another protocol"])
+def test_no_scheduler_is_given_up_quickly_and_quietly(kind):
+    """With the default options, also by a server that Dask's own client never gives up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "tcp://127.0.0.1:9"
+        if kind != "nobody":
+            address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if kind == "another protocol":
+            threading.Thread(target=speak_http, args=(server,), daemon=True).start()
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", GIVEN_UP, address], capture_output=True, text=True, timeout=120
+        )
+        seconds = time.monotonic() - started
+    assert f"nobody answers at {address} within 3 s" in done.stdout
+    assert ("is no Dask scheduler" in done.stdout) == (kind == "another protocol")
+    assert done.stderr == ""
+    print(f"{kind}: {seconds:.1f} s")  # noqa: T201
+    assert seconds < 15  # 3 s and the imports, on a busy machine
+
+
+def speak_http(server):
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        connection.recv(4096)
 
 
 def test_a_scheduler_without_workers(cluster):

@@ -47,6 +47,8 @@ def _read(kind: str, options: AcquisitionOptions) -> bytes:
     try:
         with open_stream(address, options) as stream:
             return bytes(stream.read())
+    except BadInputError:
+        raise
     except Exception as error:  # whatever a network library raises
         raise BadInputError(
             f"{address} can't be read ({str(error).splitlines()[0][:200]}): check "

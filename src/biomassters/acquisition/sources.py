@@ -11,6 +11,8 @@ from obstore.fsspec import FsspecStore
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive_files import ArchiveFiles
+from biomassters.chips.bucket_names import names_bucket, require_bucket
+from biomassters.chips.redirects import stay
 from biomassters.errors import BadInputError
 
 _DENIED = (PermissionError, PermissionDeniedError, UnauthenticatedError)
@@ -105,8 +107,10 @@ def open_source(options: AcquisitionOptions) -> Source:
     """The source that the options name.
 
     Raises:
-        BadInputError: If it is a folder that doesn't exist, or of an unknown kind.
+        BadInputError: If it is a folder that doesn't exist, names no bucket, or is of an unknown
+            kind.
     """
+    require_bucket(options.source)
     source = options.source.rstrip("/")
     kind, separator, _ = source.partition("://")
     if source == "s3":
@@ -133,6 +137,7 @@ def open_bucket(bucket: str, options: AcquisitionOptions) -> Any:
     Without an endpoint it asks ``<bucket>.s3.amazonaws.com``, a name that leads to the bucket's
     region, wherever that is.
     """
+    assert names_bucket(f"s3://{bucket}"), "else it would choose the server"
     endpoint = options.endpoint or f"https://{bucket}.s3.amazonaws.com"
     return _OPEN(
         "s3",
@@ -151,7 +156,8 @@ def open_web(address: str, options: AcquisitionOptions) -> Any:
 
 
 def open_stream(path: str, options: AcquisitionOptions) -> Any:
-    """A seekable file, local or remote."""
+    """A seekable file, local or remote; BadInputError where an s3:// address has no bucket."""
+    require_bucket(path)
     if path.startswith("s3://"):
         bucket = path.removeprefix("s3://").partition("/")[0]
         return open_bucket(bucket, options).open(path.removeprefix("s3://"))
@@ -165,6 +171,7 @@ def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:
         "client_options": {
             "allow_http": address.startswith("http:"),
             "timeout": f"{options.timeout_s:g}s",
+            **stay(address),
             "connect_timeout": f"{min(options.timeout_s, 10):g}s",
         },
         # Every try is ours to count: a body can also arrive whole and wrong.

@@ -48,6 +48,8 @@ class TarStream:
         self._paths = [path for part in options.tar_parts for path in _expand(part)]
         try:
             self._parts = JoinedParts(self._paths, lambda path: open_stream(path, options))
+        except BadInputError:
+            raise
         except Exception as error:  # whatever a network library raises
             reason = str(error).splitlines()[0]
             raise BadInputError(

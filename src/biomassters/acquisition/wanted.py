@@ -8,6 +8,7 @@ import pandas as pd
 from biomassters.acquisition.options import SubsetOptions
 from biomassters.chips.archive_files import ArchiveFiles
 from biomassters.chips.archive_listing import LABEL, climbs, read_listing
+from biomassters.chips.bucket_names import names_bucket
 from biomassters.errors import BadInputError
 
 
@@ -99,7 +100,8 @@ def _require_facts(root: Path, chosen: pd.DataFrame) -> None:
 
 
 def _checked(address: str, filename: str) -> str:
-    if address and (not address.startswith("s3://") or climbs(address.removeprefix("s3://"))):
+    key = address.removeprefix("s3://")
+    if address and (key == address or climbs(key) or not names_bucket(address)):
         raise BadInputError(
             f"The metadata give {address!r} as the address of {filename}, which is none in a "
             "bucket: use the metadata of a source that you trust."

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from biomassters.chips.bucket_names import require_bucket
 from biomassters.chips.timeouts import gdal_settings
 from biomassters.errors import BadInputError
 from biomassters.regular_file import IrregularFileError, irregular
@@ -62,6 +63,7 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
         raise BadInputError(
             f"{place} can't be opened: give a file, or an address of {_SCHEME_NAMES}."
         )
+    require_bucket(str(place))
     if not is_address and (found := irregular(place)) is not None:
         raise IrregularFileError(place, found)
     if mode != "r":
@@ -82,16 +84,24 @@ def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
     """Open a GeoTIFF that lies in memory, within ``gdal_environment``.
 
     Args:
-        content: Its bytes.
+        content: Its bytes; at least one.
         name: For messages.
 
     Raises:
         As ``open_raster``.
     """
+    from rasterio.errors import RasterioError, RasterioIOError
     from rasterio.io import MemoryFile
 
-    with MemoryFile(bytes(content)) as memory, _checked(memory.open(driver=GEOTIFF), name) as file:
-        yield file
+    with MemoryFile(bytes(content)) as memory:
+        try:
+            with _checked(memory.open(driver=GEOTIFF), name) as file:
+                yield file
+        except RasterioError as error:
+            # GDAL knows it by a name of its own, which no user has ever seen.
+            said = str(error.__cause__ or error).replace(memory.name, name)
+            said = said.replace(Path(memory.name).name, name)
+            raise RasterioIOError(said) from None
 
 
 def _checked(file: Any, name: str) -> Any:

@@ -109,8 +109,7 @@ def _opened(path: Place, data: memoryview | None) -> Iterator[Any]:
                     source = stack.enter_context(open_raster(path))
             yield source
     except (RasterioError, OSError) as error:
-        message = " ".join(str(error).split()).rstrip(".")
-        damage = DamagedFileError(path, f"can't be read as a TIFF ({message})")
+        damage = DamagedFileError(path, f"can't be read as a TIFF ({_said(error)})")
     if damage is not None:
         # Raised out here, without GDAL's exception as its context: that one can't be pickled,
         # and Dask sends an exception from its worker together with its context.
@@ -149,6 +148,8 @@ def decode_with_gdal(content: bytes, name: str, most_bytes: int) -> NDArray:
     """
     from rasterio.errors import RasterioError
 
+    if not content:
+        raise DamagedFileError(name, "is empty")
     try:
         with (
             gdal_environment(),
@@ -163,8 +164,12 @@ def decode_with_gdal(content: bytes, name: str, most_bytes: int) -> NDArray:
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, DamagedFileError):
             raise
-        message = " ".join(str(error).split()).rstrip(".")
-        raise DamagedFileError(name, f"can't be read as a TIFF ({message})") from error
+        raise DamagedFileError(name, f"can't be read as a TIFF ({_said(error)})") from error
+
+
+def _said(error: Exception) -> str:
+    """What GDAL says of a file; rasterio itself says only "see previous exception"."""
+    return " ".join(str(error.__cause__ or error).split()).rstrip(".")
 
 
 def _fault(source: Any, expected: RasterSpec | None) -> str | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from biomassters.chips.bucket_names import require_bucket
+from biomassters.chips.redirects import ELSEWHERE, leads_elsewhere, stay
 from biomassters.chips.timeouts import client_options
 from biomassters.errors import BadInputError
 
@@ -120,6 +122,7 @@ def _read_or_none(url: str) -> bytes | None:
 
 
 def _call(verb: str, url: str, work: Callable[[Any, str], Result]) -> Result:
+    require_bucket(url)
     try:
         system = _system(url.partition("://")[0], os.getpid())
         return work(system, _path(system, url))
@@ -135,6 +138,8 @@ def _call(verb: str, url: str, work: Callable[[Any, str], Result]) -> Result:
 
 
 def _reason(error: Exception) -> str:
+    if leads_elsewhere(error):
+        return ELSEWHERE
     text = " ".join(str(error).split()) or type(error).__name__
     for status, meaning in (("403", "access denied"), ("404 Not Found", "no such bucket")):
         if f"status code: {status}" in text:
@@ -165,7 +170,11 @@ def _system(protocol: str, process: int) -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     options: dict[str, Any] = {
         "retry_config": {"max_retries": _RETRIES},
-        "client_options": {"allow_http": endpoint.startswith("http:"), **client_options()},
+        "client_options": {
+            "allow_http": endpoint.startswith("http:"),
+            **client_options(),
+            **stay(protocol),
+        },
         "skip_instance_cache": True,
     }
     make: Any = FsspecStore  # its overloads know no options that are put together

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -138,8 +138,8 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
     def load(self) -> NetworkWeights:
         """Rebuild the network on the CPU; raises BadInputError when the weights are missing."""
         first = _load(self._filepath)
-        others = [_load(self._filepath.with_name(name)) for name in first.description[MEMBERS]]
-        return joint_weights([first, *others])
+        others = member_paths(first.description, self._filepath)
+        return joint_weights([first, *map(_load, others)])
 
     def save(self, data: NetworkWeights) -> None:
         """Write weights and description."""
@@ -155,6 +155,29 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def member_paths(description: Mapping[str, Any], path: Path) -> list[Path]:
+    """The files of the other networks that predict together with one.
+
+    Args:
+        description: The JSON beside it, which may be anybody's.
+        path: Its weights file.
+
+    Raises:
+        BadInputError: They are no other weights files of the same folder.
+    """
+    names = description.get(MEMBERS, [])
+    beside = isinstance(names, list) and all(
+        isinstance(name, str) and name == Path(name).name and name.endswith(path.suffix)
+        for name in names
+    )
+    if not beside or len({path.name, *names}) != len(names) + 1:
+        raise BadInputError(
+            f"{path.with_suffix('.json')} lists the {MEMBERS} {str(names)[:80]}, which are no "
+            f"other {path.suffix} files beside it: copy it again from a source that you trust."
+        )
+    return [path.with_name(name) for name in names]
 
 
 def _load(path: Path) -> NetworkWeights:

@@ -9,6 +9,7 @@ from biomassters.options import Options
 LEVEL_COUNT = 5
 REFERENCE_DECODER_CHANNELS = (384, 368, 352, 336, 320)
 """Widths of the challenge's first place (MIT licence)."""
+_WIDEST = 65_536  # wider ones overflow when torch counts a kernel's numbers
 
 
 class NetworkOptions(Options):
@@ -44,10 +45,10 @@ class NetworkOptions(Options):
     @field_validator("decoder_channels")
     @classmethod
     def _five_positive_widths(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if len(widths) != LEVEL_COUNT or min(widths) < 1:
+        if len(widths) != LEVEL_COUNT or min(widths) < 1 or max(widths) > _WIDEST:
             raise ValueError(
-                f"decoder_channels needs {LEVEL_COUNT} widths of at least 1, such as "
-                f"{list(REFERENCE_DECODER_CHANNELS)}, not {list(widths)}."
+                f"decoder_channels needs {LEVEL_COUNT} widths of at least 1 and at most {_WIDEST}, "
+                f"such as {list(REFERENCE_DECODER_CHANNELS)}, not {str(list(widths))[:80]}."
             )
         return widths
 

@@ -18,10 +18,19 @@ from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.safetensors_file import write_safetensors
 from biomassters.network.tensor_check import check_tensors, unusable_number
+from biomassters.regular_file import read_regular
 
 FORMAT = "biomassters-network"
 FORMAT_VERSION = 1
 _DIGEST = "description_sha256"
+_KINDS: dict[str, Any] = {  # None also for what older releases didn't write
+    "network": dict,
+    "scaling": dict,
+    "fingerprint": str | None,
+    "data_fingerprint": str | None,
+    "trained_on": dict | None,
+    "started_from": dict | None,
+}
 
 
 def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -88,12 +97,14 @@ def read_description(path: Path | str) -> dict[str, Any]:
     """
     beside = description_path(path)
     try:
-        description = json.loads(beside.read_text(encoding="utf-8"))
+        description = json.loads(read_regular(beside))
     except FileNotFoundError:
         raise BadInputError(
             f"{beside} is missing: weights need the JSON that was written with them."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except BadInputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{beside} is not JSON: copy it again from its source.") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise BadInputError(f"{beside} does not describe weights of this project.")
@@ -104,6 +115,13 @@ def read_description(path: Path | str) -> dict[str, Any]:
         )
     if description.get("bands") != list(BAND_NAMES):
         raise BadInputError(f"{beside} lists other bands than {', '.join(BAND_NAMES)}.")
+    for name, kind in _KINDS.items():
+        value = description.get(name)
+        if not isinstance(value, kind):
+            raise BadInputError(
+                f"{beside} was changed ({name} can't be {str(value)[:80]!r}): copy it again from "
+                "its source."
+            )
     return description
 
 
@@ -129,7 +147,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
     if fingerprint is not None and fingerprint != weights_fingerprint(tensors):
         raise BadInputError(f"{path} is damaged (its numbers changed on disk): copy it again.")
     try:
-        options = NetworkOptions(**{**description["network"], "pretrained": False})
+        options = NetworkOptions.model_validate({**description["network"], "pretrained": False})
         scaling = BandScaling.from_dict(description["scaling"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(

@@ -10,6 +10,7 @@ from biomassters.preflight.option_checks import (
     check_devices,
     check_folds,
     check_pretrained_weights,
+    check_scheduler,
     check_submission_format,
     check_window,
 )
@@ -28,6 +29,7 @@ CHECKS: tuple[Callable[[PlannedRun], Iterator[str]], ...] = (
     check_devices,
     check_outputs,
     check_disk,
+    check_scheduler,
 )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kedro.framework.project import pipelines
 from kedro.io import DatasetError, MemoryDataset
@@ -11,12 +12,13 @@ from kedro.pipeline.node import Node
 from biomassters.chips.storage import is_url
 from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset
-from biomassters.datasets.network_weights import NetworkWeightsDataset
+from biomassters.datasets.network_weights import NetworkWeightsDataset, member_paths
 from biomassters.datasets.predictions import PredictionsDataset
 from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed
+from biomassters.regular_file import read_regular
 
 DEFAULT = "__default__"
 _JOINED = (DEFAULT, "from_archive")
@@ -135,17 +137,29 @@ def _unreadable(path: Path | None) -> Iterator[str]:
 
 
 def _weights_faults(path: Path) -> Iterator[str]:
-    """What a look at a weights file and its JSON shows; no tensor is read, no torch imported."""
+    """What a look at weights files and their JSON shows; no tensor is read, no torch imported."""
+    try:
+        for member in member_paths(_look_at_weights(path), path):
+            _look_at_weights(member)
+    except BadInputError as error:
+        yield str(error)
+
+
+def _look_at_weights(path: Path) -> dict[str, Any]:
+    """The JSON beside a weights file; a BadInputError if one of the two isn't what it should be."""
     from safetensors import SafetensorError, safe_open
 
     beside = path.with_suffix(".json")
     for file in (path, beside):
         if not file.is_file():
-            yield f"There is no file {shown(file)}; weights are a .safetensors file and its .json."
-            return
+            raise BadInputError(
+                f"There is no file {shown(file)}; weights are a .safetensors file and its .json."
+            )
     try:
         with safe_open(str(path), "numpy"):
-            json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, ValueError) as error:
+            return dict(json.loads(read_regular(beside)))
+    except (OSError, RecursionError, SafetensorError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "damaged or of another format"
-        yield f"The weights {shown(path)} can't be read ({reason}): copy both files again."
+        raise BadInputError(
+            f"The weights {shown(path)} can't be read ({reason}): copy both files again."
+        ) from None

@@ -18,6 +18,19 @@ _ALWAYS_THERE = ("auto", "cpu")
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 
 
+def check_scheduler(run: PlannedRun) -> Iterator[str]:
+    """The Dask scheduler answers, if the run is to use one."""
+    dask = run.options("dask")
+    if dask is None or dask.scheduler_address is None:
+        return
+    from biomassters.workers.scheduler import require_scheduler  # takes a second to import
+
+    try:
+        require_scheduler(dask)
+    except BadInputError as error:
+        yield str(error)
+
+
 def check_backbone(run: PlannedRun) -> Iterator[str]:
     """The backbone is one of timm's and has five feature levels."""
     network: NetworkOptions | None = run.options("network")

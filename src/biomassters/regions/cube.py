@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
+from biomassters.chips.bucket_names import require_bucket
 from biomassters.chips.crs import parse_crs
 from biomassters.chips.damage import DamagedFileError
+from biomassters.chips.redirects import ELSEWHERE, leads_elsewhere, stay
 from biomassters.chips.timeouts import client_options
 from biomassters.errors import BadInputError
 from biomassters.regions.grid import Grid, PixelWindow
@@ -127,6 +129,8 @@ def _open_group(place: str) -> Any:
     except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
         said = " ".join(str(error).split()).partition("Debug source")[0][:200].rstrip(" :.")
         reason = said or type(error).__name__
+        if leads_elsewhere(error):
+            reason = ELSEWHERE
     raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
 
 
@@ -143,9 +147,10 @@ def _zarr_store(place: str) -> Any:
             f"{place} can't be opened: give a folder or an address of s3://, gs://, az:// or "
             "https://."
         )
+    require_bucket(place)
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     plain = (place if scheme.startswith("http") else endpoint).startswith("http:")
-    client: Any = {**client_options(), "allow_http": plain}
+    client: Any = {**client_options(), **stay(place), "allow_http": plain}
     store: Any = from_url(place, client_options=client, retry_config={"max_retries": 1})
     return ObjectStore(store, read_only=True)
 

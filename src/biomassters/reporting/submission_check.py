@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.chips.damage import DamagedFileError
 from biomassters.chips.gdal_raster import decode_with_gdal
 from biomassters.chips.names import label_name
 from biomassters.errors import BadInputError
@@ -123,8 +124,11 @@ def _look(
 ) -> None:
     try:
         image = decode_with_gdal(content, name, most_bytes)
+    except DamagedFileError as error:
+        check.faults.append((name, f"is no readable TIFF: it {error.reason}"))
+        return
     except BadInputError as error:
-        check.faults.append((name, f"is no readable TIFF ({error})"))
+        check.faults.append((name, f"is no readable TIFF: {str(error).rstrip('.')}"))
         return
     fault = _fault(image, chip_size)
     if fault:

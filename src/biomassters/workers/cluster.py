@@ -9,11 +9,11 @@ from importlib.metadata import version
 import dask
 from distributed import Client, LocalCluster
 
-from biomassters.errors import BadInputError
 from biomassters.workers.cores import processors
 from biomassters.workers.flight import Flight, no_workers
 from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Item, Result
+from biomassters.workers.scheduler import require_scheduler
 from biomassters.workers.task_plugin import PACKAGE, TaskPlugin, require_version
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ def _client(options: DaskOptions) -> Iterator[Client]:
     """A client of the running scheduler, or of a cluster of our own."""
     address = options.scheduler_address
     if address is not None:
-        client = _connect(address, options.timeout_s)
+        require_scheduler(options)
+        client = Client(address, timeout=options.timeout_s, set_as_default=False)
         try:
             yield client
         finally:
@@ -111,16 +112,6 @@ def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
-
-
-def _connect(address: str, timeout_s: float) -> Client:
-    try:
-        return Client(address, timeout=timeout_s, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise BadInputError(
-            f"dask.scheduler_address: nobody answers at {address} within {timeout_s:g} s: start "
-            "the scheduler there, or leave the address out to work on this machine."
-        ) from error
 
 
 def _check_workers(client: Client, timeout_s: float) -> None:

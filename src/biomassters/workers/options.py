@@ -29,6 +29,11 @@ class DaskOptions(Options):
         gt=0,
         description="Memory at which a process on this machine is ended and started again",
     )
+    connect_timeout_s: float = Field(
+        3.0,
+        gt=0,
+        description="Seconds in which the scheduler answers; more where it is only just started",
+    )
     timeout_s: float = Field(
         30.0,
         gt=0,

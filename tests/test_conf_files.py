@@ -1,0 +1,67 @@
+"""Configuration files that hold something else than plain values."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from biomassters.conf_files import require_readable
+from biomassters.errors import BadInputError
+
+CONF = Path(__file__).parents[1] / "conf"
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+)
+
+
+def test_our_own_files_are_plain(tmp_path):
+    require_readable(*(folder for folder in CONF.iterdir() if folder.is_dir()))
+    (tmp_path / "parameters.yml").write_text("a: &a {b: 1}\nc: {<<: *a, d: 2026-01-01, e: .5}\n")
+    (tmp_path / "globals.yaml").write_text("")
+    require_readable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("training: !!python/object/apply:os.system [touch x]", "in line 1 (the tag !!python/object"),
+        ("a: 1\ntraining: !!python/name:os.system", "in line 2 (the tag !!python/name:os.system)"),
+        ("a: !!python/object/apply:pathlib.Path [x]", "(the tag !!python/object/apply:pathlib.P"),
+        ("a: !own 3", "(the tag !own)"),
+        ("a: &a [*a]", "(it contains itself)"),
+        (LAUGHS, "(more than 100,000 values)"),
+        ("a: " + "[" * 100_000, "is no plain YAML"),
+        ("a: " + "[" * 900 + "]" * 900, "nests too deeply"),
+        ("a: [1", "is no plain YAML in line 2"),
+        ("a: b: c", "is no plain YAML in line 1"),
+        ("a: *nothing", "undefined alias"),
+        ("a: \0", "is no text"),
+        ("- 1", "it holds no names"),
+        ("a: {b: 1, c: 2, b: 3}", "b is there twice"),
+        ("a: " + "x" * 2**20, "and such a file has at most"),
+    ],
+)
+def test_what_is_no_plain_value_is_refused(tmp_path, text, sentence):
+    path = tmp_path / "base" / "more" / "parameters_x.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    start = time.monotonic()
+    with pytest.raises(BadInputError) as caught:
+        require_readable(tmp_path / "none", tmp_path / "base")
+    assert str(caught.value).startswith(str(path))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 5
+    assert not (tmp_path / "x").exists()
+
+
+def test_something_else_in_a_files_place(tmp_path):
+    os.mkfifo(tmp_path / "globals.yml")
+    with pytest.raises(BadInputError, match=r"globals.yml is a pipe, not a file"):
+        require_readable(tmp_path)
+    (tmp_path / "globals.yml").unlink()
+    (tmp_path / "catalog.yml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(BadInputError, match=r"catalog.yml is no text"):
+        require_readable(tmp_path)
