@@ -7,6 +7,7 @@ few bytes may declare more than the memory holds. Both are seen before a byte is
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +93,23 @@ def read_regular(path: Path | str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
         return file.read()
 
 
-def read_json(path: Path | str, remedy: str) -> Any:
+def read_json(
+    path: Path | str,
+    remedy: str,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+) -> Any:
     """The content of a JSON file.
 
     Args:
         path: The file.
         remedy: What to give instead, as the end of a sentence.
+        object_hook: What becomes of each object as soon as it is read; see ``json.loads``.
 
     Raises:
         BadInputError: It can't be read, or is no JSON.
     """
     try:
-        return json.loads(read_regular(path))
+        return json.loads(read_regular(path), object_hook=object_hook)
     except OSError as error:
         raise BadInputError(f"{path} can't be read ({error.strerror}); {remedy}.") from None
     except BadInputError:

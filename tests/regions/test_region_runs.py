@@ -1,11 +1,15 @@
 """Killed runs and several processes: always the same bytes."""
 
 import hashlib
+import os
+import signal
 import time
 
 import pytest
+from distributed import Nanny, Status
 
 from biomassters.regions.region_map import finish_map, predict_blocks
+from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
 
 from .test_region_map import ONE_VIEW, plan_of
@@ -82,3 +86,25 @@ def test_processes_give_the_same_map(region_folder, weights, tmp_path):
     )
     expected = whole_map(plan, tmp_path / "a")
     assert whole_map(there, tmp_path / "b", DaskOptions(timeout_s=300)) == expected
+
+
+def test_a_worker_killed_on_the_way_changes_no_byte(region_folder, weights, tmp_path, monkeypatch):
+    """SIGKILL to one of two processes when the first block has come; its blocks are done again."""
+    killed, each = [], DaskWorkers.each
+
+    def killing(workers, task, items):
+        for result in each(workers, task, items):
+            if not killed:
+                running = [one for one in Nanny._instances if one.status is Status.running]
+                killed.append(running[0].pid)
+                os.kill(running[0].pid, signal.SIGKILL)
+            yield result
+
+    monkeypatch.setattr(DaskWorkers, "each", killing)
+    plan = plan_of(region_folder, weights, tmp_path / "here.tif", **OPTIONS)
+    there = plan_of(region_folder, weights, tmp_path / "there.tif", processes=2, **OPTIONS)
+    expected = whole_map(plan, tmp_path / "a")
+    assert not killed
+    assert whole_map(there, tmp_path / "b", DaskOptions(timeout_s=300)) == expected
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed[0], 0)

@@ -104,6 +104,35 @@ def test_workers_killed_on_the_way(cluster, archive_root, tmp_path, where, reque
     same(found, expected)
 
 
+class KillingItsOwn:
+    """Processes of this machine, of which one is killed when the first result is there."""
+
+    def __init__(self, workers):
+        self._workers, self.killed = workers, []
+
+    def each(self, task, items):
+        for result in self._workers.each(task, items):
+            if not self.killed:
+                running = [one for one in Nanny._instances if one.status is Status.running]
+                self.killed = [running[0].pid]
+                os.kill(running[0].pid, signal.SIGKILL)
+            yield result
+
+
+def test_a_process_of_this_machine_killed_while_it_packs(archive_root, tmp_path):
+    """Another takes its place, and the store has the same bytes."""
+    archive = Archive.open(archive_root)
+    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    source = UsableChips(archive, table)
+    workers = KillingItsOwn(DaskWorkers(DaskOptions(workers=2, timeout_s=300)))
+    write_store(tmp_path / "there", source, progress=False, workers=workers)
+    write_store(tmp_path / "here", source, progress=False)
+    (pid,) = workers.killed
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert files_of(tmp_path / "there") == files_of(tmp_path / "here")
+
+
 def test_the_last_worker_dies(cluster):
     victim = cluster.start_worker()
     cluster.wait_for(1)

@@ -10,7 +10,7 @@ from rasterio.warp import calculate_default_transform
 
 from biomassters.chips.crs import parse_crs
 from biomassters.errors import BadInputError
-from biomassters.regions.area import Area, read_area
+from biomassters.regions.area import Area, StatedArea, state_area
 from biomassters.regions.grid import Grid
 from biomassters.regions.layers import Layer
 from biomassters.regions.options import AreaOptions, ImageOptions
@@ -37,10 +37,10 @@ def settle_grid(
     Raises:
         BadInputError: No such grid, a coordinate system that can't be, or no image in the area.
     """
-    size = images.pixel_size_m
+    size, stated = images.pixel_size_m, state_area(area)
     rejected: list[tuple[CRS, NDArray[np.float64], float]] = []
-    for whole in _candidates(layers, images, area):
-        wanted = read_area(area, whole.crs)
+    for whole in _candidates(layers, images, stated):
+        wanted = None if stated is None else stated.within(whole.crs)
         grid = _cut(whole, wanted, place)
         sides = grid.ground.sides_m()
         if np.abs(sides / size - 1).max() <= _GROUND_TOLERANCE:
@@ -53,7 +53,7 @@ def settle_grid(
     if images.crs is not None:
         raise BadInputError(
             f"mapping.images.crs: pixels of {_measured(*rejected[-1])}, and the network takes them "
-            f"for {size:g} m; choose a coordinate system such as {_utm_zone(layers, area)}, or "
+            f"for {size:g} m; choose a coordinate system such as {_utm_zone(layers, stated)}, or "
             "null."
         )
     raise BadInputError(
@@ -67,7 +67,9 @@ def _measured(crs: CRS, sides: NDArray[np.float64], size: float) -> str:
     return f"{size:g} units in {crs} measure {worst:.2f} m on the ground"
 
 
-def _candidates(layers: Sequence[Layer], images: ImageOptions, area: AreaOptions) -> Iterator[Grid]:
+def _candidates(
+    layers: Sequence[Layer], images: ImageOptions, area: StatedArea | None
+) -> Iterator[Grid]:
     first, size = layers[0].grid, images.pixel_size_m
     crs = first.crs if images.crs is None else _crs(images.crs)
     upright = first.transform.b == first.transform.d == 0 and first.transform.e < 0
@@ -111,13 +113,13 @@ def _union(first: Grid, grids: list[Grid]) -> Grid:
     return first.part(first.window_of(corners))
 
 
-def _utm_zone(layers: Sequence[Layer], area: AreaOptions) -> CRS:
+def _utm_zone(layers: Sequence[Layer], area: StatedArea | None) -> CRS:
     """The zone of the middle of what is mapped."""
     corners = np.array([layer.grid.bounds_in(_WORLD) for layer in layers])
     west, south = corners[:, :2].min(axis=0)
     east, north = corners[:, 2:].max(axis=0)
-    wanted = read_area(area, _WORLD)
-    if wanted is not None:
+    if area is not None:
+        wanted = area.within(_WORLD)
         west, south = np.maximum((west, south), wanted.bounds[:2])
         east, north = np.minimum((east, north), wanted.bounds[2:])
     zone = int((west + east) / 2 // 6) + 31

@@ -82,7 +82,7 @@ class RegionPlan:
                 "version": __version__,
                 "images": source.identity(),
                 "grid": [source.grid.crs.to_wkt(), tuple(source.grid.transform), source.grid.shape],
-                "area": None if source.area is None else [source.area.bounds, source.area.polygons],
+                "area": None if source.area is None else source.area.identity(),
                 "weights": self.weights.fingerprint,
                 "lattice": [astuple(axis) for axis in (lattice.rows, lattice.columns)],
                 "views": self.inference.views,

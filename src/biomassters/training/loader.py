@@ -83,7 +83,7 @@ class ThreadedLoader:
             The batches, in order.
 
         Raises:
-            BadInputError: A chip can't be read, or takes longer than the timeout.
+            BadInputError: A chip can't be read, takes longer than the timeout, or a thread ended.
         """
         self.wait_s = 0.0
         if not batches:

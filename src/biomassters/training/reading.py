@@ -11,6 +11,7 @@ from biomassters.training.batch_buffer import BatchBuffer, ReadTask
 from biomassters.training.sampling import Sample
 
 _LEAVE_S = 2.0
+_LOOK_S = 1.0  # between two looks at whether the threads still live
 
 
 class ReadingThreads:
@@ -56,12 +57,13 @@ class ReadingThreads:
             number: The batch's number.
 
         Raises:
-            BadInputError: A chip can't be read, or takes longer than the timeout.
+            BadInputError: A chip can't be read, takes longer than the timeout, or a thread ended.
             RuntimeError: Anything else that went wrong in a thread; names the chip.
         """
         with self._changed:
             while self._left[number] and number not in self._failures:
-                self._changed.wait(self._until_stalled())
+                self._require_threads()
+                self._changed.wait(min(_LOOK_S, self._until_stalled()))
             if number in self._failures:
                 raise self._failures[number]
             del self._left[number]
@@ -86,6 +88,18 @@ class ReadingThreads:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _require_threads(self) -> None:
+        """What ends a thread is no ``Exception``, and nobody else would ever tell of it."""
+        dead = next((thread for thread in self._threads if not thread.is_alive()), None)
+        if dead is None:
+            return
+        task, _ = self._running.get(dead.ident or 0, (None, 0.0))
+        doing = "" if task is None else f" while it read {self._name(task)}"
+        raise BadInputError(
+            f"The thread '{dead.name}' has ended{doing}: run again, training continues from its "
+            "newest checkpoint; should it end once more, lower training.loader_threads."
+        )
 
     def _until_stalled(self) -> float:
         """Seconds until the task that runs longest reaches the timeout."""
