@@ -106,7 +106,7 @@ class TrainingOptions(Options):
         "which saves hundreds of steps. The reference does not.",
     )
     epochs: int = Field(
-        default=10, ge=1, description="Passes over the training chips. Reference: 900."
+        default=11, ge=1, description="Passes over the training chips. Reference: 900."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
@@ -147,7 +147,7 @@ class TrainingOptions(Options):
         gt=0.0,
         lt=1.0,
         description="Decay per step of the averaged weights, which are then the ones validated "
-        "and returned; null keeps no average.",
+        "and returned; null keeps no average, as the reference.",
     )
 
     sync_batch_norm: bool = Field(
