@@ -82,6 +82,7 @@ def small_options():
             "crop": 32,
             "device": "cpu",
             "learning_rate": 3e-3,
+            "ema_decay": None,
             "validate_every_epochs": 1,
         }
         return TrainingOptions(**{**given, **changes})

@@ -97,7 +97,7 @@ if __name__ == "__main__":
 HELD_OUT = [5, 6, 7, 8, 9, 10, 11]  # seven
 BASE = {
     "batch_size": 4, "crop": 32, "device": "cpu", "loader_threads": 1, "drop_last": False,
-    "learning_rate": 1e-3, "validation_batch_size": 1,
+    "learning_rate": 1e-3, "validation_batch_size": 1, "ema_decay": None,
 }  # fmt: skip
 
 

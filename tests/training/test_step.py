@@ -20,7 +20,9 @@ UNVARIED = AugmentationOptions(
 
 
 def options(**changes) -> TrainingOptions:
-    return TrainingOptions(**{"augmentation": UNVARIED, "learning_rate": 1e-2, **changes})
+    return TrainingOptions(
+        **{"augmentation": UNVARIED, "learning_rate": 1e-2, "ema_decay": None, **changes}
+    )
 
 
 def batches(store, *chips: list[int]) -> list[Batch]:

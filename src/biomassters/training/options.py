@@ -143,7 +143,7 @@ class TrainingOptions(Options):
         default=400.0, gt=0.0, description="Label pixels at or above it are left out of the loss."
     )
     ema_decay: float | None = Field(
-        default=None,
+        default=0.95,
         gt=0.0,
         lt=1.0,
         description="Decay per step of the averaged weights, which are then the ones validated "
