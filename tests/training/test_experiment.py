@@ -67,5 +67,5 @@ def test_other_data_or_network_is_refused(changes: dict, said: str) -> None:
 def test_an_option_that_was_unknown_then_is_named() -> None:
     begun = describe()
     del begun["options"]["ema_decay"]
-    with pytest.raises(BadInputError, match="ema_decay was unknown, is 0.95"):
+    with pytest.raises(BadInputError, match=r"ema_decay was unknown, is 0\.95"):
         check_same(begun, describe(), "folder")
