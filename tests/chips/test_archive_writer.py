@@ -111,10 +111,10 @@ def test_a_disk_that_fills_up(archive_root: Path, tmp_path: Path) -> None:
         yield chip
 
     with pytest.raises(
-        BadInputError, match=rf"^The disk is full while writing the archive {tmp_path}/full \(\d"
-    ) as caught:
+        BadInputError,
+        match=rf"^The disk is full while writing the archive {tmp_path}/full, .*: free",
+    ):
         write_archive(tmp_path / "full", chips(), progress=False)
-    assert "B left): free some space and run again." in str(caught.value)
     assert not partial.exists()
     write_archive(tmp_path / "full", [chip], progress=False)
     assert Archive.open(tmp_path / "full").read_chip("0000000a").chip_id == "0000000a"

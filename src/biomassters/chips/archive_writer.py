@@ -16,7 +16,6 @@ from biomassters.chips.names import image_name, label_name
 from biomassters.chips.raster import encode_raster
 from biomassters.errors import BadInputError
 from biomassters.progress_bar import tracked
-from biomassters.readable import readable_bytes
 
 _S3_COLUMNS = ("s3path_us", "s3path_eu", "s3path_as")
 _FEATURE_COLUMNS = (
@@ -56,11 +55,10 @@ def write_archive(
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        room = readable_bytes(shutil.disk_usage(partial.parent).free)
         shutil.rmtree(partial, ignore_errors=True)  # the next run begins anew
         raise BadInputError(
-            f"The disk is full while writing the archive {root} ({room} left): free some space "
-            "and run again."
+            f"The disk is full while writing the archive {root}, of which nothing is kept: free "
+            "some space and run again."
         ) from error
     publish_folder(partial, root)
 
