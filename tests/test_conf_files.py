@@ -26,10 +26,7 @@ def test_our_own_files_are_plain(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (
-            "training: !!python/object/apply:os.system [touch x]",
-            "in line 1 (the tag !!python/object",
-        ),
+        ("training: !!python/object/apply:os.system [touch x]", "line 1 (the tag !!python/object"),
         ("a: 1\ntraining: !!python/name:os.system", "in line 2 (the tag !!python/name:os.system)"),
         ("a: !!python/object/apply:pathlib.Path [x]", "(the tag !!python/object/apply:pathlib.P"),
         ("a: !own 3", "(the tag !own)"),

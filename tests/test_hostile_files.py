@@ -316,6 +316,42 @@ def test_a_good_area_is_read(tmp_path):
     open_area(path)
 
 
+# ---- cubes
+
+
+def cube(folder, side=64, chunk=32, **changes):
+    """A cube whose s1 says something else of itself; it holds no pixel."""
+    import zarr
+
+    group = zarr.open_group(folder, mode="w", zarr_format=3)
+    group.attrs.update({"crs": "EPSG:3067", "transform": [0.001, 0, 4e5, 0, -0.001, 6.9e6]})
+    for name, bands, kind in (("s1", 4, "int16"), ("s2", 11, "uint16")):
+        shape, chunks = (12, bands, side, side), (1, bands, chunk, chunk)
+        group.create_array(name, shape=shape, chunks=chunks, dtype=kind, fill_value=0)
+    path = folder / "s1" / "zarr.json"
+    path.write_text(changes.pop("text", json.dumps(json.loads(path.read_text()) | changes)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"side": 10**7, "chunk": 2}, "in chunks of (1, 4, 2, 2): write it in chunks"),
+        ({"side": 2**62}, "in chunks of (1, 4, 32, 32): write it in chunks"),
+        ({"side": 10**7, "chunk": 10**7}, "has chunks of"),
+        ({"shape": [12, 4, 2**70, 64]}, "of the same size"),
+        ({"shape": [12, 4, -1, 64]}, "s1 is no Zarr array"),
+        ({"shape": "x"}, "s1 is no Zarr array"),
+        ({"shape": [12, 4] + [64] * 1000}, "s1 is no Zarr array"),
+        ({"codecs": [{"name": "evil"}]}, "s1 is no Zarr array"),
+        ({"data_type": "object"}, "s1 is no Zarr array"),
+        ({"text": "[" * 10**6}, "s1 is no Zarr array"),
+    ],
+)
+def test_what_a_cube_says_of_itself(tmp_path, given, sentence):
+    assert sentence in refusal(open_images, cube(tmp_path / "cube.zarr", **given))[1]
+
+
 # ---- something else in a file's place
 
 

@@ -93,7 +93,7 @@ class ParameterNameCheck:
     @hook_impl(tryfirst=True)  # others read the parameters, too
     def after_context_created(self, context: KedroContext) -> None:
         """Look at the files, then compare parameter names with those of ``conf/base``."""
-        loader = context.config_loader
+        loader: Any = context.config_loader
         conf_source = Path(loader.conf_source)
         environment = loader.env or loader.default_run_env
         require_readable(conf_source / loader.base_env, conf_source / environment)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +98,23 @@ def test_any_size(tmp_path: Path) -> None:
     found = Archive.open(tmp_path / "x").read_chip("0a")
     assert found.shape == (64, 96)
     np.testing.assert_array_equal(found.s1_db, s1_db)
+
+
+def test_a_disk_that_fills_up(archive_root: Path, tmp_path: Path) -> None:
+    """The system says so of /dev/full; the space that was written to is given back."""
+    chip = Archive.open(archive_root).read_chip("0000000a")
+    partial = tmp_path / ".full.partial"
+
+    def chips() -> Iterator[Chip]:
+        (partial / "train_features").mkdir()
+        (partial / "train_features" / "0000000a_S2_06.tif").symlink_to("/dev/full")
+        yield chip
+
+    with pytest.raises(
+        BadInputError,
+        match=rf"^The disk is full while writing the archive {tmp_path}/full, .*: free",
+    ):
+        write_archive(tmp_path / "full", chips(), progress=False)
+    assert not partial.exists()
+    write_archive(tmp_path / "full", [chip], progress=False)
+    assert Archive.open(tmp_path / "full").read_chip("0000000a").chip_id == "0000000a"

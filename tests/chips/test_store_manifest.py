@@ -1,9 +1,10 @@
 import json
+import time
 
 import numpy as np
 import pytest
 
-from biomassters.chips.store_manifest import ChipRecord, Manifest
+from biomassters.chips.store_manifest import ChipRecord, Manifest, _checksum
 from biomassters.errors import BadInputError
 
 
@@ -68,3 +69,49 @@ def test_chip_ids_that_were_swapped(manifest):
     assert json.loads(swapped)["chips"] != json.loads(text)["chips"]
     with pytest.raises(BadInputError, match="damaged manifest"):
         Manifest.from_json(swapped, "there")
+
+
+def rewritten(manifest, change):
+    """A manifest that somebody changed, and whose checksum they made fit."""
+    values = json.loads(manifest.to_json())
+    del values["checksum"]
+    change(values)
+    return json.dumps({**values, "checksum": _checksum(values)})
+
+
+def chip(number, **changes):
+    return lambda values: values["chips"][number].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            chip(0, height=10**9),
+            "height of chip 0: .* equal to 4096, got '1000000000'",
+        ),
+        (chip(3, width=-1), "width of chip 3: "),
+        (chip(0, height=16.0), "height of chip 0: "),
+        (chip(0, chip_id="../../x"), "chip_id of chip 0: .* got '../../x'"),
+        (chip(1, chip_id="=cmd()"), "chip_id of chip 1: "),
+        (chip(0, split="../x"), "split of chip 0: "),
+        (chip(0, split=".."), "split of chip 0: "),
+        (chip(0, present="9" * 12), "present of chip 0: "),
+        (chip(0, present="3" * 10**6), "present of chip 0: "),
+        (chip(0, crc=2**40), "crc of chip 0: "),
+        (chip(0, chunk_crcs={"s1": "x"}), "chunk_crcs.s1 of chip 0: "),
+        (chip(0, more=3), "more of chip 0: "),
+        (chip(1, index=2**60), "manifest: run"),
+        (chip(1, chip_id="a1"), "manifest: run"),
+        (lambda values: values.update(chips=[]), "manifest: run"),
+        (lambda values: values.update(chips={"a": 1}), "manifest"),
+        (lambda values: values.update(codec="pickle"), "manifest: run"),
+        (lambda values: values.update(origin=3), "manifest: run"),
+    ],
+)
+def test_what_somebody_changed_is_named(manifest, change, sentence):
+    start = time.monotonic()
+    with pytest.raises(BadInputError, match=rf"^The chip store there has a damaged .*{sentence}"):
+        Manifest.from_json(rewritten(manifest, change), "there")
+    assert time.monotonic() - start < 5
+    assert Manifest.from_json(rewritten(manifest, lambda values: None), "there") == manifest

@@ -11,6 +11,7 @@ import pandas as pd
 
 from biomassters.chips.archive_files import ArchiveFiles
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.names import CHIP_ID
 from biomassters.chips.storage import is_url, read
 from biomassters.errors import BadInputError
 from biomassters.regular_file import read_regular
@@ -25,8 +26,6 @@ _LABEL_COLUMNS = ("filename", "chip_id")
 _SENSOR_OF_TAG = {sensor.file_tag: sensor.name for sensor in SENSORS}
 _FEATURE_NAME = re.compile(rf"([\w.-]+)_({'|'.join(_SENSOR_OF_TAG)})_(\d\d)\.tiff?", re.ASCII)
 _LABEL_NAME = r"[\w.-]+\.tiff?"
-# Ids become names of files and cells of tables: no formula, markup or line break is one.
-_CHIP_ID = r"(?![+\-@=])[A-Za-z0-9_.-]+"
 
 
 def read_features(files: ArchiveFiles) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def _name_parts(names: pd.Series) -> pd.DataFrame:
 
 
 def _refuse_ids(path: str, table: pd.DataFrame) -> None:
-    odd = ~table["chip_id"].str.fullmatch(_CHIP_ID)
+    odd = ~table["chip_id"].str.fullmatch(CHIP_ID)
     if odd.any():
         raise BadInputError(
             f"{path} lists the chip {table['chip_id'][odd].iloc[0]!r}: chips are named with "

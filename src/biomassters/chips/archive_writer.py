@@ -1,5 +1,6 @@
 """Write chips in the official raw layout."""
 
+import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,23 +44,36 @@ def write_archive(
         progress: Whether to show it.
 
     Raises:
-        BadInputError: If the folder holds anything else.
+        BadInputError: If the folder holds anything else, or the disk is full.
     """
     root = Path(root).absolute()
     _refuse_foreign(root)
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write(partial, tracked(chips, "writing the archive", total, shown=progress))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        shutil.rmtree(partial, ignore_errors=True)  # the next run begins anew
+        raise BadInputError(
+            f"The disk is full while writing the archive {root}, of which nothing is kept: free "
+            "some space and run again."
+        ) from error
+    publish_folder(partial, root)
+
+
+def _write(partial: Path, chips: Iterable[Chip]) -> None:
     partial.mkdir(parents=True)
     (partial / _MARK).write_text(_MARK_TEXT)
     features: list[Row] = []
     labels: list[Row] = []
-    for chip in tracked(chips, "writing the archive", total, shown=progress):
+    for chip in chips:
         chip_features, chip_labels = write_chip(partial, chip)
         features += chip_features
         labels += chip_labels
     _write_csv(partial / "features_metadata.csv", features, _FEATURE_COLUMNS)
     _write_csv(partial / "train_agbm_metadata.csv", labels, _LABEL_COLUMNS)
-    publish_folder(partial, root)
 
 
 def write_chip(root: Path, chip: Chip) -> tuple[list[Row], list[Row]]:

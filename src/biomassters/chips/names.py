@@ -1,7 +1,9 @@
-"""Names of an archive's files."""
+"""Names of an archive's files, and of its chips."""
 
 from biomassters.chips.bands import SENSORS
 
+# They become names of files and cells of tables: no formula, markup or line break is one.
+CHIP_ID = r"[A-Za-z0-9_.][A-Za-z0-9_.-]*"
 _TAG_OF_SENSOR = {sensor.name: sensor.file_tag for sensor in SENSORS}
 
 

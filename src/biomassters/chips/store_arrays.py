@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.file_shards import FileShards
 from biomassters.chips.packed_array import PackedArray
 from biomassters.chips.storage import is_url, read
@@ -41,7 +42,12 @@ def open_array(
             "data_engineering again, which writes it anew."
         )
     shards = UrlShards(place, array) if isinstance(store, str) else FileShards(Path(place), array)
-    crcs = [record.chunk_crcs[array.name] for record in records]
+    crcs = [record.chunk_crcs.get(array.name, ()) for record in records]
+    if any(len(found) != (MONTH_COUNT if array.bands else 1) for found in crcs):
+        raise BadInputError(
+            f"The manifest of {store} lacks checksums of {array.name}: run the pipeline "
+            "data_engineering, which packs it again."
+        )
     return PackedArray(shards, array, expected["shape"][-2:], codec, crcs)
 
 

@@ -4,15 +4,30 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip, Georeference
-from biomassters.chips.store_layout import FORMAT_VERSION
+from biomassters.chips.names import CHIP_ID
+from biomassters.chips.store_layout import CODECS, FORMAT_VERSION
 from biomassters.errors import BadInputError
+
+# Names become paths and sizes become memory, and a manifest may be anybody's. The archive's reader
+# takes 256 MiB of a file, which square images of 3,490 pixels have.
+_MOST_PIXELS = 4096
+_Text = Annotated[str, Field(strict=True)]
+_Name = Annotated[str, Field(strict=True, pattern=f"^{CHIP_ID}$")]
+_Split = Annotated[str, Field(strict=True, pattern="^[A-Za-z0-9_-]+$")]
+_Index = Annotated[int, Field(strict=True, ge=0)]
+_Side = Annotated[int, Field(strict=True, ge=1, le=_MOST_PIXELS)]
+_Crc = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+_Flag = Annotated[bool, Field(strict=True)]
+_Months = Annotated[str, Field(strict=True, pattern=f"^[0-3]{{{MONTH_COUNT}}}$")]
 
 
 @dataclass(frozen=True)
@@ -33,16 +48,18 @@ class ChipRecord:
         georeference: Where it lies, or None.
     """
 
-    split: str
-    index: int
-    chip_id: str
-    signature: str
-    crc: int
-    chunk_crcs: Mapping[str, Sequence[int]]
-    height: int
-    width: int
-    present: str
-    labelled: bool
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    split: _Split
+    index: _Index
+    chip_id: _Name
+    signature: _Text
+    crc: _Crc
+    chunk_crcs: Mapping[str, Sequence[_Crc]]
+    height: _Side
+    width: _Side
+    present: _Months
+    labelled: _Flag
     georeference: Georeference | None
 
     @classmethod
@@ -158,17 +175,52 @@ class Manifest:
             if version == FORMAT_VERSION:
                 if values.pop("checksum") != _checksum(values):
                     raise ValueError("checksum")
-                records = tuple(ChipRecord.from_dict(chip) for chip in values["chips"])
-                return cls(values["codec"], records, values["origin"])
+                records = _checked_records(values["chips"])
+                if values["codec"] not in CODECS:
+                    raise ValueError("codec")
+                return cls(values["codec"], records, dict(values["origin"]))
+        except ValidationError as error:
+            first = error.errors()[0]
+            number, *name = first["loc"] or ("?",)
+            where = f"{'.'.join(map(str, name)) or 'record'} of chip {number}"
+            got = f"{first['msg'].lower()}, got {str(first['input'])[:40]!r}"
+            raise _damaged(place, f" ({where}: {got})") from None
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise BadInputError(
-                f"The chip store {place} has a damaged manifest: run the pipeline "
-                "data_engineering, which packs it again."
-            ) from None
+            raise _damaged(place) from None
         raise BadInputError(
             f"The chip store {place} has format version {version!r}, but this release reads "
             f"version {FORMAT_VERSION}: pack it again, or install the release that wrote it."
         )
+
+
+def _damaged(place: str, reason: str = "") -> BadInputError:
+    return BadInputError(
+        f"The chip store {place} has a damaged manifest{reason}: run the pipeline "
+        "data_engineering, which packs it again."
+    )
+
+
+@cache
+def _adapter() -> TypeAdapter[tuple[ChipRecord, ...]]:
+    return TypeAdapter(tuple[ChipRecord, ...])
+
+
+def _checked_records(chips: Any) -> tuple[ChipRecord, ...]:
+    """Records that fit each other: in a split one size, each name once, no gap in the order."""
+    records = _adapter().validate_python(chips)
+    if not records:
+        raise ValueError("no chip")
+    known: dict[str, list[ChipRecord]] = {}
+    for record in records:
+        known.setdefault(record.split, []).append(record)
+    for split in known.values():
+        sizes = {(record.height, record.width) for record in split}
+        names = {record.chip_id for record in split}
+        if len(sizes) > 1 or len(names) < len(split):
+            raise ValueError("sizes or names")
+        if [record.index for record in split] != list(range(len(split))):
+            raise ValueError("order")
+    return records
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from biomassters.regular_file import IrregularFileError, irregular
 
 _METADATA = ("zarr.json", ".zgroup")
 _DTYPES = {"s1": "int16", "s2": "uint16", "present": "bool"}
+_MOST_CHUNKS = 100_000  # of a row or column
 _MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is asked of it
 
 
@@ -98,7 +99,8 @@ def read_cube(place: str) -> list[MonthLayers]:
         BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
     """
     group = _open_group(place)
-    arrays = {name: group[name] for name in ("s1", "s2", "present") if name in group}
+    names = [name for name in ("s1", "s2", "present") if _has(group, name, place)]
+    arrays = {name: group[name] for name in names}
     shapes = {name: getattr(array, "shape", ()) for name, array in arrays.items()}
     sizes = {shapes[sensor.name][-2:] for sensor in (S1, S2) if sensor.name in shapes}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
@@ -127,11 +129,24 @@ def _open_group(place: str) -> Any:
     except BadInputError:
         raise
     except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
-        said = " ".join(str(error).split()).partition("Debug source")[0][:200].rstrip(" :.")
-        reason = said or type(error).__name__
-        if leads_elsewhere(error):
-            reason = ELSEWHERE
+        reason = _reason(error)
     raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
+
+
+def _has(group: Any, name: str, place: str) -> bool:
+    """Whether an array is there, and is one."""
+    try:
+        return name in group and bool(group[name].name)
+    except Exception as error:  # zarr believes whatever its metadata say until it stumbles
+        reason = _reason(error)
+    raise BadInputError(f"{place}/{name} is no Zarr array ({reason}): write the cube anew.")
+
+
+def _reason(error: Exception) -> str:
+    if leads_elsewhere(error):
+        return ELSEWHERE
+    said = " ".join(str(error).split()).partition("Debug source")[0][:200].rstrip(" :.")
+    return said or type(error).__name__
 
 
 def _zarr_store(place: str) -> Any:
@@ -168,11 +183,15 @@ def _check_array(name: str, array: Any, dtype: str) -> None:
     if str(array.dtype) != dtype:
         raise BadInputError(f"{name} holds {array.dtype}, expected {dtype}: convert the cube.")
     size = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
+    # zarr goes through all chunks of a row, whatever is asked of it.
+    axes = list(zip(array.shape, array.chunks, strict=True))
+    fault = ""
     if size > _MOST_CHUNK_BYTES:
-        raise BadInputError(
-            f"{name} has chunks of {size / 2**20:,.0f} MiB: write it in chunks of one month and "
-            "512 pixels."
-        )
+        fault = f"chunks of {size / 2**20:,.0f} MiB"
+    elif any(length > _MOST_CHUNKS * chunk for length, chunk in axes):
+        fault = f"a shape of {array.shape} in chunks of {array.chunks}"
+    if fault:
+        raise BadInputError(f"{name} has {fault}: write it in chunks of one month and 512 pixels.")
 
 
 def _layers(

@@ -55,7 +55,7 @@ def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True
     pixels = region.options.width * region.options.height
     images = region.present.sum(axis=0)
     needed = pixels * int(images[0] * len(S1.bands) * 2 + images[1] * len(S2.bands) * 2 + 4)
-    require_space(partial, needed, f"The simulated region in {folder}")
+    require_space(partial.parent, needed, f"The simulated region in {folder}")
     _write_tiles(region, partial, progress)
     (partial / NOTE).write_text(json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
     if folder.exists():
