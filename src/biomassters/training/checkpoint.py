@@ -5,11 +5,11 @@ older ones are deleted only after that: whenever the machine stops, a whole one 
 that unpickles code is ever loaded.
 """
 
-import errno
 import logging
 import pickle
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ class CheckpointFolder:
         try:
             self._write(whole, place)
         except OSError as error:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # where the folder has turned read-only, it has to stay
+                self._temporary.unlink(missing_ok=True)
             raise BadInputError(
                 f"The checkpoint {place} can't be written ({error.strerror}): make room or mend "
                 "the folder's permissions and run the same command again; it continues from the "
@@ -113,10 +114,14 @@ class CheckpointFolder:
 
     def _write(self, whole: dict[str, Any], place: Path) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.save(whole, self._temporary)
-        except RuntimeError as error:  # torch hides a full disk behind an error of its own
-            raise OSError(errno.ENOSPC, "the disk may be full") from error
+        # Given a path, torch hides what the disk says; given a file, it is what came before.
+        with self._temporary.open("wb") as file:
+            try:
+                torch.save(whole, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         sync(self._temporary)
         self._temporary.replace(place)
         sync(self.path)
