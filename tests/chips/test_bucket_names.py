@@ -12,6 +12,7 @@ GOOD = (
     "s3://drivendata-competition-biomassters-public-eu/train/a.tif", "s3://abc", "s3a://a.b-c/x",
     "gs://a_b.c/x", "gs://" + "a.b" * 40, "az://images/x", "az://$web/x",
     "abfss://images@account.dfs.core.windows.net/x", "https://localhost/x#y",
+    "s3", "az", "gs/x",
 )  # fmt: skip
 BAD = (
     "s3://localhost#/x", "s3://127.0.0.1:80/x", "s3://me:word@bucket/x", "s3://a?b/x",

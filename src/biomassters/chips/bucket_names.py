@@ -28,9 +28,11 @@ _RULES |= {"s3a": _RULES["s3"], "abfss": _RULES["abfs"]}
 
 
 def names_bucket(address: str) -> bool:
-    """Whether an address of object storage has a bucket; True for every other kind of address."""
-    scheme, _, rest = address.partition("://")
-    return scheme not in _RULES or _RULES[scheme][0].fullmatch(rest.partition("/")[0]) is not None
+    """Whether an address of object storage has a bucket; True for addresses of others and paths."""
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme not in _RULES:
+        return True
+    return _RULES[scheme][0].fullmatch(rest.partition("/")[0]) is not None
 
 
 def require_bucket(address: str) -> None:
