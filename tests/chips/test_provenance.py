@@ -51,7 +51,7 @@ def test_words():
     trained_on = {"simulated": True, "dataset": "simulated", "chips": 160}
     assert training_words(trained_on) == "a simulated forest (simulated, 160 chips)"
     assert training_words(trained_on | {"simulated": False}) == "simulated, 160 chips"
-    assert training_words(None) == "unknown"
+    assert training_words(None) == "unknown data"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _differ(one: Any, other: Any) -> bool:
 def training_words(trained_on: Mapping[str, Any] | None) -> str:
     """What weights were trained on, in words."""
     if not trained_on:
-        return "unknown"
+        return "unknown data"
     chips, name = trained_on.get("chips"), trained_on.get("dataset") or "unknown"
     counted = f"{name}, {chips} chips" if chips else str(name)
     simulated = trained_on.get("simulated")

@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 
 from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
+from biomassters.chips.provenance import training_words
 from biomassters.regions.grid import Grid
 from biomassters.regions.picture import MapPicture
 from biomassters.regions.quicklook import bar_length_m, scale_top
@@ -57,6 +58,7 @@ def render_page(picture: MapPicture, summary: dict[str, Any], title: str) -> str
         title=title,
         version=__version__,
         summary=summary,
+        trained_on=training_words(summary["weights_trained_on"]),
         background=background,
         month=month,
         layers=layers,
