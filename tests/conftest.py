@@ -1,16 +1,20 @@
 """Fixtures that every test may use."""
 
 import fcntl
+import functools
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -251,6 +255,64 @@ def victims() -> Iterator[Callable[[str, str], Victims]]:
     yield make
     for herd in made:
         herd.close()
+
+
+class RangeServer:
+    """Files of a folder on loopback, and parts of them: GDAL asks for those, the standard library's
+    server doesn't give them.
+
+    Attributes:
+        host: Name and port.
+        asked: Paths that were asked for, with their queries.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.asked = asked = []
+
+        class Ranges(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                path = Path(self.translate_path(self.path))
+                if not path.is_file():
+                    return self.send_error(404)
+                content = path.read_bytes()
+                first, last = 0, len(content) - 1
+                if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                    first, last = int(found[1]), min(int(found[2] or last), last)
+                self.send_response(206 if found else 200)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+                self.send_header("Content-Length", str(last + 1 - first))
+                self.send_header("Last-Modified", self.date_time_string(0))
+                self.end_headers()
+                self.wfile.write(content[first : last + 1])
+                return None
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on the console."""
+
+        handler = functools.partial(Ranges, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.host = f"127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Ends it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def range_server() -> Iterator[Callable[[Path], RangeServer]]:
+    """Starts web servers: ``range_server(folder)``."""
+    servers: list[RangeServer] = []
+
+    def start(folder: Path) -> RangeServer:
+        servers.append(RangeServer(folder))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 # It takes a free port by itself, and ends with the process that reads its output.

@@ -23,6 +23,8 @@ PARAMETERS = {"acquisition": {"source": SOURCE, "secret_access_key": "PLANTED-3"
         f"({SOURCE}), '{SOURCE}'",
         "tls://PLANTED@scheduler:8786",
         "s3://KEY:PLANTED@bucket/x",
+        "b.tif?sv=1&sig=PLANTED%2F2, band 1: IReadBlock failed",
+        "cube.zarr?PLANTED=1",
     ],
 )
 def test_a_secret_in_an_address_is_hidden(text):
@@ -31,7 +33,15 @@ def test_a_secret_in_an_address_is_hidden(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://bucket/x.tif", "/a/b@c.tif", "is it there? yes", "mail me@host", "5 of 7: x?y=1"]
+    "text",
+    [
+        "s3://bucket/x.tif",
+        "/a/b@c.tif",
+        "is it there? yes",
+        "mail me@host",
+        "5 of 7: x?y=1",
+        "is it a.tif? y=1",
+    ],
 )
 def test_other_texts_stay(text):
     assert redact(text) == text

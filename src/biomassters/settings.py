@@ -27,4 +27,8 @@ HOOKS = (
     MlflowTracking(),
 )
 
+# Kedro-Viz would write every error with its traceback, addresses with their secrets among them, to
+# ".viz"; "kedro viz" shows the lineage without.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
+
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}

@@ -1,11 +1,6 @@
 """Images at addresses with logins and signatures: nothing that is left of a map repeats them."""
 
 import json
-import re
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import rasterio
@@ -26,43 +21,13 @@ from .conftest import write_month
 ONE_VIEW = InferenceOptions(views=("identity",), batch_size=3, device="cpu")
 
 
-class _Ranges(SimpleHTTPRequestHandler):
-    """Parts of files, which the standard library's server doesn't give but GDAL asks for."""
-
-    asked: ClassVar[list[str]]
-
-    def do_GET(self):
-        self.asked.append(self.path)
-        content = Path(self.translate_path(self.path)).read_bytes()
-        first, last = 0, len(content) - 1
-        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            first, last = int(found[1]), min(int(found[2] or last), last)
-        self.send_response(206 if found else 200)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Content-Length", str(last + 1 - first))
-        self.end_headers()
-        self.wfile.write(content[first : last + 1])
-
-    def log_message(self, *_):
-        """Nothing on the console."""
-
-
 @pytest.fixture
-def signed_items(tmp_path):
+def signed_items(tmp_path, range_server):
     """A STAC collection of one month whose images have a signature in their addresses."""
     images = tmp_path / "served"
     images.mkdir()
     write_month(images, 0, 64, 64)
-
-    class Handler(_Ranges):
-        asked: ClassVar[list[str]] = []
-
-        def __init__(self, *more):
-            super().__init__(*more, directory=str(images))
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{server.server_port}"
+    server = range_server(images)
     items = [
         {
             "type": "Feature",
@@ -70,7 +35,7 @@ def signed_items(tmp_path):
             "properties": {"datetime": "2020-09-10T10:00:00Z", "constellation": sensor},
             "assets": {
                 "image": {
-                    "href": f"http://me:PLANTED-1@{host}/{file}?sig=PLANTED-2",
+                    "href": f"http://me:PLANTED-1@{server.host}/{file}?sig=PLANTED-2",
                     "type": "image/tiff",
                 }
             },
@@ -79,9 +44,7 @@ def signed_items(tmp_path):
     ]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    yield path, Handler.asked
-    server.shutdown()
-    server.server_close()
+    return path, server.asked
 
 
 def secret_weights(weights, tmp_path):

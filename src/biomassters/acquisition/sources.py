@@ -159,11 +159,14 @@ def open_stream(path: str, options: AcquisitionOptions) -> Any:
     """A seekable file, local or remote; BadInputError where an s3:// address has no bucket."""
     require_bucket(path)
     if path.startswith("s3://"):
-        bucket = path.removeprefix("s3://").partition("/")[0]
-        return open_bucket(bucket, options).open(path.removeprefix("s3://"))
-    if path.startswith(("http://", "https://")):
-        return open_web(path, options).open(path)
-    return fsspec.open(path, "rb").open()
+        path = path.removeprefix("s3://")
+        system = open_bucket(path.partition("/")[0], options)
+    elif path.startswith(("http://", "https://")):
+        system = open_web(path, options)
+    else:
+        return fsspec.open(path, "rb").open()
+    system.info(path)  # a file of obstore's that can't be opened complains again when it is freed
+    return system.open(path)
 
 
 def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:

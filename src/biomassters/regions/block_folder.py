@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.durable_files import write_durably
 from biomassters.chips.row_journal import RowJournal
+from biomassters.redaction import redact
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.lattice import Block
 
@@ -94,8 +95,8 @@ class BlockFolder:
         return self._folder
 
     def note_damaged(self, names: set[str]) -> None:
-        """Remember files that are to be mended."""
-        self._note({**self._noted(), "damaged": sorted(names)})
+        """Remember files that are to be mended, addresses without their secrets."""
+        self._note({**self._noted(), "damaged": sorted(map(redact, names))})
 
     def _note(self, facts: dict[str, Any]) -> None:
         write_durably(self._folder / _JOB, [json.dumps(facts).encode()])
