@@ -173,7 +173,7 @@ FAILING = {
     ),
     "archive": ("data_engineering", {}, f"raw_root=az://{KEYS}@box/x?{SIGNATURE}", "Error"),
     "store": ("training", {}, f"chip_store=s3://{KEYS}@box/chips.zarr?{SIGNATURE}", "Error"),
-    "images": ("mapping", {}, "region_root=azure.json", "can't be"),
+    "images": ("mapping", {}, "region_root=azure.json", "names no bucket"),
     "map": (
         "mapping", {"mapping": {"images": {"check_ranges": False}}}, "region_root=cut.json",
         "could not be mapped",

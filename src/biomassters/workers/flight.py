@@ -87,8 +87,8 @@ class Flight:
             try:
                 return future.result(timeout=_LOOK_S)
             except TimeoutError:
-                if future.status == "error":  # the task's own
-                    raise
+                if future.status == "error":  # the task's own, or it failed just now
+                    return future.result()
                 watch.look()
 
 

@@ -11,6 +11,7 @@ from distributed import Security
 from distributed.comm import connect
 
 from biomassters.errors import BadInputError
+from biomassters.redaction import HIDDEN
 from biomassters.workers.options import DaskOptions
 
 
@@ -34,7 +35,9 @@ def require_scheduler(options: DaskOptions) -> None:
     except OSError:  # TimeoutError is one
         reason = ""
     except (TypeError, ValueError) as error:  # an odd address, or TLS without a certificate
-        reason = f" ({' '.join(str(error).split()).rstrip('.')})"
+        login = address.partition("://")[2].rpartition("@")[0]
+        said = str(error).replace(login, HIDDEN) if login else str(error)
+        reason = f" ({' '.join(said.split()).rstrip('.')})"
     except Exception:  # Dask takes another protocol's words for numbers of bytes
         reason = " (what answers is no Dask scheduler)"
     raise BadInputError(
