@@ -1,5 +1,9 @@
 """A tiny chip store whose images say something about the biomass."""
 
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +92,37 @@ def small_options():
         return TrainingOptions(**{**given, **changes})
 
     return make
+
+
+_LEASE = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def leased() -> Iterator[Callable[[Path], Callable[[], object]]]:
+    """Gives another process the lease of a file, so that whoever opens it waits: ``leased(path)``.
+
+    What it returns gives the lease back.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("leases of files are Linux's")
+    holders: list[subprocess.Popen[bytes]] = []
+
+    def lease(path: Path) -> Callable[[], object]:
+        command = [sys.executable, "-c", _LEASE, str(path)]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        return lambda: holder.communicate(timeout=30)
+
+    yield lease
+    for holder in holders:
+        holder.kill()
+        holder.wait()

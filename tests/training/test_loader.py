@@ -1,4 +1,3 @@
-import fcntl
 import os
 import subprocess
 import sys
@@ -242,24 +241,9 @@ def test_dropped_months_are_not_read(own_split, tmp_path):
         list(ThreadedLoader(own_split, [[Sample(0, tuple(range(12)))]], crop=None))
 
 
-LEASE = """
-import fcntl, os, signal, sys
-signal.signal(signal.SIGIO, signal.SIG_IGN)
-file = os.open(sys.argv[1], os.O_RDWR)
-fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="leases of files are Linux's")
-def test_a_chip_that_stalls_is_named(own_split, tmp_path):
+def test_a_chip_that_stalls_is_named(own_split, tmp_path, leased):
     """Whoever opens a file of which another process has a lease waits, as for a lost drive."""
-    place = shard(tmp_path, "s1", 6)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", LEASE, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout.readline() == b"held\n"
+    give_back = leased(shard(tmp_path, "s1", 6))
     loader = ThreadedLoader(own_split, BATCHES, crop=8, timeout_s=3.0)
     batches = iter(loader)
     assert same(copied(next(batches)), expected(own_split, BATCHES[0], (8, 8)))
@@ -267,7 +251,7 @@ def test_a_chip_that_stalls_is_named(own_split, tmp_path):
         next(batches)
     (batch,) = map(copied, loader.load(BATCHES[:1]))  # while the thread still hangs
     assert same(batch, expected(own_split, BATCHES[0], (8, 8)))
-    holder.communicate(timeout=30)
+    give_back()
     while reader_threads():
         time.sleep(0.01)
 

@@ -1,7 +1,6 @@
 """Threads that read chips and die of something that is no ``Exception``: nobody waits for them."""
 
 import ctypes
-import fcntl
 import os
 import subprocess
 import sys
@@ -71,24 +70,10 @@ def test_threads_that_end_while_nothing_is_to_do(split, threads):
     assert readers() == []
 
 
-LEASE = """
-import fcntl, os, signal, sys
-signal.signal(signal.SIGIO, signal.SIG_IGN)
-file = os.open(sys.argv[1], os.O_RDWR)
-fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="leases of files are Linux's")
-def test_a_thread_that_ends_in_the_middle_of_a_chip(store, split):
+def test_a_thread_that_ends_in_the_middle_of_a_chip(store, split, leased):
     """It stands in the file system, as before a slow server, when it is ended."""
     place = next((store.path / "train" / "s1").glob("c.6.*"))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", LEASE, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout.readline() == b"held\n"
+    give_back = leased(place)
     months = split.present.any(axis=2)[6].nonzero()[0].tolist()
     loader = ThreadedLoader(
         split, [[plain_sample(0, range(12))], [plain_sample(6, months)]], crop=None, threads=1,
@@ -99,7 +84,7 @@ def test_a_thread_that_ends_in_the_middle_of_a_chip(store, split):
     time.sleep(0.5)  # by then it stands at chip 6
     (reader,) = readers()
     end(reader)
-    holder.communicate(timeout=30)
+    give_back()
     error, seconds = rest_of(batches)
     assert isinstance(error, BadInputError)
     assert f"has ended while it read chip {split.chip_ids[6]} (month " in str(error)
