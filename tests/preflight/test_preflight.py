@@ -62,8 +62,15 @@ def test_a_backbone_that_timm_lacks_is_refused_with_its_neighbours():
 
 
 def test_a_backbone_without_five_levels_is_refused():
-    run = planned("training", options__network=NetworkOptions(backbone="vit_tiny_patch16_224"))
+    run = planned(
+        "simulation",
+        "training",
+        options__network=NetworkOptions(backbone="vit_tiny_patch16_224"),
+        options__training=TrainingOptions(),
+        options__simulation=SimulationOptions(),
+    )
     assert "features at strides [16, 16, 16]" in said(check_backbone, run)
+    assert not said(check_window, run)  # one sentence is enough
 
 
 @pytest.mark.parametrize("name", [NetworkOptions().backbone, "tf_efficientnetv2_l_in21k"])

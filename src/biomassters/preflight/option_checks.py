@@ -113,7 +113,7 @@ def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
     network: NetworkOptions | None = run.options("network")
     if network is None or not network.pretrained or network.allow_random_start:
         return
-    if _trains(run) and occurs_in_timm(network.backbone):
+    if _trains(run) and backbone_fault(network.backbone) is None:
         from biomassters.network.encoder import check_pretrained
 
         try:
@@ -132,7 +132,7 @@ def check_window(run: PlannedRun) -> Iterator[str]:
     side = training.crop or simulation.chip_size
     known = NetworkOptions().backbone, SimulationOptions().chip_size
     # The defaults fit, which a test sees: torch needn't be imported before the first node.
-    if (network.backbone, side) == known or not occurs_in_timm(network.backbone):
+    if (network.backbone, side) == known or backbone_fault(network.backbone):
         return
     from biomassters.network import window
 
