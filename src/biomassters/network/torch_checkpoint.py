@@ -3,9 +3,9 @@
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ _MOST_USES = 4  # of a number, by tensors that are views of one storage
 _FEW_NUMBERS = 2**20
 _MOST_NUMBERS = 2**40
 _MOST_DIMENSIONS = 16
+_PIECE = 2**20
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -213,6 +214,15 @@ def _read_storage(
         raise BadInputError(f"{path} is damaged: the numbers of {key} have the wrong size.")
     buffer = np.empty(size, dtype=np.uint8)
     with archive.open(entry) as file:  # reading to the end checks the checksum
-        if cast(BufferedIOBase, file).readinto(buffer.data) != size or file.read(1):
+        if _fill(buffer, file) != size or file.read(1):
             raise BadInputError(f"{path} is damaged: the numbers of {key} are cut short.")
     return torch.from_numpy(buffer)
+
+
+def _fill(buffer: np.ndarray, file: IO[bytes]) -> int:
+    """Read piece by piece: ``ZipExtFile.readinto`` would hold all of it twice more."""
+    done = 0
+    while piece := file.read(min(_PIECE, len(buffer) - done)):
+        buffer[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+        done += len(piece)
+    return done
