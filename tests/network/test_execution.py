@@ -61,6 +61,14 @@ WAYS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(("device", "layout"), [("cpu", torch.channels_last),
+                                                ("meta", torch.contiguous_format)])  # fmt: skip
+def test_images_lie_channels_last_by_themselves_on_a_cpu_alone(device, layout):
+    network = _network("mobilenetv3_small_050").to(device).configure(ExecutionOptions())
+    s1, s2 = (torch.zeros(2, bands, 32, 64, device=device) for bands in (4, 11))
+    assert network.scale(s1, s2).is_contiguous(memory_format=layout)
+
+
 @pytest.mark.parametrize("backbone", ["tf_efficientnetv2_b0", "mobilenetv3_small_050", "resnet18"])
 @pytest.mark.parametrize("way", WAYS)
 def test_training_step_is_the_plain_one(backbone, way):

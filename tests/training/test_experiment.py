@@ -39,7 +39,7 @@ def test_every_other_option_is_named_with_both_values() -> None:
         check_same(describe(), describe(other), "the/folder")
     for said in (
         "the/folder",
-        "training.learning_rate was 0.003, is 0.0005",
+        "training.learning_rate was 0.005, is 0.0005",
         "training.crop was None, is 96",
         "training.augmentation.month_drop_rate was 0.3, is 0.1",
         "training.restart=true",

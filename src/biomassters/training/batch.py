@@ -60,7 +60,8 @@ class Batch:
 
         Args:
             device: Where to.
-            non_blocking: Whether to return before the copy is done.
+            non_blocking: Whether to return before a copy to a GPU is done; one from a GPU is
+                always waited for, or its reader would find what was there before.
 
         Returns:
             A batch on the device; this one when it lies there already.
@@ -69,6 +70,7 @@ class Batch:
         if device == self.s1.device:
             return self
         names = ("s1", "s2", "chip_of_month", "agb")
+        non_blocking &= device.type != "cpu"
         moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
         if device.type == "cuda":
             event = torch.cuda.Event()

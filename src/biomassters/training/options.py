@@ -106,7 +106,7 @@ class TrainingOptions(Options):
         "which saves hundreds of steps. The reference does not.",
     )
     epochs: int = Field(
-        default=11, ge=1, description="Passes over the training chips. Reference: 900."
+        default=13, ge=1, description="Passes over the training chips. Reference: 900."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
@@ -128,7 +128,7 @@ class TrainingOptions(Options):
         default=True, description="Leave out the incomplete last batch of an epoch."
     )
     learning_rate: float = Field(
-        default=3e-3, description="At the start; falls as a cosine per epoch. Reference: 1e-3."
+        default=5e-3, description="At the start; falls as a cosine per epoch. Reference: 1e-3."
     )
     final_learning_rate: float = Field(
         default=0.0, ge=0.0, description="Where the cosine would end."
