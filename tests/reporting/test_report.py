@@ -7,7 +7,7 @@ import pandas as pd
 
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
 from biomassters.reporting.flat_options import flatten
-from biomassters.reporting.report import render_report
+from biomassters.reporting.report import _number, render_report
 from biomassters.reporting.uncertainty_section import UncertaintyContent
 
 _VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
@@ -182,3 +182,9 @@ def test_coverage_stands_with_its_standard_error(content):
     error = content.uncertainty.measured["interval_pixel_coverage_standard_error"]
     assert f"standard error over chips {100 * error:.1f} %" in html
     assert "finite-sample guarantee" in html
+
+
+def test_numbers_have_a_true_minus_sign_and_zero_has_none():
+    shown = [_number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
+    assert shown == ["0", "−1", "−1,234.6"]
+    assert _number(None) == _number(float("nan")) == "–"

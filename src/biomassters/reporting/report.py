@@ -195,10 +195,10 @@ def _described(picture: ChipPicture) -> dict[str, str]:
 
 
 def _number(value: float | None, digits: int = 1) -> str:
-    """A number with thousands separated and a true minus sign; a dash if undefined."""
+    """A number with thousands separated and a true minus sign, none at 0; a dash if undefined."""
     if value is None or pd.isna(value):
         return "–"
-    return f"{value:,.{digits}f}".replace("-", "−")
+    return f"{value:z,.{digits}f}".replace("-", "−")
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
