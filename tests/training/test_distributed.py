@@ -2,22 +2,28 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.training.checks import check_devices
 from biomassters.training.loop import train
 from biomassters.training.options import TrainingOptions
 
+# A rank spends six seconds of a processor on imports. Here ranks fork from a process that has done
+# them, where a plan doesn't ask for what the product does: new interpreters.
 SCRIPT = """
-import itertools, json, os, signal, sys, time
+import itertools, json, multiprocessing, os, signal, sys, time
 from pathlib import Path
 import torch
 from biomassters.chips.scaling import BandScaling
@@ -25,6 +31,7 @@ from biomassters.chips.store_reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
+from biomassters.training import distributed
 from biomassters.training.checkpoint import content_crc
 from biomassters.training.interruption import TrainingInterrupted
 from biomassters.training.loop import train
@@ -51,39 +58,47 @@ def run(store, folder, name, given, training, validation, kind):
 
 def ask_to_stop():
     # As a terminal's Ctrl-C: to the one that started the ranks, which passes it on.
-    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(multiprocessing.parent_process().pid, signal.SIGTERM)
     noted = signal.getsignal(signal.SIGTERM).__self__
     while not noted.requested:
         time.sleep(0.01)
 
 ACTS = {
+    "": lambda: None,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stall": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "stop": ask_to_stop,
 }
+ACT = Path(__file__).with_name("act")
 
-def in_the_middle_of_a_step(number, act):
+def in_the_middle_of_a_step(number):
     # Between backward pass and optimizer, on the second rank, when it is started for the first
     # time. Ranks import this file too; which of them this is they know when they compute.
     clip, calls = torch.nn.utils.clip_grad_norm_, itertools.count(1)
     def acting(*given, **named):
         if os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             if next(calls) == number:
-                act()
+                ACTS[ACT.read_text()]()
         return clip(*given, **named)
     torch.nn.utils.clip_grad_norm_ = acting
 
-if os.environ.get("ACT"):
-    in_the_middle_of_a_step(3, ACTS[os.environ["ACT"]])
+in_the_middle_of_a_step(3)
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    store, folder = ChipStore(sys.argv[1]), sys.argv[2]
+def started_by(method, config=distributed._config):
+    def changed(options, here):
+        launch = config(options, here)
+        assert launch.start_method == "spawn"
+        launch.start_method = method
+        return launch
+    distributed._config = changed
+
+def trained(store, folder, plans):
     out = {}
-    for name, plan in json.loads(sys.argv[3]).items():
+    for name, plan in plans.items():
         kind = NoStatistics if plan.pop("frozen", False) else AgbNet
         place = plan.pop("folder", name)
-        os.environ["ACT"] = plan.pop("act", "")  # for the ranks
+        ACT.write_text(plan.pop("act", ""))
+        started_by(plan.pop("start", "forkserver"))
         start = time.monotonic()
         try:
             out[name] = run(store, folder, place, plan["options"],
@@ -92,7 +107,16 @@ if __name__ == "__main__":
             out[name] = {"said": str(end), "seconds": time.monotonic() - start}
         except SystemExit:
             out[name] = {"left_to_the_first": True}
-    print(json.dumps(out))
+    return out
+
+if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload(["biomassters.training.loop"])
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        signal.alarm(1200)
+        path, folder, plans = json.loads(line)
+        print(json.dumps(trained(ChipStore(path), folder, plans)), flush=True)
+        signal.alarm(0)
 """
 HELD_OUT = [5, 6, 7, 8, 9, 10, 11]  # seven
 BASE = {
@@ -107,34 +131,76 @@ def free_port() -> int:
         return unused.getsockname()[1]
 
 
-def started(store, folder: Path, plans: dict) -> subprocess.Popen:
-    """A process that trains by plans, one after another, and prints what they came to."""
-    for plan in plans.values():
-        plan["options"] = {**BASE, **plan["options"]}
-        plan.setdefault("training", list(range(5)))
-        plan.setdefault("validation", HELD_OUT)
-    script = folder / "ranks.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(store.path), str(folder), json.dumps(plans)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, env=environment, **pipes)
+class Trainer:
+    """A process that trains by plans, one after another, and tells what they came to."""
+
+    def __init__(self, folder: Path) -> None:
+        script, self._log = folder / "ranks.py", folder / "log"
+        script.write_text(SCRIPT)
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+    def start(self, store: ChipStore, folder: Path, plans: dict) -> None:
+        """Train; ``ended`` waits for the end."""
+        for plan in plans.values():
+            plan["options"] = {**BASE, **plan["options"]}
+            plan.setdefault("training", list(range(5)))
+            plan.setdefault("validation", HELD_OUT)
+        self._logged = len(self._log.read_text())
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(store.path), str(folder), plans]) + "\n")
+        self._process.stdin.flush()
+
+    def ended(self) -> tuple[dict, str]:
+        """What the plans came to, and the log of it."""
+        assert self._process.stdout is not None
+        told = self._process.stdout.readline()
+        log = self._log.read_text()[self._logged :]
+        assert told, log
+        return json.loads(told), log
+
+    def close(self) -> None:
+        """End it with all its ranks."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
 
 
-def ended(process: subprocess.Popen) -> tuple[dict, str]:
-    """What it printed, and its log."""
-    try:
-        printed, log = process.communicate(timeout=1200)
-    finally:
-        process.kill()
-    assert process.returncode == 0, log
-    return json.loads(printed.splitlines()[-1]), log
+@pytest.fixture(scope="module")
+def trainers(tmp_path_factory) -> Iterator[list[Trainer]]:
+    """Two, which share nothing."""
+    made = [Trainer(tmp_path_factory.mktemp("trainer")) for _ in range(2)]
+    yield made
+    for trainer in made:
+        trainer.close()
+
+
+@pytest.fixture(scope="module")
+def stalled(store, trainers, tmp_path_factory) -> Callable[[], dict]:
+    """A run whose second rank stands still, as on a hanging file system, while others learn."""
+    launch = {"timeout_s": 15, "max_restarts": 0}
+    options = {"epochs": 4, "world_size": 2, "launch": launch}
+    plans = {"stalled": {"options": options, "act": "stall"}}
+    trainers[1].start(store, tmp_path_factory.mktemp("stalled"), plans)
+    return cache(lambda: trainers[1].ended()[0]["stalled"])
 
 
 @pytest.fixture
-def runs(store, tmp_path):
-    """Runs training by plans, one after another, in a process of its own."""
-    return lambda **plans: ended(started(store, tmp_path, plans))
+def runs(store, trainers, stalled, tmp_path):
+    """Runs training by plans, one after another, in another process."""
+
+    def run(**plans) -> tuple[dict, str]:
+        trainers[0].start(store, tmp_path, plans)
+        return trainers[0].ended()
+
+    return run
 
 
 @pytest.mark.slow
@@ -192,7 +258,7 @@ def test_a_run_of_two_ranks_is_stopped_and_continued_by_one(runs) -> None:
     two = {**options, "world_size": 2}
     found, _ = runs(
         whole={"frozen": True, "options": options},
-        begun={"frozen": True, "options": two, "act": "stop"},
+        begun={"frozen": True, "options": two, "act": "stop", "start": "spawn"},
         continued={"frozen": True, "options": options, "folder": "begun"},
     )
     assert "Training was interrupted after" in found["begun"]["said"]
@@ -200,26 +266,27 @@ def test_a_run_of_two_ranks_is_stopped_and_continued_by_one(runs) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_that_stands_still_is_named_in_time(runs) -> None:
-    """Frozen as by a hanging file system; a launcher kills it after thirty seconds of asking."""
-    launch = {"timeout_s": 15, "max_restarts": 0}
-    options = {"epochs": 4, "world_size": 2, "launch": launch}
-    found, _ = runs(stalled={"options": options, "act": "stall"})
-    said = found["stalled"]["said"]
+def test_a_rank_that_stands_still_is_named_in_time(stalled) -> None:
+    """The launcher kills it after thirty seconds of asking."""
+    said = stalled()["said"]
     assert "rank 1 of 2 does not answer, waited for up to 15 s" in said
     assert "run the same command again to continue" in said
-    assert found["stalled"]["seconds"] < 300
+    assert stalled()["seconds"] < 300
 
 
 @pytest.mark.slow
-def test_two_machines_learn_what_two_ranks_of_one_learn(runs, store, tmp_path) -> None:
+def test_two_machines_learn_what_two_ranks_of_one_learn(
+    runs, stalled, store, trainers, tmp_path
+) -> None:
     """Two launches that share nothing but folder and address."""
     options = {"epochs": 2, "world_size": 2}
     alone, _ = runs(alone={"options": options})
     meeting = {"nodes": 2, "rendezvous_address": f"127.0.0.1:{free_port()}", "timeout_s": 300}
     plan = {"options": {**options, "launch": meeting}}
-    machines = [started(store, tmp_path, {"together": dict(plan)}) for _ in range(2)]
-    found = [ended(machine)[0]["together"] for machine in machines]
+    stalled()
+    for machine in trainers:
+        machine.start(store, tmp_path, {"together": dict(plan)})
+    found = [machine.ended()[0]["together"] for machine in trainers]
     assert sorted(found, key=len) == [{"left_to_the_first": True}, alone["alone"]]
 
 
