@@ -7,6 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from biomassters.chips.scaling import BandScaling
+from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, choose_device
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.folding import fold_batch_norm
@@ -99,7 +100,7 @@ def test_a_convolution_used_before_its_norm_is_still_found(network, monkeypatch)
         convolution.weight.data[0] *= 1.01
 
     monkeypatch.setattr(folding, "_fold", fold_wrongly)
-    with pytest.raises(AssertionError, match="folding BatchNorm changed"):
+    with pytest.raises(BadInputError, match=r"set inference\.fold_batch_norm to false"):
         fold_batch_norm(network)
 
 

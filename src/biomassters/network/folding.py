@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from biomassters.chips.bands import BAND_NAMES
+from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.decoder import ConvBnRelu
 
@@ -30,6 +31,9 @@ def fold_batch_norm(network: AgbNet) -> AgbNet:
 
     Returns:
         A copy in evaluation mode on the same device. It can neither be trained nor saved.
+
+    Raises:
+        BadInputError: The encoder's features would change by more than rounding.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     head = folded.segmentation_head.weight
@@ -66,8 +70,14 @@ def _fold_encoder(features: nn.Module) -> None:
         same = all(
             _largest(new - old) <= _RELATIVE_TOLERANCE * _largest(old) for new, old in levels
         )
-    # A convolution whose output is also used before its norm would give other features.
-    assert same, "folding BatchNorm changed the encoder's features"
+    # A convolution whose output is also used before its norm would give other features; and norms
+    # far from what the probe gives amplify even float64's rounding (a large network of random
+    # weights, whose statistics were of other images).
+    if not same:
+        raise BadInputError(
+            "Folding BatchNorm would change what this network predicts: set "
+            "inference.fold_batch_norm to false."
+        )
 
 
 def _largest(features: Tensor) -> float:
