@@ -31,7 +31,6 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")]
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -40,6 +39,8 @@ from biomassters.inference.views import VIEWS, apply_view  # noqa: E402
 from biomassters.network.agb_net import AgbNet  # noqa: E402
 from biomassters.network.folding import fold_batch_norm  # noqa: E402
 from biomassters.training.losses import masked_rmse  # noqa: E402
+from network import ReferenceScaling  # noqa: E402
+from network import seconds as seconds_of_one  # noqa: E402
 
 REFERENCE_WIDTHS = (384, 368, 352, 336, 320)
 GMAC_A_CHIP = 366.5  # forward, 12 x 256 x 256, the winning network; counted layer by layer
@@ -63,16 +64,6 @@ TOY = SimpleNamespace(
 )  # fmt: skip
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-
-
-class ReferenceScaling:
-    """The reference's constants, without the dependencies of ``chips.scaling``."""
-
-    def offset_and_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Minimum and range of each band."""
-        minimum = np.array([band.reference_min for band in BANDS], np.float32)
-        maximum = np.array([band.reference_max for band in BANDS], np.float32)
-        return minimum, maximum - minimum
 
 
 def execution(**changes: Any) -> SimpleNamespace:
@@ -139,13 +130,7 @@ def arithmetic(precision: str, device: str) -> Iterator[None]:
 
 def seconds(work: Callable[[], Any], case: SimpleNamespace, repeats: int = 5) -> float:
     """Median wall time of some work that has run once before."""
-    times = []
-    for _ in range(repeats + 1):
-        wait_for(case)
-        start = time.perf_counter()
-        work()
-        wait_for(case)
-        times.append(time.perf_counter() - start)
+    times = [seconds_of_one(work, case.device) for _ in range(repeats + 1)]
     return statistics.median(times[1:])
 
 

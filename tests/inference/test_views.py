@@ -15,7 +15,7 @@ def test_values_worked_by_hand():
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("dtype", [torch.int16, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint16, torch.float32, torch.bfloat16])
 def test_every_view_undoes_itself_in_every_type(view, dtype):
     images = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).to(dtype)
     seen = apply_view(images, view)

@@ -28,7 +28,7 @@ class Execution(Protocol):
     """How the network is computed: see ``ExecutionOptions``."""
 
     @property
-    def channels_last(self) -> Literal["auto"] | bool: ...  # noqa: D102
+    def channels_last(self) -> Choice: ...  # noqa: D102
     @property
     def subpixel(self) -> Choice: ...  # noqa: D102
     @property
