@@ -3,6 +3,7 @@
 import difflib
 import re
 import warnings
+from functools import cache
 from typing import Any
 
 import timm
@@ -14,6 +15,7 @@ from biomassters.errors import BadInputError
 
 _NAME = re.compile(r"[\w.-]{1,200}")
 STRIDES = (2, 4, 8, 16, 32)
+RGB_BANDS = 3
 
 
 def resolve_backbone(name: str) -> str:
@@ -62,16 +64,22 @@ def create_features(name: str, in_channels: int, *, pretrained: bool = False) ->
     Raises:
         BadInputError: The backbone has no five such levels.
     """
+    levels = _levels(name)
+    return _create(name, in_channels, pretrained=pretrained, out_indices=levels)
+
+
+@cache
+def _levels(name: str) -> tuple[int, ...]:
+    """Which outputs lie at the strides. To learn it a whole network is built, so it is kept."""
     with torch.device("meta"):
-        info: Any = _create(name, in_channels, pretrained=False).feature_info
+        info: Any = _create(name, RGB_BANDS, pretrained=False).feature_info
     strides = list(info.reduction())
     if not set(STRIDES) <= set(strides):
         raise BadInputError(
             f"Backbone {name!r} has features at strides {strides}, not at each of "
             f"{list(STRIDES)}: choose one such as tf_efficientnetv2_b0 or resnet34."
         )
-    levels = tuple(info.out_indices[strides.index(stride)] for stride in STRIDES)
-    return _create(name, in_channels, pretrained=pretrained, out_indices=levels)
+    return tuple(info.out_indices[strides.index(stride)] for stride in STRIDES)
 
 
 def _create(name: str, in_channels: int, *, pretrained: bool, **options: Any) -> nn.Module:

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
-from biomassters.network.backbones import create_features, resolve_backbone
+from biomassters.network.backbones import RGB_BANDS, create_features, resolve_backbone
 from biomassters.network.hub import hub_answers, is_cached, quiet_hub
 from biomassters.network.lean_norm import make_lean
 
 logger = logging.getLogger(__name__)
-
-RGB_BANDS = 3
 
 
 class Encoder(nn.Module):
