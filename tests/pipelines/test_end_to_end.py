@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import sys
 import tarfile
 
 import numpy as np
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def finished(project, kedro):
-    result = kedro("run", "--env", "test")
+    result = kedro("run", "--env", "test", parts=2)
     assert result.returncode == 0, result.stdout + result.stderr
     return project / "data", result
 
@@ -199,15 +198,12 @@ def test_weights_of_other_chips_are_not_scored(finished, kedro):
 
 @pytest.mark.parametrize(("columns", "wide"), [(80, True), (40, False)])
 def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
-    finished, project, in_terminal, columns, wide
+    finished, kedro_in_terminal, columns, wide
 ):
     """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
-    shown = in_terminal(
-        columns,
-        [sys.executable, "-m", "kedro", "run", "--env", "test", "--nodes",
-         "fit.plan_training,fit.train_network", "--params", "training.restart=true"],
-        cwd=project,
-        env={"NO_COLOR": "1"},
+    shown = kedro_in_terminal(
+        columns, "run", "--env", "test", "--nodes", "fit.plan_training,fit.train_network",
+        "--params", "training.restart=true", env={"NO_COLOR": "1"},
     )  # fmt: skip
     assert shown.code == 0, shown.raw
     assert "\33" not in shown.raw

@@ -13,7 +13,7 @@ import pytest
 
 from biomassters.training.checkpoint import CheckpointFolder, read_checkpoint
 
-from .conftest import make_project
+from .conftest import KedroServer, make_project
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,13 +30,14 @@ LONG = "training.epochs=500,training.checkpoint_every_minutes=0.000001"
 
 
 @pytest.fixture(scope="module")
-def packed() -> Iterator[Path]:
+def packed(kedro_server: KedroServer) -> Iterator[Path]:
     """A project with a packed store, where other users can look (not so below ``tmp_path``)."""
     folder = Path(tempfile.mkdtemp(prefix="biomassters-faults-"))
     try:
         folder.chmod(0o755)
         make_project(folder / "first")
-        done = run_in(folder / "first", "--pipelines", "simulation,data_engineering")
+        pipelines = ("--pipelines", "simulation,data_engineering")
+        done = kedro_server.run(folder / "first", "run", "--env", "test", *pipelines)
         assert done.returncode == 0, done.stderr
         yield folder
     finally:
@@ -49,25 +50,12 @@ def project(packed: Path, request: pytest.FixtureRequest) -> Path:
     return Path(shutil.copytree(packed / "first", packed / request.node.name))
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
-
-
-def surroundings(home: Path) -> dict[str, str]:
-    return {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HOME": str(home)}
-
-
-def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=600,
-        env=surroundings(folder),
-    )  # fmt: skip
-
-
 def started(folder: Path, *arguments: str, before: Sequence[str] = ()) -> "subprocess.Popen[str]":
+    command = [*before, sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
+    surroundings = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HOME": str(folder)}
     return subprocess.Popen(
-        [*before, *command(*arguments)], cwd=folder, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, env=surroundings(folder),
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=surroundings,
     )  # fmt: skip
 
 
@@ -75,9 +63,8 @@ def started(folder: Path, *arguments: str, before: Sequence[str] = ()) -> "subpr
 def nobodys(project: Path) -> Path:
     """A project of user 65534's, or a skip where that one can't run this Python."""
     try:
-        subprocess.run(
-            [*AS_NOBODY, sys.executable, "-c", "import torch"], check=True, capture_output=True
-        )
+        find = "import biomassters, importlib.util as u; assert u.find_spec('torch').origin"
+        subprocess.run([*AS_NOBODY, sys.executable, "-c", find], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs setpriv, and a Python that other users may run")
     for path in (project, *project.rglob("*")):

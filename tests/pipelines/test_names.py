@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,11 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, small_disk):
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, small_disk, kedro_server):
     (tmp_path / "p").mkdir()
     folder = make_project(tmp_path / "p")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments],
-            cwd=folder, capture_output=True, text=True, timeout=900,
-        )  # fmt: skip
-
+    run = partial(kedro_server.run, folder, "run", "--env", "test")
     first = run("--pipelines", "simulation,data_engineering")
     assert first.returncode == 0, first.stderr
     # Kedro itself writes the one, a journal of ours is the other.

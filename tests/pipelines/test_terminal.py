@@ -1,21 +1,17 @@
 """What a person sees of a run that fails, is stopped, or is told to log in another way."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
 
 pytestmark = pytest.mark.slow
+RUN = ("run", "--env", "test")
 
-KEDRO = [sys.executable, "-m", "kedro", "run", "--env", "test"]
 
-
-def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(project, in_terminal):
-    shown = in_terminal(
+def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(kedro_in_terminal):
+    shown = kedro_in_terminal(
         80,
-        [*KEDRO, "--pipelines", "simulation", "--params", "simulation.train_chips=2000"],
-        cwd=project,
+        *(*RUN, "--pipelines", "simulation", "--params", "simulation.train_chips=2000"),
         env={"NO_COLOR": "1"},
         interrupt_at="writing the archive:",
     )
@@ -27,7 +23,7 @@ def test_ctrl_c_ends_in_one_sentence_and_the_shells_code(project, in_terminal):
     assert "\33" not in shown.raw
 
 
-def test_a_node_that_fails_says_so_once_and_last(project, kedro, in_terminal):
+def test_a_node_that_fails_says_so_once_and_last(project, kedro, kedro_in_terminal):
     """A folder where its file belongs, found in the middle. Then input that is missing."""
     made = kedro("run", "--env", "test", "--pipelines", "simulation,data_engineering")
     assert made.returncode == 0, made.stderr
@@ -46,9 +42,7 @@ def test_a_node_that_fails_says_so_once_and_last(project, kedro, in_terminal):
     assert "No nodes ran" not in failed.stderr
     assert "resume" not in failed.stderr
 
-    shown = in_terminal(
-        40, [*KEDRO, "--pipelines", "uncertainty"], cwd=project, env={"NO_COLOR": "1"}
-    )
+    shown = kedro_in_terminal(40, *RUN, "--pipelines", "uncertainty", env={"NO_COLOR": "1"})
     assert shown.code == 1
     said = " ".join(line.strip() for line in shown.lines)
     assert said.startswith("Error: ")
@@ -57,7 +51,7 @@ def test_a_node_that_fails_says_so_once_and_last(project, kedro, in_terminal):
     assert "\33" not in shown.raw
 
 
-def test_another_logging_configuration_wins(project, tmp_path):
+def test_another_logging_configuration_wins(kedro, tmp_path, monkeypatch):
     file = tmp_path / "logging.yml"
     file.write_text(
         "version: 1\ndisable_existing_loggers: false\n"
@@ -65,16 +59,8 @@ def test_another_logging_configuration_wins(project, tmp_path):
         "handlers: {own: {class: logging.StreamHandler, formatter: own}}\n"
         "root: {handlers: [own], level: INFO}\n"
     )
-    import os
-
-    done = subprocess.run(
-        [*KEDRO, "--pipelines", "region_simulation"],
-        cwd=project,
-        env={**os.environ, "KEDRO_LOGGING_CONFIG": str(file)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    monkeypatch.setenv("KEDRO_LOGGING_CONFIG", str(file))
+    done = kedro(*RUN, "--pipelines", "region_simulation")
     assert done.returncode == 0, done.stderr
     assert "OWN INFO biomassters.run_lines 1 of 1  simulate region" in done.stderr
     assert "OWN INFO kedro.io.data_catalog Saving data to" in done.stderr
