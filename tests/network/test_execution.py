@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import cache
 
 import pytest
 import torch
@@ -69,13 +70,24 @@ def test_images_lie_channels_last_by_themselves_on_a_cpu_alone(device, layout):
     assert network.scale(s1, s2).is_contiguous(memory_format=layout)
 
 
+@cache
+def _plain_in_float64(backbone):
+    network = _network(backbone).double().train()
+    return network, _step(network, PLAIN)
+
+
+@cache
+def _plain_in_float32():
+    network = _network(widths=(208, 24, 16, 200, 64)).eval()
+    return network, _step(network, PLAIN)
+
+
 @pytest.mark.parametrize("backbone", ["tf_efficientnetv2_b0", "mobilenetv3_small_050", "resnet18"])
 @pytest.mark.parametrize("way", WAYS)
 def test_training_step_is_the_plain_one(backbone, way):
     # In float64 the ways may differ by rounding alone; in float32 a single step through tens of
     # BatchNorms on six images turns rounding into more than 1e-4, whichever way comes first.
-    network = _network(backbone).double().train()
-    agb, gradients, buffers = _step(network, PLAIN)
+    network, (agb, gradients, buffers) = _plain_in_float64(backbone)
     found, found_gradients, found_buffers = _step(network, WAYS[way])
     _close(found, agb, 1e-9)
     assert found_gradients.keys() == gradients.keys()
@@ -87,8 +99,7 @@ def test_training_step_is_the_plain_one(backbone, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_float32_output_and_gradients_are_the_plain_ones(way):
-    network = _network(widths=(208, 24, 16, 200, 64)).eval()
-    agb, gradients, _ = _step(network, PLAIN)
+    network, (agb, gradients, _) = _plain_in_float32()
     found, found_gradients, _ = _step(network, WAYS[way])
     _close(found, agb)
     # Some gradients are 0 but for rounding, such as that of a bias before a softmax.
