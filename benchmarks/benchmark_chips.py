@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1, S1_NODATA_DB, S2
 from biomassters.chips.chip import Chip
 

@@ -23,8 +23,8 @@ import torch
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions

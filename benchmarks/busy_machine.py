@@ -24,10 +24,11 @@ from pathlib import Path
 import torch
 from benchmark_chips import ArchiveChips
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore, StoreSplit
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.reader import ChipStore, StoreSplit
+from biomassters.chips.store.writer import write_store
+from biomassters.inference.chips import whole_chips
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.part_threads import threads_inside
 from biomassters.inference.predict import predict_batches
@@ -35,7 +36,6 @@ from biomassters.inference.ready_network import ready_network
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.simulate import SimulatedChips, write_simulated
-from biomassters.training.chip_prediction import whole_chips
 from biomassters.training.feed import Feed
 from biomassters.training.kept_memory import kept_memory
 from biomassters.training.new_network import new_network

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.inference.options import InferenceOptions
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA
-from biomassters.reporting.calibration import assign_parts
 from biomassters.uncertainty.calibration import ChipMeans, constant_width, fit_intervals
+from biomassters.uncertainty.cross_calibration import assign_parts
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.uncertainty.residual_counts import ResidualCounts
 
@@ -27,9 +27,9 @@ FLOORS = (None, 5.0, 20.0)
 
 def predict_views(data: Path, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Every view's prediction [chips, views, H, W] and the targets [chips, H, W]."""
+    from biomassters.inference.chips import whole_chips
     from biomassters.inference.predict import predict_batch
     from biomassters.network.weights import load_network
-    from biomassters.training.chip_prediction import whole_chips
 
     network = load_network(data / f"06_models/{dataset}/weights.safetensors")
     split = ChipStore(data / f"05_model_input/{dataset}/chips.zarr").split("train")

@@ -28,12 +28,12 @@ import torch
 from benchmark_chips import ArchiveChips, benchmark_chips, describe_source
 from reference_reader import reference_loader
 
-from biomassters.chips.archive import Archive, write_archive
+from biomassters.chips.archive.archive import Archive, write_archive
 from biomassters.chips.bands import MONTH_COUNT
-from biomassters.chips.store_reader import StoreSplit
-from biomassters.chips.store_writer import write_store
-from biomassters.training.loader import ThreadedLoader
-from biomassters.training.sampling import plain_sample
+from biomassters.chips.store.reader import StoreSplit
+from biomassters.chips.store.writer import write_store
+from biomassters.loading.loader import ThreadedLoader
+from biomassters.loading.sampling import plain_sample
 
 BATCH = 8
 THREADS = 2

@@ -67,8 +67,8 @@ def _windows(images: Path) -> list[tuple[Any, Any]]:
     import torch
 
     from biomassters.regions.grid import PixelWindow
+    from biomassters.regions.inputs.source import open_region
     from biomassters.regions.options import AreaOptions, ImageOptions
-    from biomassters.regions.source import open_region
 
     source = open_region(str(images), ImageOptions(), AreaOptions())
     with ThreadPoolExecutor(1) as pool:

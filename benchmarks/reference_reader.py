@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2
 from biomassters.chips.scaling import BandScaling
 

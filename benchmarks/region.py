@@ -135,10 +135,10 @@ def map_region(
 ) -> Any:
     """Predict, assemble, write; where the prediction's time went."""
     from biomassters.inference.options import InferenceOptions
+    from biomassters.regions.inputs.source import open_region
     from biomassters.regions.networks import WeightsFiles
     from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
     from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
-    from biomassters.regions.source import open_region
     from biomassters.workers.options import DaskOptions
 
     scratch = out / "scratch"

@@ -111,10 +111,10 @@ def simulate_region(work: Path, seed: int, size: int) -> Path:
 def map_region(region: Path, network: Path) -> None:
     """The region's map by one network, as the pipeline ``mapping`` makes it."""
     from biomassters.inference.options import InferenceOptions
+    from biomassters.regions.inputs.source import open_region
     from biomassters.regions.networks import WeightsFiles
     from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
     from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
-    from biomassters.regions.source import open_region
     from biomassters.workers.options import DaskOptions
 
     path = map_path(region, network)

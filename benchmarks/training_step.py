@@ -34,11 +34,11 @@ import torch
 from benchmark_chips import ArchiveChips, benchmark_chips, describe_source
 from reference_reader import reference_loader
 
-from biomassters.chips.archive import Archive, write_archive
+from biomassters.chips.archive.archive import Archive, write_archive
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.inference.device import autocast
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import REFERENCE_DECODER_CHANNELS, NetworkOptions

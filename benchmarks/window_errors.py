@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.chip import Chip
+from biomassters.inference.chips import batch_of_chip
 from biomassters.inference.predict import predict_batch
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.folding import fold_batch_norm
 from biomassters.network.weights import load_network
-from biomassters.training.chip_prediction import batch_of_chip
 
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_CHIPS = (

@@ -173,7 +173,7 @@ import os, signal, sys, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 def stand_still_at(entries):
-    from biomassters.chips.row_journal import RowJournal
+    from biomassters.io.row_journal import RowJournal
     append = RowJournal.append
     def append_and_stand(journal, key, value):
         append(journal, key, value)
@@ -397,7 +397,7 @@ def s3_server(optional: Callable[[str], ModuleType]) -> Iterator[S3Server]:
 @pytest.fixture
 def s3_access(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """That server as the environment names it, for this process and those it starts."""
-    from biomassters.chips import storage
+    from biomassters.io import storage
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -49,26 +49,26 @@ def open_area(path):
 
 
 def open_images(path):
+    from biomassters.regions.inputs.source import open_region
     from biomassters.regions.options import AreaOptions, ImageOptions
-    from biomassters.regions.source import open_region
 
     open_region(str(path), ImageOptions(), AreaOptions())
 
 
 def check(path):
-    from biomassters.reporting.submission_check import check_submission
+    from biomassters.submission.check import check_submission
 
     check_submission(path, ["x"], (16, 24), progress=False).require_valid(path)
 
 
 def read_chip(path):
-    from biomassters.chips.raster import read_raster
+    from biomassters.io.raster import read_raster
 
     read_raster(path)
 
 
 def read_pth(path):
-    from biomassters.network.torch_checkpoint import read_checkpoint
+    from biomassters.network.reference.checkpoint_file import read_checkpoint
 
     read_checkpoint(path)
 
@@ -464,7 +464,7 @@ def test_a_module_that_contains_itself(tmp_path):
     module._modules["twice"] = module
     torch.save(module, tmp_path / "model.pth")
     start = time.monotonic()
-    from biomassters.network.torch_checkpoint import read_checkpoint
+    from biomassters.network.reference.checkpoint_file import read_checkpoint
 
     assert set(read_checkpoint(tmp_path / "model.pth")) == {"0.weight", "0.bias"}
     assert time.monotonic() - start < MOST_SECONDS
@@ -473,7 +473,7 @@ def test_a_module_that_contains_itself(tmp_path):
 def test_unknown_encoders_and_addresses_of_models(tmp_path):
 
     from biomassters.network.backbones import resolve_backbone
-    from biomassters.network.reference_layout import find_backbone
+    from biomassters.network.reference.layout import find_backbone
 
     for key in ("stages.0.weight", "conv_stem.weight"):
         start = time.monotonic()

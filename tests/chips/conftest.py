@@ -8,9 +8,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from biomassters.chips.archive import write_archive
+from biomassters.chips.archive.archive import write_archive
 from biomassters.chips.bands import S1_NODATA_DB
-from biomassters.chips.chip import Chip, Georeference
+from biomassters.chips.chip import Chip
+from biomassters.io.raster_spec import Georeference
 
 SIZE = 32
 SOURCE_SIZE = (24, 40)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.writer import write_store
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "archive.md"

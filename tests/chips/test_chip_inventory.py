@@ -2,8 +2,8 @@ import time
 
 import pandas as pd
 
-from biomassters.chips.archive_files import ArchiveFiles
-from biomassters.chips.archive_metadata import read_features
+from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.metadata import read_features
 from biomassters.chips.chip_inventory import chip_inventory
 from biomassters.chips.folds import FoldOptions, make_folds
 

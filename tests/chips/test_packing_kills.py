@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from biomassters.chips.archive import Archive, write_archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.archive.archive import Archive, write_archive
+from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.store.writer import write_store
 
 CHIPS = 42
 IN_FLIGHT = 4  # being encoded, when another is read
@@ -35,9 +35,9 @@ def test_ten_kills(tmp_path, made_chips, victims):
     write_store(tmp_path / "fresh", source, progress=False)
     herd = victims(
         "import pandas as pd\n"
-        "from biomassters.chips.archive import Archive\n"
-        "from biomassters.chips.archive_source import UsableChips\n"
-        "from biomassters.chips.store_writer import write_store\n"
+        "from biomassters.chips.archive.archive import Archive\n"
+        "from biomassters.chips.archive.source import UsableChips\n"
+        "from biomassters.chips.store.writer import write_store\n"
         "class Standing(UsableChips):\n"
         "    def read_chip(self, chip_id):\n"
         "        while int(chip_id, 16) >= self.stop:\n"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from biomassters.chips.bands import S1, S2
-from biomassters.chips.chip import Chip, Georeference
+from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import Fault, check_chip, image_unit_fault
 from biomassters.errors import BadInputError
+from biomassters.io.raster_spec import Georeference
 
 
 def year(size=32, seed=0):

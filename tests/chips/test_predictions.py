@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from biomassters.chips.chip import Georeference
 from biomassters.chips.predictions import Prediction, PredictionFolder, write_predictions
-from biomassters.chips.raster import read_raster
 from biomassters.errors import BadInputError
+from biomassters.io.raster import read_raster
+from biomassters.io.raster_spec import Georeference
 
 
 def maps(*values):

@@ -7,8 +7,8 @@ import pytest
 
 from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.chip import Chip
+from biomassters.chips.quality.statistics import BandStatistics
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.statistics import BandStatistics
 from biomassters.errors import BadInputError
 
 

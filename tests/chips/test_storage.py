@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips import storage
-from biomassters.chips.archive import Archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
-from biomassters.chips.verification import VerificationOptions, verify_archive
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
+from biomassters.io import storage
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_what_changes_in_a_bucket_is_packed_again(s3_access, archive_root, chips
 def test_a_georeferenced_and_a_compressed_raster(bucket, tmp_path, compress):
     import rasterio
 
-    from biomassters.chips.raster import read_raster, read_size
+    from biomassters.io.raster import read_raster, read_size
 
     values = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
     options = {"compress": "deflate"} if compress else {}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from biomassters.chips.store_layout import ARRAYS, S1_ARRAY, S2_ARRAY
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.layout import ARRAYS, S1_ARRAY, S2_ARRAY
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 
 CODECS = ["lz4", "zstd", "none"]

@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from biomassters.chips import storage, writer_lease
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store import writer_lease
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
+from biomassters.io import storage
 
 URL = "memory://bucket/chips.zarr"
 MORE = {"train": ["a0", "a1", "b2", "c3", "d4", "e0"], "test": ["e5"]}

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from biomassters.chips import storage
-from biomassters.chips.archive import Archive, write_archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.archive.archive import Archive, write_archive
+from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
+from biomassters.io import storage
 
 CHIPS = 24
 # Reading stands still until the journal is due, and for good before the last chips: however fast
@@ -21,9 +21,9 @@ RUN = """
 import sys
 import time
 import pandas as pd
-from biomassters.chips.archive import Archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.store.writer import write_store
 class Slow(UsableChips):
     def read_chip(self, chip_id):
         number = int(chip_id, 16)

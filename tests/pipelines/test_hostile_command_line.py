@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import rasterio
 
-from biomassters.chips.cksum import posix_cksum
 from biomassters.chips.scaling import BandScaling
+from biomassters.io.checksum import posix_cksum
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.safetensors_file import write_safetensors

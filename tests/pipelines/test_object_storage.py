@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from biomassters.chips import storage
-from biomassters.chips.archive import write_archive
+from biomassters.chips.archive.archive import write_archive
 from biomassters.chips.chip import Chip
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
+from biomassters.io import storage
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from rasterio.transform import from_origin
 from biomassters.chips.bands import S1, S2
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.layers import RasterLayer
+from biomassters.regions.inputs.layers import RasterLayer
 
 from .conftest import NORTH, WEST, month_values, write_tif
 
@@ -61,7 +61,7 @@ def test_nodata_does_not_leak_into_averages(tmp_path):
 @pytest.mark.parametrize("tag", [{}, {"nodata": -9999}])
 def test_no_data_that_no_tag_names_is_no_backscatter(tmp_path, value, tag):
     """Neither as power 0 in an average, nor as −327.67 dB where pixels are copied."""
-    from biomassters.regions.month_image import MonthLayers
+    from biomassters.regions.inputs.month_image import MonthLayers
 
     db = np.full((4, 4, 4), -10.0, np.float32)
     db[:, 0, 0], db[:, 2:, 2:] = value, value

@@ -9,8 +9,8 @@ import pytest
 from biomassters.chips.bands import S2
 from biomassters.errors import BadInputError
 from biomassters.regions.grid import PixelWindow
+from biomassters.regions.inputs.source import open_region
 from biomassters.regions.options import AreaOptions, ImageOptions
-from biomassters.regions.source import open_region
 
 from .conftest import NORTH, WEST, month_values, write_tif
 

@@ -7,8 +7,8 @@ import rasterio
 from biomassters.errors import BadInputError
 from biomassters.regions.assembly import AGB, BANDS, MONTHS, MapPiece
 from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.inputs.source import open_region
 from biomassters.regions.options import AreaOptions, ImageOptions
-from biomassters.regions.source import open_region
 from biomassters.regions.summary import MapSummary
 from biomassters.uncertainty.error_model import ErrorModel
 

@@ -12,11 +12,11 @@ import torch
 from rio_cogeo.cogeo import cog_validate
 
 from biomassters.chips.bands import S1, S2
-from biomassters.chips.damage import DamagedFileError
 from biomassters.chips.provenance import Provenance
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batch
+from biomassters.io.raster_spec import DamagedFileError
 from biomassters.network.weights import load_network, save_network
 from biomassters.regions.assembly import AGB, LOWER, MONTHS, UPPER, Assembly
 from biomassters.regions.block_folder import BlockFolder
@@ -24,6 +24,7 @@ from biomassters.regions.block_prediction import Predictor
 from biomassters.regions.block_task import BlockTask
 from biomassters.regions.calibration import Calibration, read_calibration
 from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.inputs.source import open_region
 from biomassters.regions.lattice import Axis, Lattice
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
@@ -32,7 +33,6 @@ from biomassters.regions.picture import make_picture
 from biomassters.regions.quicklook import bar_length_m, quick_look
 from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
 from biomassters.regions.region_prediction import predict_region
-from biomassters.regions.source import open_region
 from biomassters.regions.stac_output import describe_map
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel

@@ -37,7 +37,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.regions.networks import WeightsFiles
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
 from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
-from biomassters.regions.source import open_region
+from biomassters.regions.inputs.source import open_region
 from biomassters.workers.options import DaskOptions
 def work(images, weights, path, scratch):
     source = open_region(images, ImageOptions(), AreaOptions())

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.errors import BadInputError
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.simulate import (

@@ -11,8 +11,8 @@ import pytest
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import write_store
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import write_store
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.training.new_network import new_network

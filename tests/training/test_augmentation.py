@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biomassters.chips.bands import BAND_NAMES
+from biomassters.loading.sampling import Sample, plain_sample
 from biomassters.training import augmentation
 from biomassters.training.augmentation import CLOUD
-from biomassters.training.sampling import Sample, plain_sample
 
 LIMIT = 400.0
 NEARLY_NO_TURN = 1e-9  # goes the way of arbitrary rotation

@@ -27,7 +27,7 @@ import itertools, json, multiprocessing, os, signal, sys, time
 from pathlib import Path
 import torch
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions

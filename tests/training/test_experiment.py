@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from biomassters.errors import BadInputError
+from biomassters.loading.options import AugmentationOptions
 from biomassters.training.experiment import check_same, experiment
-from biomassters.training.options import AugmentationOptions, TrainingOptions
+from biomassters.training.options import TrainingOptions
 
 STATE = {"weight": torch.zeros(2, 3)}
 

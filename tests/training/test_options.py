@@ -4,7 +4,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from biomassters.training.options import AugmentationOptions, TrainingOptions
+from biomassters.loading.options import AugmentationOptions
+from biomassters.training.options import TrainingOptions
 
 
 @pytest.mark.parametrize(

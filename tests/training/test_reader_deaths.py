@@ -10,9 +10,9 @@ import time
 import pytest
 
 from biomassters.errors import BadInputError
+from biomassters.loading.loader import ThreadedLoader
+from biomassters.loading.sampling import plain_sample
 from biomassters.training.checkpoint import CheckpointFolder
-from biomassters.training.loader import ThreadedLoader
-from biomassters.training.sampling import plain_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 TIMEOUT_S = 60.0  # of a chip; a death is told long before
@@ -95,7 +95,7 @@ TRAIN = """
 import ctypes, sys, threading
 from pathlib import Path
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.hooks import install_plain_errors
 from biomassters.network.options import NetworkOptions
 from biomassters.training.checkpoint import CheckpointFolder

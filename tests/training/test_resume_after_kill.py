@@ -14,7 +14,7 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.network.options import NetworkOptions
 from biomassters.training.checkpoint import CheckpointFolder, content_crc
 from biomassters.training.loop import train

@@ -4,11 +4,12 @@ import math
 import pytest
 import torch
 
-from biomassters.training.batch import Batch
-from biomassters.training.loader import ThreadedLoader
+from biomassters.loading.batch import Batch
+from biomassters.loading.loader import ThreadedLoader
+from biomassters.loading.options import AugmentationOptions
+from biomassters.loading.sampling import plain_sample
 from biomassters.training.losses import masked_rmse
-from biomassters.training.options import AugmentationOptions, TrainingOptions
-from biomassters.training.sampling import plain_sample
+from biomassters.training.options import TrainingOptions
 from biomassters.training.shares import Group, Part, StepFeed
 from biomassters.training.state import TrainingState
 from biomassters.training.step import Stepper, seed_torch, training_precision

@@ -14,13 +14,13 @@ import pytest
 from distributed import Nanny, Status
 from distributed.process import AsyncProcess
 
-from biomassters.chips.archive import Archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.storage import listing, read
-from biomassters.chips.store_writer import write_store
-from biomassters.chips.verification import VerificationOptions, verify_archive
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
+from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
+from biomassters.io.storage import listing, read
 from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
 

@@ -15,10 +15,10 @@ from biomassters.acquisition.sources import open_source
 from biomassters.acquisition.summary import readable_bytes
 from biomassters.acquisition.unpacking import unpack_all
 from biomassters.acquisition.wanted import WantedFile, wanted_files
-from biomassters.chips.archive_writer import is_generated
-from biomassters.chips.durable_files import require_space
-from biomassters.chips.row_journal import RowJournal
+from biomassters.chips.archive.writer import is_generated
 from biomassters.errors import BadInputError
+from biomassters.io.files import require_space
+from biomassters.io.row_journal import RowJournal
 from biomassters.progress_bar import Progress
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.cksum import posix_cksum
-from biomassters.chips.file_check import transfer_fault
-from biomassters.chips.quarantine import quarantine
+from biomassters.chips.archive.quarantine import quarantine
+from biomassters.chips.quality.file_check import transfer_fault
+from biomassters.io.checksum import posix_cksum
 
 COMPLETE, FETCHED, REPAIRED = "complete", "fetched", "repaired"
 MISSING, FAILED = "missing", "failed"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.archive_files import file_state
-from biomassters.chips.cksum import file_cksum
-from biomassters.chips.row_journal import RowJournal
-from biomassters.chips.storage import State
+from biomassters.chips.archive.files import file_state
+from biomassters.io.checksum import file_cksum
+from biomassters.io.row_journal import RowJournal
+from biomassters.io.storage import State
 from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads
 

@@ -10,7 +10,7 @@ from biomassters.acquisition.fetching import put_or_refuse
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.tar_stream import Member, TarStream
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.row_journal import RowJournal
+from biomassters.io.row_journal import RowJournal
 
 _PLACE = "place in the tar stream"
 _WRITERS = 8

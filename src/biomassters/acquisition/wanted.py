@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from biomassters.acquisition.options import SubsetOptions
-from biomassters.chips.archive_files import ArchiveFiles
-from biomassters.chips.archive_listing import LABEL, climbs, read_listing
-from biomassters.chips.bucket_names import names_bucket
+from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.listing import LABEL, climbs, read_listing
 from biomassters.errors import BadInputError
+from biomassters.io.bucket_names import names_bucket
 
 
 class WantedFile(NamedTuple):

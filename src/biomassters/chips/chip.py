@@ -7,19 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_LEAST_DB, S2
-
-
-@dataclass(frozen=True)
-class Georeference:
-    """Where a raster lies.
-
-    Attributes:
-        crs: Coordinate system as WKT or ``EPSG:…``.
-        transform: Affine coefficients a, b, c, d, e, f (pixel to map units).
-    """
-
-    crs: str
-    transform: tuple[float, float, float, float, float, float]
+from biomassters.io.raster_spec import Georeference
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.chip import Georeference
-from biomassters.chips.durable_files import publish_folder
-from biomassters.chips.names import label_name
+from biomassters.chips.archive.layout import label_name
 from biomassters.chips.provenance import Provenance, map_tags
-from biomassters.chips.raster import read_raster, write_raster
 from biomassters.errors import BadInputError
+from biomassters.io.files import publish_folder
+from biomassters.io.raster import read_raster, write_raster
+from biomassters.io.raster_spec import Georeference
 
 _MANIFEST = "predictions.json"
 BAND_NAMES = ("AGB, Mg/ha", "lower bound of AGB, Mg/ha", "upper bound of AGB, Mg/ha")

@@ -5,9 +5,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.chips.archive import Archive
-from biomassters.chips.storage import place_of
+from biomassters.chips.archive.archive import Archive
 from biomassters.errors import BadInputError
+from biomassters.io.storage import place_of
 from biomassters.simulation.simulate import SimulatedChips, write_simulated
 
 

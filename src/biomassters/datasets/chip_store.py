@@ -5,10 +5,10 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.chips.manifest_file import manifest_mark
-from biomassters.chips.storage import place_of
-from biomassters.chips.store_reader import ChipStore
-from biomassters.chips.store_writer import ChipSource, write_store
+from biomassters.chips.store.manifest_file import manifest_mark
+from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.writer import ChipSource, write_store
+from biomassters.io.storage import place_of
 from biomassters.workers.pool import Workers
 
 

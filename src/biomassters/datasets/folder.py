@@ -5,8 +5,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from biomassters.chips.storage import is_url
 from biomassters.errors import BadInputError
+from biomassters.io.storage import is_url
 
 
 class FolderDataset(AbstractDataset[Any, Path]):

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from biomassters.network.agb_net import AgbNet
     from biomassters.network.folding import fold_batch_norm
     from biomassters.network.options import ExecutionOptions, NetworkOptions
-    from biomassters.network.pretrained import load_reference
+    from biomassters.network.reference.convert import load_reference
     from biomassters.network.weights import load_network, read_description, save_network
 
 __all__ = [
@@ -27,7 +27,7 @@ _HOME = {
     "NetworkOptions": "options",
     "fold_batch_norm": "folding",
     "load_network": "weights",
-    "load_reference": "pretrained",
+    "load_reference": "reference.convert",
     "read_description": "weights",
     "save_network": "weights",
 }

@@ -16,10 +16,10 @@ from biomassters.network.backbones import STRIDES
 from biomassters.network.band_scaler import BandScaler
 from biomassters.network.checkpointing import set_checkpointing
 from biomassters.network.compilation import CompiledOrPlain
-from biomassters.network.convolution import Convolution
+from biomassters.network.cpu.convolution import Convolution
+from biomassters.network.cpu.recomputed_norm import LeanBatchNormAct2d
 from biomassters.network.decoder import ConvBnRelu, Decoder
 from biomassters.network.encoder import Encoder
-from biomassters.network.lean_norm import LeanBatchNormAct2d
 from biomassters.network.month_pooling import Months
 from biomassters.network.option_protocols import Architecture, Execution
 from biomassters.network.temporal_attention import TemporalAttention

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biomassters.network.convolution import Convolution
-from biomassters.network.lean_relu import norm_relu
+from biomassters.network.cpu.convolution import Convolution
+from biomassters.network.cpu.recomputed_relu import norm_relu
 from biomassters.network.option_protocols import Choice
 from biomassters.network.scse import Gate
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
 from biomassters.network.backbones import RGB_BANDS, create_features, resolve_backbone
+from biomassters.network.cpu.recomputed_norm import make_lean
 from biomassters.network.hub import hub_answers, is_cached, quiet_hub
-from biomassters.network.lean_norm import make_lean
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
+from biomassters.io.regular_file import read_regular
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.safetensors_file import write_safetensors
 from biomassters.network.tensor_check import check_tensors, unusable_number
-from biomassters.regular_file import read_regular
 
 FORMAT = "biomassters-network"
 FORMAT_VERSION = 1

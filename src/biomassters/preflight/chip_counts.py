@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from biomassters.chips.archive_metadata import FEATURES_METADATA
+from biomassters.chips.archive.metadata import FEATURES_METADATA
 from biomassters.errors import BadInputError
 from biomassters.preflight.planned_run import PlannedRun
 
@@ -43,7 +43,7 @@ def expected_chips(run: PlannedRun) -> ChipCounts | None:
 
 
 def _packed(store: Path | None) -> ChipCounts | None:
-    from biomassters.chips.manifest_file import read_manifest
+    from biomassters.chips.store.manifest_file import read_manifest
 
     if store is None:
         return None
@@ -51,7 +51,7 @@ def _packed(store: Path | None) -> ChipCounts | None:
         sources = read_manifest(store).sources()
     except BadInputError:
         return None
-    from biomassters.chips.store_reader import ChipStore
+    from biomassters.chips.store.reader import ChipStore
 
     found = ChipStore(store)
     counts = {split: len(chips) for split, chips in sources.items()}
@@ -61,7 +61,7 @@ def _packed(store: Path | None) -> ChipCounts | None:
 
 def _listed(archive: Path | None) -> ChipCounts | None:
     """From the metadata alone: looking for 250,000 files takes long on a slow disk."""
-    from biomassters.chips.raster import read_size
+    from biomassters.io.raster import read_size
 
     if archive is None or not archive.is_dir():
         return None

@@ -9,16 +9,16 @@ from kedro.framework.project import pipelines
 from kedro.io import DatasetError, MemoryDataset
 from kedro.pipeline.node import Node
 
-from biomassters.chips.storage import is_url
 from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset, member_paths
 from biomassters.datasets.predictions import PredictionsDataset
 from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
+from biomassters.io.regular_file import read_regular
+from biomassters.io.storage import is_url
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed
-from biomassters.regular_file import read_regular
 
 DEFAULT = "__default__"
 _JOINED = (DEFAULT, "from_archive")

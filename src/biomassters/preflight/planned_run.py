@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from biomassters.chips.storage import is_url
+from biomassters.io.storage import is_url
 
 _PARAMETERS = ("params:", "parameters")
 

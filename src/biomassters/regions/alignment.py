@@ -9,9 +9,9 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from biomassters.chips.bands import S1, S1_LEAST_DB
-from biomassters.regions.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.grid import Grid, PixelWindow, bounds_between
-from biomassters.regions.layers import Layer, Values
+from biomassters.regions.inputs.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
+from biomassters.regions.inputs.layers import Layer, Values
 
 _BY_CLASS = (CLOUD_PROBABILITY, SCENE_CLASSES)  # 255 and class numbers must not be averaged
 _PICKED_BEYOND, _PICKED = 8, 4  # of an image's pixels in one of the map's, along a side

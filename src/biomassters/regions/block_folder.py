@@ -11,8 +11,8 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.durable_files import write_durably
-from biomassters.chips.row_journal import RowJournal
+from biomassters.io.files import write_durably
+from biomassters.io.row_journal import RowJournal
 from biomassters.redaction import redact
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.lattice import Block

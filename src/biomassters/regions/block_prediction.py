@@ -15,9 +15,9 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import MonthNetwork, predict_views
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.grid import PixelWindow
+from biomassters.regions.inputs.source import WindowImages
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.memory_limits import MemoryLimit, is_out_of_memory
-from biomassters.regions.source import WindowImages
 from biomassters.workers.cores import usable_cores
 
 

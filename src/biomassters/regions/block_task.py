@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from biomassters.chips.damage import DamagedFileError
 from biomassters.inference.options import InferenceOptions
+from biomassters.io.raster_spec import DamagedFileError
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.freed_memory import return_freed_memory
+from biomassters.regions.inputs.source import RegionSource, WindowImages
 from biomassters.regions.lattice import Block, Lattice
 from biomassters.regions.networks import WeightsFiles
-from biomassters.regions.source import RegionSource, WindowImages
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a plan doesn't need it
     from biomassters.regions.block_prediction import Predictor

@@ -8,8 +8,8 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.errors import BadInputError
+from biomassters.io.gdal_open import gdal_environment, open_raster
 from biomassters.regions.assembly import BANDS, MapPiece
 from biomassters.regions.grid import Grid
 

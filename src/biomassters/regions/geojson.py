@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from biomassters.chips.crs import parse_crs
 from biomassters.errors import BadInputError
+from biomassters.io.crs import parse_crs
+from biomassters.io.regular_file import read_json
 from biomassters.regions.polygons import Polygons, Rings
-from biomassters.regular_file import read_json
 
 WORLD = CRS.from_epsg(4326)
 _KINDS = ("Polygon", "MultiPolygon")

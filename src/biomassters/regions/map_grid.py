@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import calculate_default_transform
 
-from biomassters.chips.crs import parse_crs
 from biomassters.errors import BadInputError
+from biomassters.io.crs import parse_crs
 from biomassters.regions.area import Area, StatedArea, state_area
 from biomassters.regions.grid import Grid
-from biomassters.regions.layers import Layer
+from biomassters.regions.inputs.layers import Layer
 from biomassters.regions.options import AreaOptions, ImageOptions
 
 log = logging.getLogger(__name__)

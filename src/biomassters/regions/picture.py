@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from biomassters.chips.gdal_open import gdal_environment, open_raster
+from biomassters.io.gdal_open import gdal_environment, open_raster
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.layers import GDAL_CACHE, Layer
-from biomassters.regions.source import RegionSource
+from biomassters.regions.inputs.layers import GDAL_CACHE, Layer
+from biomassters.regions.inputs.source import RegionSource
 
 LONGEST_SIDE = 1024
 _CLEAREST = (10, 9, 11, 8, 0, 7, 1, 6, 2, 5, 4, 3)  # July first: leaves, and no snow

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from biomassters import __version__
-from biomassters.chips.durable_files import require_space
 from biomassters.chips.provenance import Provenance, map_tags
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
+from biomassters.io.files import require_space
 from biomassters.regions.assembly import BANDS, Assembly
 from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_task import BlockTask
 from biomassters.regions.calibration import Calibration
 from biomassters.regions.cog import BYTES_PER_PIXEL, write_cog
+from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.lattice import Axis, Lattice
 from biomassters.regions.map_facts import map_facts
 from biomassters.regions.networks import WeightsFiles, job_fingerprint
@@ -24,7 +25,6 @@ from biomassters.regions.region_prediction import (
     predict_region,
     process_workers,
 )
-from biomassters.regions.source import RegionSource
 from biomassters.regions.summary import MapSummary
 from biomassters.uncertainty.totals import CARBON_FRACTION
 from biomassters.workers.options import DaskOptions

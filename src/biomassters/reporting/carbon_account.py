@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.reporting.carbon import chip_totals, total_of_set
+from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
 from biomassters.reporting.hectares import HectareErrors
-from biomassters.reporting.labelled_chips import LabelledChips, positions, read_label
+from biomassters.uncertainty.carbon import chip_totals, total_of_set
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import CLP_NONE, MONTH_NAMES, S2
 from biomassters.chips.chip import Chip
-from biomassters.reporting.labelled_chips import LabelledChips, positions
+from biomassters.chips.labelled_chips import LabelledChips, positions
 from biomassters.uncertainty.intervals import IntervalModel
 
 # Full leaf first: July, June, August, May, September; then whatever is clearest.

@@ -10,11 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from biomassters import __version__
+from biomassters.chips.quality.summary import summarise_data
 from biomassters.metrics import AGB_UNIT, DensityHistogram
 from biomassters.progress_bar import tracked
 from biomassters.reporting.chip_scatter import chip_scatter
 from biomassters.reporting.comparison import compared_scores, verdict
-from biomassters.reporting.data_summary import summarise_data
 from biomassters.reporting.figure_style import to_svg
 from biomassters.reporting.flat_options import flatten
 from biomassters.reporting.limits import standing_limits

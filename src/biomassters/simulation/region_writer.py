@@ -18,10 +18,10 @@ from biomassters.chips.bands import (
     SENSORS,
     Sensor,
 )
-from biomassters.chips.crs import parse_crs
-from biomassters.chips.durable_files import require_space
-from biomassters.chips.gdal_open import gdal_environment, open_raster
 from biomassters.errors import BadInputError
+from biomassters.io.crs import parse_crs
+from biomassters.io.files import require_space
+from biomassters.io.gdal_open import gdal_environment, open_raster
 from biomassters.progress_bar import tracked
 from biomassters.simulation.region import TILE_PIXELS, RegionTile, SimulatedRegion
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biomassters.chips.archive_writer import write_archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.simulation.availability import everything, make_availability

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
+from biomassters.loading.sampling import Sample
 from biomassters.training.resampling import Resampler
-from biomassters.training.sampling import Sample
 
 
 def _channels(first: str, last: str) -> slice:

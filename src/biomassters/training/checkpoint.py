@@ -17,10 +17,10 @@ import torch
 from crc32c import crc32c
 from torch import Tensor
 
-from biomassters.chips.durable_files import sync
 from biomassters.errors import BadInputError
+from biomassters.io.files import sync
+from biomassters.network.reference.checkpoint_file import check_archive
 from biomassters.network.tensor_check import unusable_number
-from biomassters.network.torch_checkpoint import check_archive
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 from biomassters.inference.device import choose_device
 from biomassters.training.options import NETWORK_STRIDE, TrainingOptions

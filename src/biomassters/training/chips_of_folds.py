@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 
 

@@ -8,13 +8,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from biomassters.chips.store_reader import StoreSplit
-from biomassters.training.batch import Batch
-from biomassters.training.device_prefetch import ahead_on_device
-from biomassters.training.loader import ThreadedLoader
+from biomassters.chips.store.reader import StoreSplit
+from biomassters.loading.batch import Batch
+from biomassters.loading.device_prefetch import ahead_on_device
+from biomassters.loading.loader import ThreadedLoader
+from biomassters.loading.sampling import Sample, batches_of, epoch_samples, plain_sample
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
-from biomassters.training.sampling import Sample, batches_of, epoch_samples, plain_sample
 from biomassters.training.shares import Cut, Group, Part, StepFeed, StepShare, share_of
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.network.agb_net import AgbNet
 
 LABELS_READ = 64

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from timm.layers import convert_sync_batchnorm
 
-from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.feed import Feed
 from biomassters.training.interruption import StopRequest

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from biomassters.chips.durable_files import require_space
 from biomassters.errors import BadInputError
+from biomassters.io.files import require_space
 from biomassters.training.checkpoint import CheckpointFolder, content_crc, read_checkpoint
 from biomassters.training.experiment import RESTART, check_same
 from biomassters.training.feed import Feed

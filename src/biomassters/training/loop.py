@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from biomassters.chips.store_reader import StoreSplit
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 from biomassters.inference.device import choose_device
 from biomassters.network.agb_net import AgbNet

@@ -9,52 +9,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from biomassters.inference.options import ViewName
+from biomassters.loading.options import AugmentationOptions
 from biomassters.network.options import ExecutionOptions
 from biomassters.options import Options
 from biomassters.training.launch_options import LaunchOptions
 
 NETWORK_STRIDE = 32
 """The encoder's deepest features have this stride: sides must be multiples of it."""
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class AugmentationOptions(Options):
-    """How a chip is varied from epoch to epoch. The defaults are the reference recipe's."""
-
-    flip: bool = Field(default=True, description="Mirror left to right every other time.")
-    quarter_turns: bool = Field(default=True, description="Turn by 0, 90, 180 or 270 degrees.")
-    rotation_probability: Probability = Field(
-        default=0.7, description="Share of samples turned by an arbitrary angle as well."
-    )
-    rotation_range_deg: tuple[float, float] = Field(
-        default=(-45.0, 45.0), description="Smallest and largest arbitrary angle, degrees."
-    )
-    rotation_centre_jitter: float = Field(
-        default=0.1,
-        ge=0.0,
-        le=0.5,
-        description="Farthest the centre may lie from the middle, in sides.",
-    )
-    month_dropout_probability: Probability = Field(
-        default=0.5, description="Share of samples that lose months."
-    )
-    month_drop_rate: float = Field(
-        default=0.3,
-        ge=0.0,
-        lt=1.0,
-        description="Chance of each month of such a sample to be left out; never all.",
-    )
-
-    @field_validator("rotation_range_deg")
-    @classmethod
-    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not -180.0 <= value[0] <= value[1] <= 180.0:
-            raise ValueError(
-                f"{value} is not a range of angles; give the smaller one first, "
-                "both between -180 and 180."
-            )
-        return value
 
 
 class TrainingOptions(Options):

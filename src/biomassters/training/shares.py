@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from biomassters.training.batch import Batch
-from biomassters.training.sampling import Sample, parts_of
+from biomassters.loading.batch import Batch
+from biomassters.loading.sampling import Sample, parts_of
 
 
 class Cut(NamedTuple):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from biomassters.inference.device import autocast
+from biomassters.loading.batch import Batch
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.augmentation import augment
-from biomassters.training.batch import Batch
 from biomassters.training.gradients import Predict, gradients_of
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import TrainingOptions

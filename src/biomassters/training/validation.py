@@ -11,8 +11,8 @@ from torch import nn
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.predict import MonthNetwork, predict_batch
+from biomassters.loading.batch import Batch
 from biomassters.metrics import ScoreAccumulator
-from biomassters.training.batch import Batch
 from biomassters.training.options import TrainingOptions
 from biomassters.training.step import training_precision
 

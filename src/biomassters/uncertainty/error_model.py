@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.uncertainty.correlation import CorrelationSums
-from biomassters.uncertainty.plain_values import PlainValues
+from biomassters.uncertainty.json_model import PlainValues
 from biomassters.uncertainty.residual_counts import CELL_EDGES
 
 if TYPE_CHECKING:

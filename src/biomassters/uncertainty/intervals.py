@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
-from biomassters.uncertainty.plain_values import PlainValues
+from biomassters.uncertainty.json_model import PlainValues
 from biomassters.uncertainty.residual_counts import residual_scale
 
 SMOOTH_FROM_MG_PER_HA = 10.0

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.archive import Archive
-from biomassters.chips.archive_source import UsableChips
-from biomassters.chips.chip_table import inspect_archive
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.source import UsableChips
 from biomassters.chips.folds import make_folds
+from biomassters.chips.quality.chip_table import inspect_archive
+from biomassters.chips.quality.summary import summarise_data
+from biomassters.chips.quality.verification import verify_archive
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.verification import verify_archive
 from biomassters.datasets.chip_store import Packing
-from biomassters.reporting.data_summary import summarise_data
 from biomassters.workers.choice import choose_workers
 from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Threads

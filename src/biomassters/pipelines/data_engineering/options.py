@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from biomassters.chips.chip_table import InspectionOptions
 from biomassters.chips.folds import FoldOptions
-from biomassters.chips.verification import VerificationOptions
+from biomassters.chips.quality.chip_table import InspectionOptions
+from biomassters.chips.quality.verification import VerificationOptions
 from biomassters.options import Options
 
 

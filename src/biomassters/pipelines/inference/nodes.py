@@ -4,7 +4,7 @@ import itertools
 
 import pandas as pd
 
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.errors import BadInputError
@@ -18,7 +18,7 @@ def predict_held_out(
     inference: InferenceOptions,
 ) -> Predictions:
     """Maps of the chips that the weights never saw, made while they are written."""
-    from biomassters.training.chip_prediction import predict_split
+    from biomassters.inference.chips import predict_split
     from biomassters.training.chips_of_folds import chips_of_folds
 
     check_same_data(weights, chip_store)
@@ -39,7 +39,7 @@ def predict_test(
     chip_store: ChipStore, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
     """Maps of the test chips, made while they are written."""
-    from biomassters.training.chip_prediction import predict_split
+    from biomassters.inference.chips import predict_split
 
     check_same_data(weights, chip_store)
     split = chip_store.split("test")

@@ -24,8 +24,8 @@ def plan_map(
     inference: InferenceOptions,
 ) -> RegionPlan:
     """Images, weights and place looked at, before any work is done."""
+    from biomassters.regions.inputs.source import open_region
     from biomassters.regions.networks import WeightsFiles
-    from biomassters.regions.source import open_region
 
     source = open_region(images, mapping.images, mapping.area)
     warn_of_simulated_weights(weights.name, weights.trained_on, source.simulated, images)

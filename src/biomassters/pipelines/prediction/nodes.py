@@ -1,6 +1,6 @@
 """Verbs of the prediction pipeline."""
 
-from biomassters.chips.archive import Archive
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
@@ -11,7 +11,7 @@ def predict_archive(
     archive: Archive, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
     """Maps of every chip of an archive, made while they are written."""
-    from biomassters.training.chip_prediction import predict_chips
+    from biomassters.inference.chips import predict_chips
 
     warn_of_simulated_weights(
         weights.name, weights.trained_on, archive.origin["simulated"], archive.root

@@ -20,7 +20,7 @@ def convert_reference(
     Raises:
         BadInputError: The fold is no number of a fold.
     """
-    from biomassters.network.pretrained import load_reference
+    from biomassters.network.reference.convert import load_reference
 
     if held_out_fold is not None and (type(held_out_fold) is not int or held_out_fold < 0):
         raise BadInputError(

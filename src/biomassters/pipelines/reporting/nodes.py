@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 from plotly.graph_objects import Figure as Chart
 
+from biomassters.chips.labelled_chips import positions
 from biomassters.chips.predictions import PredictionFolder
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.pipelines.checks import check_calibration, check_maps
@@ -16,7 +17,6 @@ from biomassters.redaction import redacted
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.comparison import all_metrics
 from biomassters.reporting.history import best_and_last
-from biomassters.reporting.labelled_chips import positions
 from biomassters.reporting.model_card import model_card
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.pictures import ChipPicture
@@ -96,7 +96,7 @@ def read_attention(
     reporting: ReportingOptions,
 ) -> pd.DataFrame:
     """How much the (first) network looked at each month of its held-out chips, by level."""
-    from biomassters.training.chip_attention import attention_of_split
+    from biomassters.inference.chip_attention import attention_of_split
 
     split = chip_store.split("train")
     first = weights.members[0] if weights.members else weights

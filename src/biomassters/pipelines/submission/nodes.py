@@ -10,7 +10,7 @@ from biomassters.chips.predictions import PredictionFolder
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.submission import Submission
 from biomassters.pipelines.checks import check_maps
-from biomassters.reporting.submission_check import SubmissionCheck, check_submission
+from biomassters.submission.check import SubmissionCheck, check_submission
 
 logger = logging.getLogger(__name__)
 

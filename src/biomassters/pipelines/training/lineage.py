@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 
 

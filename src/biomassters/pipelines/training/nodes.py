@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from biomassters.chips.scaling import BandScaling
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights, joint_weights
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.training.lineage import as_start, trained_on

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from biomassters.chips.store_reader import ChipStore, StoreSplit
+from biomassters.chips.store.reader import ChipStore, StoreSplit
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.training.options import TrainingOptions
 

@@ -5,14 +5,14 @@ from typing import Any
 import pandas as pd
 
 from biomassters.chips.predictions import PredictionFolder
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.pipelines.checks import check_calibration, check_maps, interval_note
 from biomassters.pipelines.inference.nodes import check_same_data
-from biomassters.reporting.bounds import bounded_maps, say_if_borrowed
-from biomassters.reporting.calibration import calibrate
 from biomassters.reporting.carbon_account import account_for_carbon
+from biomassters.uncertainty.bounds import bounded_maps, say_if_borrowed
+from biomassters.uncertainty.cross_calibration import calibrate
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
 

@@ -1,0 +1,1 @@
+"""The raw layout of the archive: found, listed, read, written."""

@@ -1,0 +1,1 @@
+"""What an archive holds, lacks, and has damaged."""

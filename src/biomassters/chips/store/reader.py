@@ -1,0 +1,211 @@
+"""A lazy handle on a chip store, for any number of threads and processes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.bands import MONTH_COUNT
+from biomassters.chips.chip import Chip
+from biomassters.chips.store.arrays import open_array
+from biomassters.chips.store.integers import unpack_backscatter
+from biomassters.chips.store.layout import (
+    AGB_ARRAY,
+    S1_ARRAY,
+    S2_ARRAY,
+    StoreArray,
+)
+from biomassters.chips.store.manifest import ChipRecord
+from biomassters.chips.store.manifest_file import manifest_mark, read_manifest
+from biomassters.chips.store.packed_array import PackedArray
+from biomassters.errors import BadInputError
+from biomassters.io.raster_spec import Georeference
+from biomassters.io.storage import Place, place_of
+
+
+class ChipStore:
+    """A complete chip store.
+
+    The handle pickles as its path; opened again elsewhere it insists on the same data.
+
+    Attributes:
+        path: The store's folder, or its URL.
+        splits: Names of its splits.
+        fingerprint: SHA-256 over names and checksums of all chips.
+        origin: Where the chips come from: ``dataset``, ``simulated``; empty: unknown.
+
+    Args:
+        path: Folder, or URL that fsspec knows.
+        fingerprint: Data that the store must hold, or None for any.
+
+    Raises:
+        BadInputError: There is no store, it is unfinished or of an unknown version, or it
+            holds other data.
+    """
+
+    def __init__(self, path: Place, fingerprint: str | None = None) -> None:
+        self.path = place_of(path)
+        self._mark = manifest_mark(self.path)
+        manifest = read_manifest(self.path)
+        self.splits = manifest.splits
+        self.fingerprint = manifest.fingerprint
+        self.codec = manifest.codec
+        self.origin = manifest.origin
+        self._splits = {name: StoreSplit(self, manifest.of_split(name)) for name in self.splits}
+        if fingerprint not in (None, self.fingerprint):
+            raise _replaced(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChipStore, (self.path, self.fingerprint)
+
+    def split(self, name: str) -> "StoreSplit":
+        """A split's chips.
+
+        Args:
+            name: ``"train"`` or ``"test"``.
+
+        Returns:
+            The split.
+
+        Raises:
+            BadInputError: The store has no such split.
+        """
+        if name not in self._splits:
+            raise BadInputError(
+                f"The chip store {self.path} has no split {name!r}, only "
+                f"{', '.join(self.splits)}: pack an archive that has one."
+            )
+        return self._splits[name]
+
+
+class StoreSplit:
+    """The chips of one split, each known by its index; nothing is read before it is asked for.
+
+    Attributes:
+        name: Name of the split.
+        chip_ids: Name of each chip.
+        height: Pixels.
+        width: Pixels.
+        present: bool [N, 12, 2], images that exist, by chip, month and sensor.
+        has_agb: Whether any chip has a label.
+    """
+
+    def __init__(self, store: ChipStore, records: list[ChipRecord]) -> None:
+        self._path, self._fingerprint, self._mark = store.path, store.fingerprint, store._mark
+        self._records, self._codec = records, store.codec
+        self.name = records[0].split
+        self.chip_ids = tuple(record.chip_id for record in records)
+        self.height, self.width = records[0].height, records[0].width
+        self.present = np.stack([record.present_mask() for record in records])
+        self.present.flags.writeable = False
+        self.has_agb = any(record.labelled for record in records)
+        self._readers: dict[str, PackedArray] = {}
+
+    def __len__(self) -> int:
+        return len(self.chip_ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_split, (self._path, self._fingerprint, self.name)
+
+    def georeference(self, index: int) -> Georeference | None:
+        """Where a chip lies, or None."""
+        return self._records[index].georeference
+
+    def read_month_into(
+        self,
+        index: int,
+        month: int,
+        s1_out: NDArray[np.int16],
+        s2_out: NDArray[np.uint16],
+        top: int = 0,
+        left: int = 0,
+    ) -> None:
+        """Read the images of one month, or a window of them.
+
+        Args:
+            index: Which chip.
+            month: 0 (September) to 11.
+            s1_out: int16 [4, h, w], filled with 0.01 dB; −32768 where there is no data.
+            s2_out: uint16 [11, h, w], filled with counts; 0 where there is no data.
+            top: First row of the window.
+            left: First column of the window.
+
+        Raises:
+            BadInputError: A file of the store is damaged.
+            ValueError: A wrong type or shape of an array, or a window beyond the chip.
+        """
+        chip = range(len(self))[index]
+        for number, (array, out) in enumerate(((S1_ARRAY, s1_out), (S2_ARRAY, s2_out))):
+            self._check(array, out, top, left)
+            if self.present[chip, month, number]:
+                self._reader(array).read_into(chip, month, out, top, left)
+            else:
+                out.fill(array.fill)
+
+    def read_agb_into(
+        self, index: int, out: NDArray[np.float32], top: int = 0, left: int = 0
+    ) -> None:
+        """Read a label, or a window of it.
+
+        Args:
+            index: Which chip.
+            out: float32 [h, w], filled with Mg/ha; NaN where the chip has no label.
+            top: First row of the window.
+            left: First column of the window.
+
+        Raises:
+            BadInputError: A file of the store is damaged.
+            ValueError: A wrong type or shape of the array, or a window beyond the chip.
+        """
+        chip = range(len(self))[index]
+        self._check(AGB_ARRAY, out, top, left)
+        if self._records[chip].labelled:
+            self._reader(AGB_ARRAY).read_into(chip, 0, out, top, left)
+        else:
+            out.fill(AGB_ARRAY.fill)
+
+    def read_chip(self, index: int) -> Chip:
+        """A whole chip, back in dB and counts."""
+        record = self._records[index]
+        size = (self.height, self.width)
+        s1 = np.empty((MONTH_COUNT, len(S1_ARRAY.bands), *size), S1_ARRAY.dtype)
+        s2 = np.empty((MONTH_COUNT, len(S2_ARRAY.bands), *size), S2_ARRAY.dtype)
+        for month in range(MONTH_COUNT):
+            self.read_month_into(index, month, s1[month], s2[month])
+        agb = np.empty(size, AGB_ARRAY.dtype) if record.labelled else None
+        if agb is not None:
+            self.read_agb_into(index, agb)
+        present = self.present[index].copy()
+        s1_db = unpack_backscatter(s1)
+        return Chip(record.chip_id, self.name, s1_db, s2, present, agb, record.georeference)
+
+    def _check(self, array: StoreArray, out: NDArray, top: int, left: int) -> None:
+        height, width = out.shape[-2:]
+        bands = (len(array.bands),) if array.bands else ()
+        if out.dtype != array.dtype or out.shape[:-2] != bands:
+            raise ValueError(f"{array.name} can't be read into {out.dtype} {out.shape}.")
+        if not (0 <= top <= self.height - height and 0 <= left <= self.width - width):
+            raise ValueError(
+                f"A window of {height} x {width} pixels at ({top}, {left}) leaves the chip of "
+                f"{self.height} x {self.width} pixels."
+            )
+
+    def _reader(self, array: StoreArray) -> PackedArray:
+        readers = self._readers
+        if array.name not in readers:
+            # Two threads may open it at once; one of the two is then dropped, and closed.
+            try:
+                reader = open_array(self._path, self.name, array, self._records, self._codec)
+            finally:
+                if manifest_mark(self._path) != self._mark:
+                    raise _replaced(self._path)
+            readers[array.name] = reader
+        return readers[array.name]
+
+
+def _open_split(path: Place, fingerprint: str, name: str) -> StoreSplit:
+    return ChipStore(path, fingerprint).split(name)
+
+
+def _replaced(path: Place) -> BadInputError:
+    return BadInputError(f"The chip store {path} was replaced meanwhile: start again.")

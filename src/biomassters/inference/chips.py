@@ -1,0 +1,136 @@
+"""Maps of chips: the loader and the network put together, for a store or a raw archive."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from biomassters.chips.bands import PIXEL_SIZE_M
+from biomassters.chips.chip import Chip
+from biomassters.chips.pixel_checks import check_chip
+from biomassters.chips.predictions import Prediction
+from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.reader import StoreSplit
+from biomassters.errors import BadInputError
+from biomassters.inference.device import choose_device
+from biomassters.inference.options import InferenceOptions
+from biomassters.inference.predict import predict_batches
+from biomassters.inference.ready_network import ready_network
+from biomassters.loading.batch import Batch
+from biomassters.loading.loader import ThreadedLoader
+from biomassters.loading.sampling import batches_of, plain_sample
+from biomassters.network.agb_net import AgbNet, check_size
+from biomassters.network.mean_network import MeanNetwork
+
+_LOOKED_AT = 8  # chips of an archive, before any is predicted
+
+
+def predict_split(
+    network: AgbNet | MeanNetwork,
+    split: StoreSplit,
+    indices: Sequence[int],
+    options: InferenceOptions,
+) -> Iterator[Prediction]:
+    """Map chips of a store, whole and with every month they have.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        split: The chips' split.
+        indices: Which of its chips, each once.
+        options: Views, batch size, precision, device.
+
+    Yields:
+        One map a chip, in the order of ``indices``.
+
+    Raises:
+        BadInputError: The network cannot take the chips' size, or predicts no number.
+    """
+    device = choose_device(options.device)
+    loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
+    place = {split.chip_ids[index]: split.georeference(index) for index in indices}
+    ready = ready_network(network, options, device)
+    maps = predict_batches(ready, loader, options, device, total=len(indices))
+    return (Prediction(chip_id, agb, place[chip_id]) for chip_id, agb in maps)
+
+
+def whole_chips(
+    split: StoreSplit, indices: Sequence[int], options: InferenceOptions, *, pin_memory: bool
+) -> ThreadedLoader:
+    """Batches of whole chips with every month they have, in the order of ``indices``.
+
+    Raises:
+        BadInputError: The network cannot take the chips' size.
+    """
+    check_size(split.height, split.width)
+    month_masks = split.present[:, :, 0] | split.present[:, :, 1]
+    samples = [
+        plain_sample(index, np.flatnonzero(month_masks[index]).tolist()) for index in indices
+    ]
+    return ThreadedLoader(
+        split,
+        batches_of(samples, options.batch_size, drop_last=False),
+        crop=None,
+        threads=options.loader_threads,
+        pin_memory=pin_memory,
+    )
+
+
+def predict_chips(
+    network: AgbNet | MeanNetwork,
+    chip_ids: Sequence[str],
+    read_chip: Callable[[str], Chip],
+    options: InferenceOptions,
+) -> Iterator[Prediction]:
+    """Map chips that lie in no store, read one at a time.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        chip_ids: The chips.
+        read_chip: Reads one of them.
+        options: Views, precision, device; chips go one by one, whatever the batch size.
+
+    Yields:
+        One map a chip, where the chip lies.
+
+    Raises:
+        BadInputError: A chip has no image, a size that the network cannot take, other units than
+            it was trained on, or a file that cannot be read. Some chips from all over the archive
+            are looked at before the first is predicted.
+    """
+    device = choose_device(options.device)
+    read: dict[str, Chip] = {}
+    if options.check_ranges:
+        for chip_id in chip_ids[:: -(-len(chip_ids) // _LOOKED_AT) or 1]:
+            check_chip(read_chip(chip_id), PIXEL_SIZE_M)
+
+    def batches() -> Iterable[Batch]:
+        for chip_id in chip_ids:
+            read.clear()
+            read[chip_id] = read_chip(chip_id)
+            if options.check_ranges:
+                check_chip(read[chip_id], PIXEL_SIZE_M, warn=True)
+            yield batch_of_chip(read[chip_id])
+
+    ready = ready_network(network, options, device)
+    maps = predict_batches(ready, batches(), options, device, total=len(chip_ids))
+    return (Prediction(chip_id, agb, read[chip_id].georeference) for chip_id, agb in maps)
+
+
+def batch_of_chip(chip: Chip) -> Batch:
+    """One chip as the network takes it, with every month that it has.
+
+    Raises:
+        BadInputError: The chip has no image at all.
+    """
+    months = np.flatnonzero(chip.month_mask)
+    if not len(months):
+        raise BadInputError(f"Chip {chip.chip_id} has no image of any month; leave it out.")
+    check_size(*chip.shape)
+    return Batch(
+        s1=torch.from_numpy(pack_backscatter(chip.s1_db[months])),
+        s2=torch.from_numpy(chip.s2[months]),
+        chip_of_month=torch.zeros(len(months), dtype=torch.int64),
+        agb=torch.full((1, *chip.shape), torch.nan),
+        samples=(plain_sample(0, months.tolist()),),
+        chip_ids=(chip.chip_id,),
+    )

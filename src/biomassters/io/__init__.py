@@ -1,0 +1,1 @@
+"""Files, rasters and object storage, whatever they hold."""

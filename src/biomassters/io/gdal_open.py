@@ -1,0 +1,124 @@
+"""The one door to GDAL: every raster, ours or anybody's, is opened here.
+
+GDAL opens what a file holds, whatever it is called: a text in place of a GeoTIFF may name other
+files, or addresses that it then asks. So a file is opened with the one driver that it should
+have. A test sees to it that no other ``rasterio.open`` exists.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from biomassters.errors import BadInputError
+from biomassters.io.bucket_names import require_bucket
+from biomassters.io.regular_file import IrregularFileError, irregular
+from biomassters.io.timeouts import gdal_settings
+
+# rasterio is imported where it is used: it takes long, and official archives rarely need it.
+
+GEOTIFF = "GTiff"  # also reads COGs
+_JPEG_2000 = "JP2OpenJPEG"
+_JPEG_2000_NAMES = (".jp2", ".j2k")
+# Anything else that "://" introduces may unpack archives or chain drivers.
+_SCHEMES = ("http", "https", "s3", "gs", "az")
+_SCHEME_NAMES = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
+_MOST_BLOCK_BYTES = 256 * 2**20  # GDAL reads whole blocks, however little is asked of one
+
+
+@contextmanager
+def gdal_environment(**settings: Any) -> Iterator[None]:
+    """GDAL's settings for whatever is opened and read within."""
+    import rasterio
+
+    # EMPTY_DIR: else GDAL lists the whole folder, 100,000 names, for each file, and opens what
+    # it finds beside it.
+    everywhere = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", **gdal_settings()}
+    with rasterio.Env(**everywhere | settings):
+        yield
+
+
+def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **profile: Any) -> Any:
+    """Open a raster, within ``gdal_environment``.
+
+    Args:
+        place: A GeoTIFF; a regular file.
+        mode: As of ``rasterio.open``.
+        images: Whether it is an image of a region, which may lie at an address and may be
+            JPEG 2000, by its name.
+        profile: Of a file that is written.
+
+    Returns:
+        rasterio's dataset.
+
+    Raises:
+        BadInputError: It is no regular file, lies at an address of an unknown kind, or has blocks
+            that no memory holds.
+        rasterio.errors.RasterioError: It can't be opened as what it should be.
+    """
+    import rasterio
+
+    is_address = "://" in str(place)
+    if is_address and not (images and str(place).partition("://")[0] in _SCHEMES):
+        raise BadInputError(
+            f"{place} can't be opened: give a file, or an address of {_SCHEME_NAMES}."
+        )
+    require_bucket(str(place))
+    if not is_address and (found := irregular(place)) is not None:
+        raise IrregularFileError(place, found)
+    if mode != "r":
+        return rasterio.open(place, mode, driver=GEOTIFF, **profile)
+    # A relative path might begin with one of GDAL's prefixes; an absolute one has none but /vsi,
+    # and no regular file lies there.
+    if not is_address:
+        place = Path(place).absolute()
+        if place.parts[1:2] and place.parts[1].startswith("vsi"):
+            place.stat()
+    name = str(place).partition("?")[0].lower()
+    driver = _JPEG_2000 if images and name.endswith(_JPEG_2000_NAMES) else GEOTIFF
+    return _checked(rasterio.open(place, driver=driver), str(place))
+
+
+@contextmanager
+def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
+    """Open a GeoTIFF that lies in memory, within ``gdal_environment``.
+
+    Args:
+        content: Its bytes; at least one.
+        name: For messages.
+
+    Raises:
+        As ``open_raster``.
+    """
+    from rasterio.errors import RasterioError, RasterioIOError
+    from rasterio.io import MemoryFile
+
+    with MemoryFile(bytes(content)) as memory:
+        try:
+            with _checked(memory.open(driver=GEOTIFF), name) as file:
+                yield file
+        except RasterioError as error:
+            # GDAL knows it by a name of its own, which no user has ever seen.
+            said = str(error.__cause__ or error).replace(memory.name, name)
+            said = said.replace(Path(memory.name).name, name)
+            raise RasterioIOError(said) from None
+
+
+def _checked(file: Any, name: str) -> Any:
+    """A file whose blocks fit into memory, and which names no other file."""
+    import numpy as np
+
+    fault = None
+    for (height, width), dtype in zip(file.block_shapes, file.dtypes, strict=True):
+        by_pixel = file.interleaving is not None and file.interleaving.name == "pixel"
+        together = file.count if by_pixel else 1
+        size = height * width * np.dtype(dtype).itemsize * together
+        if size > _MOST_BLOCK_BYTES:
+            fault = f"has blocks of {size / 2**20:,.0f} MiB: write it in tiles of 512 pixels"
+    # GDAL would open whatever a file names as its overviews, with any driver.
+    if file.tags(ns="OVERVIEWS"):
+        fault = "names another file as its overviews: write it anew"
+    if fault is not None:
+        file.close()
+        raise BadInputError(f"{name} {fault}.")
+    return file

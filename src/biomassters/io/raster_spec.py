@@ -1,0 +1,121 @@
+"""What makes a file of the archive damaged; no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.errors import BadInputError
+
+
+class DamagedFileError(BadInputError):
+    """A file of the archive that does not hold what it should.
+
+    Attributes:
+        path: The file, or its URL.
+        name: Its name.
+        reason: What is wrong with it, as the end of a sentence that begins with its name.
+        remedy: What mends it.
+    """
+
+    def __init__(
+        self, path: Path | str, reason: str, remedy: str = "fetch it again or leave it out"
+    ) -> None:
+        super().__init__(f"{path} {reason}: {remedy}.")
+        self.path = path
+        self.name = PurePosixPath(path).name
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason, self.remedy)
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies.
+
+    Attributes:
+        crs: Coordinate system as WKT or ``EPSG:…``.
+        transform: Affine coefficients a, b, c, d, e, f (pixel to map units).
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class RasterSpec:
+    """What a raster should be.
+
+    Attributes:
+        bands: Number of bands.
+        dtype: Type of its values.
+        shape: Height and width in pixels, or None where any will do.
+    """
+
+    bands: int
+    dtype: np.dtype
+    shape: tuple[int, int] | None = None
+
+    def fault(self, bands: int, dtype: str, shape: tuple[int, int]) -> str | None:
+        """What is wrong with a raster of these properties, or None."""
+        if bands != self.bands:
+            return f"has {_counted(bands, 'band')} instead of {self.bands}"
+        if dtype != self.dtype.name:
+            return f"holds {dtype} instead of {self.dtype.name} values"
+        if self.shape is not None and shape != self.shape:
+            found, expected = ("{} x {}".format(*size) for size in (shape, self.shape))
+            return f"has {found} pixels, the archive's other files {expected}"
+        return None
+
+
+def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
+    """One clause on the first of some damaged files and the number of others.
+
+    Args:
+        subject: How the first file is called.
+        damage: At least one.
+    """
+    clause = f"{subject} {damage[0].reason}"
+    others = len(damage) - 1
+    if others == 0:
+        return clause
+    return (
+        f"{clause}, and {_counted(others, 'other file')} {'is' if others == 1 else 'are'} damaged"
+    )
+
+
+def image_fault(image: NDArray) -> str | None:
+    """What is wrong with the values of one month's image, or None.
+
+    An image that is nodata everywhere is not damaged.
+
+    Args:
+        image: float32 [4, H, W] in dB or uint16 [11, H, W].
+    """
+    if not image.any():
+        return "is 0 everywhere"
+    return _non_finite_fault(image) if image.dtype.kind == "f" else None
+
+
+def label_fault(agb_mg_per_ha: NDArray[np.float32]) -> str | None:
+    """What is wrong with the values of a label [H, W] in Mg/ha, or None."""
+    fault = _non_finite_fault(agb_mg_per_ha)
+    if fault is None and agb_mg_per_ha.min() < 0:
+        fault = f"has {_counted(int((agb_mg_per_ha < 0).sum()), 'negative pixel')}"
+    return fault
+
+
+def _non_finite_fault(values: NDArray[np.floating]) -> str | None:
+    # NaN and infinities survive into the extremes, which are quicker to find than a mask.
+    if np.isfinite(values.min()) and np.isfinite(values.max()):
+        return None
+    return f"has {_counted(int((~np.isfinite(values)).sum()), 'NaN or infinite value')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

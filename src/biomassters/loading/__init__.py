@@ -1,0 +1,1 @@
+"""Batches of chips out of a store, for training and for prediction."""

@@ -1,0 +1,167 @@
+"""What is read of each chip in each epoch, as a pure function of (seed, epoch, chip).
+
+Every chip has a random stream of its own, so what happens to it depends on no other chip,
+thread, process or restart.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.bands import MONTH_COUNT
+from biomassters.loading.options import AugmentationOptions
+
+MIDDLE_YX = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is read of one chip, and how it is varied.
+
+    The changes are made in this order: crop, flip, quarter turns, rotation.
+
+    Attributes:
+        chip: Index of the chip in its split of the store.
+        months: Months read, ascending, at least one.
+        top: First row of the crop, pixels.
+        left: First column of the crop, pixels.
+        flip: Whether to mirror left to right.
+        quarter_turns: Turns by 90 degrees, counter-clockwise, 0 to 3.
+        rotation_deg: Turn by an arbitrary angle, counter-clockwise, degrees.
+        centre_yx: Centre of that turn, in fractions of the crop.
+    """
+
+    chip: int
+    months: tuple[int, ...]
+    top: int = 0
+    left: int = 0
+    flip: bool = False
+    quarter_turns: int = 0
+    rotation_deg: float = 0.0
+    centre_yx: tuple[float, float] = MIDDLE_YX
+
+
+def plain_sample(chip: int, months: Sequence[int]) -> Sample:
+    """A whole chip as it is: no crop, no augmentation."""
+    return Sample(chip, tuple(months))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Uniform numbers of one chip in one epoch.
+
+    All are drawn whatever the options, so switching one augmentation off leaves the others
+    as they were.
+    """
+
+    months: NDArray[np.float64]  # [12]
+    order: float
+    top: float
+    left: float
+    flip: float
+    turns: float
+    rotate: float
+    angle: float
+    centre_y: float
+    centre_x: float
+    drop: float
+
+
+def _draw(seed: int, epoch: int, chip_id: str) -> _Draw:
+    name = int.from_bytes(hashlib.sha256(chip_id.encode()).digest()[:16], "little")
+    generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, name]))
+    return _Draw(generator.random(MONTH_COUNT), *generator.random(10).tolist())
+
+
+def _kept_months(
+    present: NDArray[np.bool_], draw: _Draw, options: AugmentationOptions
+) -> tuple[int, ...]:
+    months = np.flatnonzero(present)
+    if draw.drop < options.month_dropout_probability:
+        kept = months[draw.months[months] >= options.month_drop_rate]
+        # Were all dropped, the one that came closest to staying stays.
+        months = kept if len(kept) else months[[np.argmax(draw.months[months])]]
+    return tuple(months.tolist())
+
+
+def _sample(
+    chip: int,
+    present: NDArray[np.bool_],
+    draw: _Draw,
+    options: AugmentationOptions,
+    size: tuple[int, int],
+    crop: int | None,
+) -> Sample:
+    height, width = size
+    side_y, side_x = (height, width) if crop is None else (crop, crop)
+    turns = int(draw.turns * 4) if options.quarter_turns else 0
+    if side_y != side_x:
+        turns -= turns % 2  # a quarter turn would swap the sides
+    low, high = options.rotation_range_deg
+    rotates = draw.rotate < options.rotation_probability
+    reach = 2.0 * options.rotation_centre_jitter
+    return Sample(
+        chip=chip,
+        months=_kept_months(present, draw, options),
+        top=math.floor(draw.top * (height - side_y + 1)),
+        left=math.floor(draw.left * (width - side_x + 1)),
+        flip=options.flip and draw.flip < 0.5,
+        quarter_turns=turns,
+        rotation_deg=low + draw.angle * (high - low) if rotates else 0.0,
+        centre_yx=(0.5 + reach * (draw.centre_y - 0.5), 0.5 + reach * (draw.centre_x - 0.5))
+        if rotates
+        else MIDDLE_YX,
+    )
+
+
+def epoch_samples(
+    chips: Sequence[int],
+    chip_ids: Sequence[str],
+    month_masks: NDArray[np.bool_],
+    *,
+    seed: int,
+    epoch: int,
+    options: AugmentationOptions,
+    size: tuple[int, int],
+    crop: int | None,
+) -> list[Sample]:
+    """One epoch's samples, in shuffled order.
+
+    Args:
+        chips: Indices into the split of the chips to use.
+        chip_ids: Names of all chips of the split.
+        month_masks: bool [N, 12], months that each chip of the split has.
+        seed: Of the whole run.
+        epoch: Counted from 0.
+        options: Which augmentations, how strong.
+        size: Height and width of the split's chips, pixels.
+        crop: Side of the crop, pixels, at most height and width; None for whole chips.
+
+    Returns:
+        One sample per chip. A chip's sample, and which of two chips comes first, depend on
+        seed, epoch and the chips' names alone.
+    """
+    draws = {chip: _draw(seed, epoch, chip_ids[chip]) for chip in chips}
+    ordered = sorted(draws, key=lambda chip: (draws[chip].order, chip_ids[chip]))
+    return [_sample(chip, month_masks[chip], draws[chip], options, size, crop) for chip in ordered]
+
+
+def batches_of(
+    samples: Sequence[Sample], batch_size: int, *, drop_last: bool
+) -> list[list[Sample]]:
+    """Consecutive samples in batches; the last may be smaller unless it is dropped."""
+    batches = [
+        list(samples[start : start + batch_size]) for start in range(0, len(samples), batch_size)
+    ]
+    return [batch for batch in batches if not drop_last or len(batch) == batch_size]
+
+
+def parts_of(batch: Sequence[Sample], count: int) -> list[list[Sample]]:
+    """A batch cut into ``count`` consecutive parts, even to one sample; empty where it is short."""
+    cuts = [len(batch) * part // count for part in range(count + 1)]
+    return [list(batch[a:b]) for a, b in itertools.pairwise(cuts)]

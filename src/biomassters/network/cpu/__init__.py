@@ -1,0 +1,1 @@
+"""What computes faster on a CPU than the plain operations do."""

@@ -1,0 +1,1 @@
+"""The original's own weights, read without running anything in them."""

@@ -1,0 +1,237 @@
+"""One Zarr cube of a region, with the chip store's conventions.
+
+Arrays ``s1`` int16 [month, s1_band, y, x] in 0.01 dB (−32768: no data) and ``s2`` uint16
+[month, s2_band, y, x] in counts; ``present`` bool [month, sensor]; the attributes ``crs`` (WKT or
+EPSG:…) and ``transform`` (six affine coefficients, pixel to map units) say where it lies.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
+from biomassters.errors import BadInputError
+from biomassters.io.bucket_names import require_bucket
+from biomassters.io.crs import parse_crs
+from biomassters.io.raster_spec import DamagedFileError
+from biomassters.io.redirects import ELSEWHERE, leads_elsewhere, stay
+from biomassters.io.regular_file import IrregularFileError, irregular
+from biomassters.io.timeouts import client_options
+from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.inputs.layers import Values
+from biomassters.regions.inputs.month_image import MonthLayers
+
+_METADATA = ("zarr.json", ".zgroup")
+_DTYPES = {"s1": "int16", "s2": "uint16", "present": "bool"}
+_MOST_CHUNKS = 100_000  # of a row or column
+_MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is asked of it
+
+
+@dataclass(frozen=True)
+class CubeLayer:
+    """One month and sensor of a cube.
+
+    Attributes:
+        name: Address of the array, and the month.
+        bands: All bands of the sensor.
+        grid: Of the cube.
+        array: Address of the array.
+        month: 0 (September) to 11.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    grid: Grid
+    array: str
+    month: int
+    _opened: list[Any] = field(default_factory=list, compare=False, repr=False)
+
+    def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+        """See ``layers.Layer.read``."""
+        rows, columns = (
+            slice(start, start + size, 1 if count is None else max(1, size // count))
+            for start, size, count in (
+                (window.top, window.height, shape and shape[0]),
+                (window.left, window.width, shape and shape[1]),
+            )
+        )
+        try:
+            raw = np.asarray(self._zarr()[self.month, :, rows, columns])
+        except Exception as error:  # codecs raise whatever they like at damaged bytes
+            raise DamagedFileError(self.name, f"can't be read ({error})") from None
+        values = raw.astype(np.float32)
+        if self.bands == S1.bands:
+            values *= np.float32(S1_STORE_SCALE_DB)
+            values[raw == S1_STORE_FILL] = np.nan
+        return values
+
+    def _zarr(self) -> Any:
+        if not self._opened:
+            import zarr
+
+            place, _, name = self.array.rpartition("/")
+            self._opened.append(zarr.open_array(_zarr_store(place), path=name, mode="r"))
+        return self._opened[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CubeLayer, (self.name, self.bands, self.grid, self.array, self.month)
+
+
+def is_cube(place: str) -> bool:
+    """Whether a Zarr group lies at a path or address."""
+    return place.rstrip("/").endswith(".zarr") or any(
+        (Path(place) / name).is_file() for name in _METADATA
+    )
+
+
+def read_cube(place: str) -> list[MonthLayers]:
+    """The months of a cube.
+
+    Args:
+        place: Folder, or address of s3://, gs://, az:// or https://.
+
+    Raises:
+        BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
+    """
+    group = _open_group(place)
+    names = [name for name in ("s1", "s2", "present") if _has(group, name, place)]
+    arrays = {name: group[name] for name in names}
+    shapes = {name: getattr(array, "shape", ()) for name, array in arrays.items()}
+    sizes = {shapes[sensor.name][-2:] for sensor in (S1, S2) if sensor.name in shapes}
+    if len(sizes) != 1 or len(next(iter(sizes))) != 2:
+        raise BadInputError(
+            f"{place}: expected arrays s1 and s2 [month, band, y, x] of the same size, "
+            f"got {shapes}."
+        )
+    for name, array in arrays.items():
+        _check_array(f"{place}/{name}", array, _DTYPES[name])
+    grid = _grid(place, dict(group.attrs), *sizes.pop())
+    present = _present(group, shapes)
+    return [
+        MonthLayers(month, *(_layers(place, sensor, grid, month, present) for sensor in (S1, S2)))
+        for month in range(MONTH_COUNT)
+        if present[month].any()
+    ]
+
+
+def _open_group(place: str) -> Any:
+    import zarr
+
+    if "://" not in place:
+        _check_files(Path(place))
+    try:
+        return zarr.open_group(_zarr_store(place), mode="r")
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
+        reason = _reason(error)
+    raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
+
+
+def _has(group: Any, name: str, place: str) -> bool:
+    """Whether an array is there, and is one."""
+    try:
+        return name in group and bool(group[name].name)
+    except Exception as error:  # zarr believes whatever its metadata say until it stumbles
+        reason = _reason(error)
+    raise BadInputError(f"{place}/{name} is no Zarr array ({reason}): write the cube anew.")
+
+
+def _reason(error: Exception) -> str:
+    if leads_elsewhere(error):
+        return ELSEWHERE
+    said = " ".join(str(error).split()).partition("Debug source")[0][:200].rstrip(" :.")
+    return said or type(error).__name__
+
+
+def _zarr_store(place: str) -> Any:
+    """What zarr reads a folder or an address through; a silent address is given up."""
+    if "://" not in place:
+        return place
+    from obstore.store import from_url
+    from zarr.storage import ObjectStore
+
+    scheme = place.partition("://")[0]
+    if scheme not in ("http", "https", "s3", "gs", "az"):
+        raise BadInputError(
+            f"{place} can't be opened: give a folder or an address of s3://, gs://, az:// or "
+            "https://."
+        )
+    require_bucket(place)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    plain = (place if scheme.startswith("http") else endpoint).startswith("http:")
+    client: Any = {**client_options(), **stay(place), "allow_http": plain}
+    store: Any = from_url(place, client_options=client, retry_config={"max_retries": 1})
+    return ObjectStore(store, read_only=True)
+
+
+def _check_files(folder: Path) -> None:
+    """Only files and folders: a pipe among the chunks would be waited for."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = f"{parent}/{name}"
+            if (kind := irregular(path)) is not None:
+                raise IrregularFileError(path, kind)
+
+
+def _check_array(name: str, array: Any, dtype: str) -> None:
+    if str(array.dtype) != dtype:
+        raise BadInputError(f"{name} holds {array.dtype}, expected {dtype}: convert the cube.")
+    size = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
+    # zarr goes through all chunks of a row, whatever is asked of it.
+    axes = list(zip(array.shape, array.chunks, strict=True))
+    fault = ""
+    if size > _MOST_CHUNK_BYTES:
+        fault = f"chunks of {size / 2**20:,.0f} MiB"
+    elif any(length > _MOST_CHUNKS * chunk for length, chunk in axes):
+        fault = f"a shape of {array.shape} in chunks of {array.chunks}"
+    if fault:
+        raise BadInputError(f"{name} has {fault}: write it in chunks of one month and 512 pixels.")
+
+
+def _layers(
+    place: str, sensor: Sensor, grid: Grid, month: int, present: NDArray[np.bool_]
+) -> tuple[CubeLayer, ...]:
+    if not present[month, (S1, S2).index(sensor)]:
+        return ()
+    array = f"{place.rstrip('/')}/{sensor.name}"
+    return (CubeLayer(f"{array}, month {month:02d},", sensor.bands, grid, array, month),)
+
+
+def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Grid:
+    try:
+        crs = parse_crs(attributes["crs"], f"{place}, its attribute crs")
+        transform = Affine(*map(float, attributes["transform"][:6]))
+        if not np.isfinite(transform).all() or transform.is_degenerate:
+            raise TypeError
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BadInputError):
+            raise
+        raise BadInputError(
+            f"{place} doesn't say where it lies: give the group the attributes crs (as in "
+            "EPSG:3067) and transform (six affine coefficients)."
+        ) from None
+    return Grid(crs, transform, int(height), int(width))
+
+
+def _present(group: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[np.bool_]:
+    """Bool [12, 2]; without the array of that name, every month is there."""
+    found = np.zeros((MONTH_COUNT, 2), bool)
+    for number, sensor in enumerate((S1, S2)):
+        shape = shapes.get(sensor.name)
+        if shape is not None and shape[:2] != (MONTH_COUNT, len(sensor.bands)):
+            raise BadInputError(
+                f"{sensor.name} has shape {shape}; expected [{MONTH_COUNT}, {len(sensor.bands)}, "
+                "y, x]: one entry a month and band, in the order of the chip store."
+            )
+        found[:, number] = shape is not None
+    if "present" not in shapes:
+        return found
+    if shapes["present"] != found.shape:
+        raise BadInputError(f"present has shape {shapes['present']}; expected {found.shape}.")
+    return found & np.asarray(group["present"])

@@ -1,0 +1,1 @@
+"""The archive of maps that is handed in: written, and looked at."""

@@ -1,0 +1,81 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from biomassters.reporting.carbon_account import account_for_carbon
+from biomassters.reporting.hectares import HectareErrors
+from biomassters.uncertainty.carbon import chip_totals, total_of_set
+from biomassters.uncertainty.error_model import ErrorModel
+from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.options import UncertaintyOptions
+
+OPTIONS = UncertaintyOptions(resamples=3000)
+INTERVALS = IntervalModel(0.9, (), (-30.0,), (30.0,), (1,), 9, None, (), (16.448536,))
+ERRORS = ErrorModel((), (5.0,), (20.0,), (0.0, 10.0), (1.0, 0.0), 1.0, (1.0,), 0.9, 9)
+
+
+def test_a_chip_in_mg_of_biomass_and_of_carbon():
+    (row,) = chip_totals({"a": np.full((20, 50), 105, np.float32)}, INTERVALS, ERRORS, 0.5).to_dict(
+        "records"
+    )
+    assert row["area_ha"] == pytest.approx(10)  # 1,000 pixels of 0.01 ha
+    assert row["mean_agb_mg_per_ha"] == pytest.approx(100)
+    assert row["biomass_mg"] == pytest.approx(1000)
+    assert row["biomass_mg_lower"] == pytest.approx(835.5, abs=0.1)
+    assert row["carbon_mg"] == pytest.approx(500)
+    assert row["carbon_mg_upper"] == pytest.approx(582.2, abs=0.1)
+    assert row["standard_error_mg_per_ha"] == pytest.approx(10, rel=1e-5)
+
+
+def test_a_set_of_many_chips_keeps_the_doubt_about_the_bias():
+    errors = np.random.default_rng(0).normal(0, 6, 50)
+    small = total_of_set(np.full(4, 80.0), 100.0, errors, OPTIONS)
+    large = total_of_set(np.full(4000, 80.0), 100_000.0, errors, OPTIONS)
+    assert small.standard_error == pytest.approx(6 * np.hypot(1 / 2, 1 / np.sqrt(50)), rel=0.15)
+    assert large.standard_error == pytest.approx(6 / np.sqrt(50), rel=0.15)
+
+
+def test_the_thresholds_of_the_field_worked_by_hand():
+    figures = total_of_set(np.full(4, 80.0), 10.0, np.zeros(9), OPTIONS).to_dict(0.47)
+    assert figures["biomass_mg"] == pytest.approx(800)
+    assert figures["art_trees_deduction"] == 0
+    errors = np.random.default_rng(1).normal(0, 6, 50)
+    figures = total_of_set(np.full(4, 80.0), 10.0, errors, OPTIONS).to_dict(0.47)
+    half = figures["relative_half_width_90"]
+    assert half == pytest.approx(1.645 * figures["relative_standard_error"], rel=0.1)
+    assert figures["art_trees_deduction"] == pytest.approx(0.524417 * half / 1.645006)
+
+
+def test_hectares_above_50_only():
+    target = np.zeros((25, 20), np.float32)
+    target[:10, :10] = 100
+    target[10:20, 10:] = 50  # not above
+    prediction = target.copy()
+    prediction[:10, :10] += 20
+    prediction[20:] = 999  # no whole hectare
+    errors = HectareErrors()
+    errors.update(prediction, target)
+    assert errors.summary() == {
+        "hectares_above_50": 1,
+        "relative_rmse_above_50": pytest.approx(0.2),
+    }
+    assert HectareErrors().summary()["relative_rmse_above_50"] is None
+
+
+def test_both_splits_are_added_up(forest, maps):
+    models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
+    measured = pd.DataFrame({"chip_id": ["c0"], "corrected_mean": [33.0]})
+    account, table = account_for_carbon(
+        forest, maps, {"t": maps["c1"]}, models, measured, OPTIONS, progress=False
+    )
+    assert table["split"].tolist() == ["held_out"] * 6 + ["test"]
+    assert table["mean_agb_mg_per_ha"][0] == 33.0
+    labels = sum(chip.agb_mg_per_ha.sum(dtype=float) for chip in forest.chips) * 0.01
+    assert account["held_out"]["label_biomass_mg"] == pytest.approx(labels)
+    assert account["held_out"]["carbon_mg"] == pytest.approx(
+        0.47 * account["held_out"]["biomass_mg"]
+    )
+    assert account["test"]["label_biomass_mg"] is None
+    assert account["test"]["biomass_mg_lower"] < account["test"]["biomass_mg_upper"]
+    without, _ = account_for_carbon(forest, maps, {}, models, measured, OPTIONS, progress=False)
+    assert without["test"] is None
