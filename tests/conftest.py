@@ -42,6 +42,8 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
+pytest_plugins = ("tests.fixtures.chips", "tests.fixtures.forest", "tests.fixtures.training")
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -605,7 +605,7 @@ import os, re, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_hostile_files as tests
-import biomassters.training.checkpoint, biomassters.reporting.submission_check
+import biomassters.training.checkpoint, biomassters.submission.check
 from biomassters.errors import BadInputError
 
 def kilobytes(name):

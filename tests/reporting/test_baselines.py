@@ -32,8 +32,8 @@ def test_ridge_learns_what_shows_in_the_bands_and_is_never_negative(forest):
     assert metrics["baseline_ridge_rmse"] < 0.7 * metrics["baseline_mean_rmse"]
 
 
-def test_ridge_sees_no_image_of_held_out_chips_while_it_fits(in_memory, forest):
-    chips = in_memory(forest.chips)
+def test_ridge_sees_no_image_of_held_out_chips_while_it_fits(chips_in_memory, forest):
+    chips = chips_in_memory(forest.chips)
     score(chips, ["c1", "c2", "c3"], ["c0"], OPTIONS.model_copy(update={"ridge_chips": 2}))
     *fitted, scored = chips.images_read
     assert scored == "c0"
@@ -53,12 +53,12 @@ def test_a_chip_store_gives_the_same_but_for_its_rounding(forest, store_split):
     assert score(store_split, ["c0", "c3"], ["c1"]).metrics() == pytest.approx(expected, rel=1e-3)
 
 
-def test_bands_without_any_data_do_not_stop_it(in_memory, forest):
+def test_bands_without_any_data_do_not_stop_it(chips_in_memory, forest):
     blind = [
         dataclasses.replace(chip, s1_db=np.full_like(chip.s1_db, S1_NODATA_DB))
         for chip in forest.chips
     ]
-    metrics = score(in_memory(blind), ["c0", "c3"], ["c1"]).metrics()
+    metrics = score(chips_in_memory(blind), ["c0", "c3"], ["c1"]).metrics()
     assert np.isfinite(metrics["baseline_ridge_rmse"])
 
 
@@ -68,10 +68,10 @@ def test_more_pixels_wanted_than_there_are(forest):
     assert score(forest, ["c0"], ["c1"], everything).metrics()["ridge_pixels"] == size
 
 
-def test_overlapping_lists_and_missing_labels_are_refused(in_memory, forest, make_chip):
+def test_overlapping_lists_and_missing_labels_are_refused(chips_in_memory, forest, grow_chip):
     with pytest.raises(BadInputError, match=r"Chip c1 is both .* \(1 such"):
         score(forest, ["c0", "c1"], ["c1"])
-    chips = in_memory([*forest.chips, make_chip("test", 50.0, split="test")])
+    chips = chips_in_memory([*forest.chips, grow_chip("test", 50.0, split="test")])
     with pytest.raises(BadInputError, match="Chip test has no label"):
         score(chips, ["c0"], ["test"])
 

@@ -33,8 +33,8 @@ def test_fewer_chips_than_wanted_and_equal_scores(forest, maps):
     assert (best.place, worst.place) == ("best of 2", "worst of 2")
 
 
-def test_leafy_month_before_a_clearer_one(make_chip):
-    chip = make_chip("c", 60.0)
+def test_leafy_month_before_a_clearer_one(grow_chip):
+    chip = grow_chip("c", 60.0)
     s2 = chip.s2.copy()
     july, june = MONTH_NAMES.index("July"), MONTH_NAMES.index("June")
     s2[july, -1] = 90
@@ -53,8 +53,8 @@ def test_leafy_month_before_a_clearer_one(make_chip):
     assert rgb_of(chip)[1] == "July"
 
 
-def test_no_optical_image_of_the_ground(make_chip):
-    chip = make_chip("c", 60.0)
+def test_no_optical_image_of_the_ground(grow_chip):
+    chip = grow_chip("c", 60.0)
     clouds = chip.s2.copy()
     clouds[:, -1] = 100
     assert rgb_of(dataclasses.replace(chip, s2=clouds)) == (None, "")
@@ -62,8 +62,8 @@ def test_no_optical_image_of_the_ground(make_chip):
     assert rgb_of(dataclasses.replace(chip, present=nothing)) == (None, "")
 
 
-def test_pixels_never_seen_are_grey_and_do_not_stretch_the_rest(make_chip):
-    chip = make_chip("c", 60.0)
+def test_pixels_never_seen_are_grey_and_do_not_stretch_the_rest(grow_chip):
+    chip = grow_chip("c", 60.0)
     s2 = chip.s2.copy()
     s2[:, :, 0, 0] = 0
     image, _ = rgb_of(dataclasses.replace(chip, s2=s2))

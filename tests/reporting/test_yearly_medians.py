@@ -41,8 +41,8 @@ def test_what_no_month_saw_is_nan(chip):
     assert np.isnan(medians["CLP"][1])
 
 
-def test_chosen_pixels_are_those_of_the_whole_chip(make_chip):
-    chip = make_chip("c", 80.0)
+def test_chosen_pixels_are_those_of_the_whole_chip(grow_chip):
+    chip = grow_chip("c", 80.0)
     pixels = np.array([5, 0, 700])
     np.testing.assert_array_equal(yearly_medians(chip, pixels), yearly_medians(chip)[:, pixels])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from biomassters.chips.store_reader import ChipStore
+from biomassters.chips.store.reader import ChipStore
 from biomassters.errors import BadInputError
 from biomassters.training.checks import check_devices
 from biomassters.training.loop import train

@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tests.regions.conftest import NORTH, WEST, month_values, write_month, write_tif
 
 from biomassters.chips.bands import S1, S2
 from biomassters.errors import BadInputError
 from biomassters.regions.grid import PixelWindow
 from biomassters.regions.inputs.source import open_region
 from biomassters.regions.options import AreaOptions, ImageOptions
-
-from ..conftest import NORTH, WEST, month_values, write_month, write_tif
 
 
 def opened(folder, images=None, **area):
