@@ -95,7 +95,7 @@ def refusal(opener, path) -> tuple[float, str]:
 
 
 def test_every_raster_is_opened_through_one_door():
-    door = SOURCE / "chips" / "gdal_open.py"
+    door = SOURCE / "io" / "gdal_open.py"
     other = re.compile(r"rasterio\.open\(|DatasetReader\(|from rasterio import .*\bopen\b|\.vrt")
     found = [
         path.relative_to(SOURCE)

@@ -66,21 +66,6 @@ def history() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def chip_table() -> pd.DataFrame:
-    """Two good training chips, a damaged one, and a test chip that lacks a file."""
-    rows = [
-        ("c0", "train", [0, 9, 10], 40.0, [], [], "", True),
-        ("c1", "train", [9], 60.0, [], [], "", True),
-        ("c2", "train", [], np.nan, [], ["c2_S2_07.tif"], "c2_S2_07.tif is truncated.", False),
-        ("t0", "test", [8, 9], np.nan, ["t0_S1_03.tif", "t0_S1_04.tif"], [], "", True),
-    ]
-    names = ("chip_id", "split", "s2_months", "agb_mean_mg_per_ha")
-    faults = ("missing_files", "damaged_files", "problem", "usable")
-    table = pd.DataFrame(rows, columns=[*names, *faults])
-    return table.assign(height=32, width=48, s1_months=[list(range(12))] * 4)
-
-
 @pytest.fixture(scope="session")
 def uncertainty_content(forest, maps) -> UncertaintyContent:
     """Intervals, carbon and attention of the forest, calibrated for real at a low level."""
