@@ -34,6 +34,7 @@ def test_our_own_files_are_plain(tmp_path):
         (LAUGHS, "(more than 100,000 values)"),
         ("a: " + "[" * 100_000, "is no plain YAML"),
         ("a: " + "[" * 900 + "]" * 900, "nests too deeply"),
+        ("a: " + "[" * 101 + "]" * 101, "nests too deeply"),
         ("a: [1", "is no plain YAML in line 2"),
         ("a: b: c", "is no plain YAML in line 1"),
         ("a: *nothing", "undefined alias"),

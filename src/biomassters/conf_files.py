@@ -16,6 +16,8 @@ from biomassters.io.regular_file import read_regular
 _SUFFIXES = (".yml", ".yaml", ".json")  # as Kedro's loader
 _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
+# Python's own limit is not the same in every process: some libraries raise it.
+_DEEPEST = 100
 # libyaml's is ten times as fast; both know the same tags.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = {*_LOADER.yaml_constructors, "tag:yaml.org,2002:merge"}
@@ -60,7 +62,7 @@ def _fault(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-def _count(node: yaml.Node, known: dict[int, int]) -> int:
+def _count(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
     """How many values a node stands for, each as often as it is referred to."""
     size = known.get(id(node))
     if size == 0:
@@ -68,8 +70,10 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
     if size is None:
         if node.tag not in _TAGS:
             raise _fault(f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')}", node)
+        if depth > _DEEPEST:
+            raise RecursionError
         known[id(node)] = 0  # is being looked at
-        size = 1 + sum(_count(inner, known) for inner in _inside(node))
+        size = 1 + sum(_count(inner, known, depth + 1) for inner in _inside(node))
         known[id(node)] = size
     if size > _MOST_VALUES:
         raise _fault(f"more than {_MOST_VALUES:,} values", node)
