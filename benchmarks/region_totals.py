@@ -72,9 +72,9 @@ def make_network(work: Path, seed: int, params: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy_project(folder)
     given = f"simulation.seed={seed},training.seed={seed},simulation.test_chips=0,{params}"
-    part = ["--nodes", "calibrate_uncertainty"]
+    part = ["--nodes", "uncertainty.calibrate_uncertainty"]
     if not done.exists():
-        part = ["--to-nodes", "calibrate_uncertainty"]
+        part = ["--to-nodes", "uncertainty.calibrate_uncertainty"]
     environment = {**os.environ, "COLUMNS": "200"}
     subprocess.run(
         [sys.executable, "-m", "kedro", "run", *part, "--params", given.rstrip(",")],

@@ -78,6 +78,6 @@ def test_the_score_in_words():
     assert len(list(_scores_in_words(metrics))) == 1
 
 
-@pytest.mark.parametrize("name", ["fit.train_network", "train_network"])
+@pytest.mark.parametrize("name", ["training.fit.train_network", "train_network"])
 def test_plain_names(name):
     assert plain_name(name) == "train network"

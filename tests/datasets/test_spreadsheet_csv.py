@@ -40,7 +40,9 @@ def test_what_is_saved_is_loaded(table, tmp_path):
 
 
 def test_every_table_of_the_report_is_such_a_file():
-    catalog = yaml.safe_load((Path(__file__).parents[2] / "conf/base/catalog.yml").read_text())
+    catalog = {}
+    for path in (Path(__file__).parents[2] / "conf/base").glob("catalog_*.yml"):
+        catalog |= yaml.safe_load(path.read_text())
     tables = {
         name: entry["type"]
         for name, entry in catalog.items()

@@ -69,8 +69,8 @@ def test_coverage_carbon_and_the_run_are_recorded(finished):
     assert carbon["test"]["carbon_mg"] == pytest.approx(0.47 * carbon["test"]["biomass_mg"])
     record = json.loads((folder / "run.json").read_text())
     assert record["runs"][0]["status"] == "finished"
-    assert record["nodes"]["predict_test_chips"]["chips_out"] == {"test_predictions": 2}
-    assert record["nodes"]["pack_chips"]["chips_out"] == {"chip_store": 10}
+    assert record["nodes"]["inference.predict_test_chips"]["chips_out"] == {"test_predictions": 2}
+    assert record["nodes"]["data_engineering.pack_chips"]["chips_out"] == {"chip_store": 10}
     assert (data / "06_models/test/model_card.md").read_text().startswith("# Weights")
 
 
@@ -176,7 +176,7 @@ def test_fine_tuned_weights_map_but_are_never_scored(finished, kedro):
     assert (final["held_out_fold"], final["validation_rmse"]) == (None, None)
     assert "trained on every labelled chip" in final["validation_note"]
     assert json.loads((models / "weights.json").read_text())["held_out_fold"] == 0
-    scored = kedro("run", "--env", "test", "--nodes", "predict_held_out_chips",
+    scored = kedro("run", "--env", "test", "--nodes", "inference.predict_held_out_chips",
                    "--params", f"weights={models / 'final_weights.safetensors'}")  # fmt: skip
     assert scored.returncode == 1
     assert "its score on held-out chips is not available" in scored.stderr
@@ -202,7 +202,7 @@ def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
 ):
     """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
     shown = kedro_in_terminal(
-        columns, "run", "--env", "test", "--nodes", "fit.plan_training,fit.train_network",
+        columns, "run", "--env", "test", "--namespaces", "training.fit",
         "--params", "training.restart=true", env={"NO_COLOR": "1"},
     )  # fmt: skip
     assert shown.code == 0, shown.raw

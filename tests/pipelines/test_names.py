@@ -99,6 +99,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, small_di
         (folder / "data" / layer).rename(folder / layer)
         (folder / "data" / layer).symlink_to(small_disk)
         node = "choose_scaling" if layer == "04_feature" else "verify_files"
+        node = f"data_engineering.{node}"
         if layer == "04_feature":
             (small_disk / "test").mkdir()
         else:

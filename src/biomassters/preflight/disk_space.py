@@ -108,7 +108,7 @@ def _of_training(run: PlannedRun) -> Iterator[Need]:
     one = network_bytes(network)
     copies = 4 + (training.ema_decay is not None)  # as TrainingState.checkpoint_bytes
     kept = training.checkpoints_kept + 1  # the newest is written before the oldest goes
-    yield Need("checkpoints", "fit.checkpoints", networks * kept * copies * one)
+    yield Need("checkpoints", "training.fit.checkpoints", networks * kept * copies * one)
     yield Need("weights", "fit_weights", 2 * networks * one)
 
 

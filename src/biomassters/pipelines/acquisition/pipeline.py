@@ -19,5 +19,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(confirm_archive, "acquisition_table", None, name="confirm_archive"),
         ],
-        tags="acquisition",
+        namespace="acquisition",
+        prefix_datasets_with_namespace=False,
     )

@@ -48,5 +48,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="pack_chips",
             ),
         ],
-        tags="data_engineering",
+        namespace="data_engineering",
+        prefix_datasets_with_namespace=False,
     )

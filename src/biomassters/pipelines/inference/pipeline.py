@@ -24,5 +24,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="predict_test_chips",
             ),
         ],
-        tags="inference",
+        namespace="inference",
+        prefix_datasets_with_namespace=False,
     )

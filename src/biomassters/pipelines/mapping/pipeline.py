@@ -65,5 +65,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="describe_region",
             ),
         ],
-        tags="mapping",
+        namespace="mapping",
+        prefix_datasets_with_namespace=False,
     )

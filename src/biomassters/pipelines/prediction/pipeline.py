@@ -18,5 +18,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="predict_archive",
             )
         ],
-        tags="prediction",
+        namespace="prediction",
+        prefix_datasets_with_namespace=False,
     )

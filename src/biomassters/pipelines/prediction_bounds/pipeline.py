@@ -18,5 +18,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="add_intervals_to_archive_maps",
             )
         ],
-        tags="prediction",
+        namespace="prediction",
+        prefix_datasets_with_namespace=False,
     )

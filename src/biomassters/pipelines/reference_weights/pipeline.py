@@ -15,4 +15,4 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         ["fit_weights", "final_weights", "training_history"],
         name="convert_reference",
     )
-    return Pipeline([node], tags="reference_weights")
+    return Pipeline([node], namespace="reference_weights", prefix_datasets_with_namespace=False)

@@ -18,5 +18,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="simulate_region",
             )
         ],
-        tags="region_simulation",
+        namespace="region_simulation",
+        prefix_datasets_with_namespace=False,
     )

@@ -115,5 +115,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="write_model_card",
             ),
         ],
-        tags="reporting",
+        namespace="reporting",
+        prefix_datasets_with_namespace=False,
     )

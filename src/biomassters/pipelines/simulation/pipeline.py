@@ -11,5 +11,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
     """One node: parameters → archive."""
     return Pipeline(
         [Node(simulate_forest, "params:simulation", "raw_archive", name="simulate_forest")],
-        tags="simulation",
+        namespace="simulation",
+        prefix_datasets_with_namespace=False,
     )

@@ -25,5 +25,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(draw_preview, "test_predictions", "submission_preview", name="draw_preview"),
         ],
-        tags="submission",
+        namespace="submission",
+        prefix_datasets_with_namespace=False,
     )

@@ -19,5 +19,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(confirm_submission, "submission_findings", None, name="confirm_submission"),
         ],
-        tags="submission",
+        namespace="submission",
+        prefix_datasets_with_namespace=False,
     )

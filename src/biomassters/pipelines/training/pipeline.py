@@ -23,7 +23,11 @@ def create_stage(
     train = Node(train_stage, inputs, ["weights", "history"], name=train_name)
     given = {"chip_store", "folds", *plan.inputs} - options
     return Pipeline(
-        [plan, train], namespace=name, inputs=given, outputs=outputs, parameters=options
+        [plan, train],
+        namespace=f"training.{name}",
+        inputs=given,
+        outputs=outputs,
+        parameters=options,
     )
 
 
@@ -54,4 +58,4 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         weights="final_weights",
         history="finetuning_history",
     )
-    return Pipeline(stages, tags="training")
+    return stages

@@ -45,5 +45,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="count_carbon",
             ),
         ],
-        tags="uncertainty",
+        namespace="uncertainty",
+        prefix_datasets_with_namespace=False,
     )
