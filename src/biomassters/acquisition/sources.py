@@ -12,8 +12,7 @@ from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive.files import ArchiveFiles
 from biomassters.errors import BadInputError
-from biomassters.io.bucket_names import names_bucket, require_bucket
-from biomassters.io.redirects import stay
+from biomassters.io.storage import names_bucket, require_bucket, stay
 
 _DENIED = (PermissionError, PermissionDeniedError, UnauthenticatedError)
 _UNREACHABLE = re.compile(r"(https?://[^/\s]+)(?s:.*)error sending request")

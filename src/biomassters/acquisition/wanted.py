@@ -9,7 +9,7 @@ from biomassters.acquisition.options import SubsetOptions
 from biomassters.chips.archive.files import ArchiveFiles
 from biomassters.chips.archive.listing import LABEL, climbs, read_listing
 from biomassters.errors import BadInputError
-from biomassters.io.bucket_names import names_bucket
+from biomassters.io.storage import names_bucket
 
 
 class WantedFile(NamedTuple):
