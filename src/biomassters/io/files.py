@@ -82,6 +82,11 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed for lack of space, or of quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def try_lock(file: IO[Any]) -> bool:
     """Lock an open file for this process; False where another one has it.
 

@@ -1,13 +1,12 @@
 """A journal of work that falls apart into rows, such as chips: what is done survives a kill."""
 
-import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from biomassters.errors import BadInputError
-from biomassters.io.files import try_lock
+from biomassters.io.files import is_disk_full, try_lock
 
 _DONE = {"complete": True}
 
@@ -61,7 +60,7 @@ class RowJournal:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_disk_full(error):
                 raise
             raise BadInputError(
                 f"The disk is full while {self._work} ({self._file.name} can't grow): free some "
