@@ -27,7 +27,8 @@ from distributed import (
     WorkerPlugin,
     get_worker,
 )
-from distributed.comm import connect
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError, connect
 
 from biomassters.errors import BadInputError
 from biomassters.redaction import HIDDEN
@@ -275,6 +276,8 @@ class _TaskQueue:
                     width = self._width() if number % width == 0 else width
             while self._waiting:
                 yield self._next()
+        except (FutureCancelledError, CommClosedError):  # which of them is a matter of the moment
+            raise _lost_scheduler() from None
         finally:
             self._client.cancel([future for _, future in self._waiting.values()])
 
@@ -316,16 +319,20 @@ class _TaskQueue:
     def _look(self, last_seen: float) -> float:
         """When there were workers last; ends a run that nobody works for any more."""
         if self._client.status != "running":
-            raise BadInputError(
-                "The connection to the Dask scheduler was lost: start it, and run again; what is "
-                "done so far is kept."
-            )
+            raise _lost_scheduler()
         now = time.monotonic()
         if self._client.nthreads():
             return now
         if now - last_seen > self._timeout_s:
             raise _no_workers(self._timeout_s)
         return last_seen
+
+
+def _lost_scheduler() -> BadInputError:
+    return BadInputError(
+        "The connection to the Dask scheduler was lost: start it, and run again; what is done "
+        "so far is kept."
+    )
 
 
 def _no_workers(timeout_s: float) -> BadInputError:
