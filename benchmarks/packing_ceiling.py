@@ -47,7 +47,7 @@ def _rate(archive: Path, processes: int) -> float:
 def _pack(root: Path, barrier: Any, rates: Any) -> None:
     from biomassters.chips.archive.archive import Archive
     from biomassters.chips.store.chip_packing import Place, pack_chip
-    from biomassters.workers.task_plugin import keep_memory
+    from biomassters.workers.cluster import keep_memory
 
     keep_memory()  # as on Dask's workers
     archive = Archive.open(root)

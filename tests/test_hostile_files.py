@@ -95,7 +95,7 @@ def refusal(opener, path) -> tuple[float, str]:
 
 
 def test_every_raster_is_opened_through_one_door():
-    door = SOURCE / "io" / "gdal_open.py"
+    door = SOURCE / "io" / "gdal.py"
     other = re.compile(r"rasterio\.open\(|DatasetReader\(|from rasterio import .*\bopen\b|\.vrt")
     found = [
         path.relative_to(SOURCE)
@@ -105,7 +105,7 @@ def test_every_raster_is_opened_through_one_door():
     assert not found
     # Ours to write: a GeoTIFF in memory; what is read from memory goes through the door as well.
     memory = [p.name for p in SOURCE.rglob("*.py") if "MemoryFile(" in p.read_text()]
-    assert sorted(memory) == ["gdal_open.py", "gdal_raster.py"]
+    assert sorted(memory) == ["gdal.py", "raster.py"]
 
 
 @contextmanager

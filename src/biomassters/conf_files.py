@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 
 _SUFFIXES = (".yml", ".yaml", ".json")  # as Kedro's loader
 _MOST_BYTES = 2**20

@@ -8,8 +8,7 @@ import time
 import pandas as pd
 import pytest
 
-from biomassters.acquisition.acquire import acquire
-from biomassters.acquisition.summary import require_complete, summarise
+from biomassters.acquisition.acquire import acquire, require_complete, summarise
 from biomassters.errors import BadInputError
 
 

@@ -1,7 +1,6 @@
-"""Object storage through a real S3 server: the verbs, an archive, a store, and refusals."""
+"""An archive and a store in object storage, through a real S3 server."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,47 +21,6 @@ def bucket(s3_access, request):
     name = f"bucket-{abs(hash(request.node.nodeid)) % 10**9}"
     s3_access.client().create_bucket(Bucket=name)
     return f"s3://{name}"
-
-
-def test_places():
-    assert storage.place_of("s3://bucket/x/") == "s3://bucket/x"
-    assert storage.place_of("file:///a%20b/c") == Path("/a b/c")
-    assert storage.place_of("a") == Path.cwd() / "a"
-
-
-def test_the_verbs(bucket):
-    url = f"{bucket}/below/some name.txt"
-    assert storage.state(url) is None
-    assert storage.listing(bucket) == {}
-    storage.write(url, b"hello")
-    assert storage.read(url) == b"hello"
-    assert storage.read_range(url, 1, 3) == b"el"
-    storage.copy(url, f"{bucket}/below/copy")
-    storage.write(f"{bucket}/below-not", b"")
-    found = storage.listing(f"{bucket}/below")
-    assert list(found) == ["copy", "some name.txt"]
-    before = storage.state(url)
-    assert before == found["some name.txt"]
-    storage.write(url, b"HELLO")
-    assert storage.state(url) != before
-    storage.delete(url)
-    storage.delete(url)
-    with pytest.raises(FileNotFoundError):
-        storage.read(url)
-    assert storage.fetch(["/local", f"{bucket}/below/copy", url]) == {
-        f"{bucket}/below/copy": b"hello"
-    }
-
-
-def test_refusals(bucket, monkeypatch):
-    with pytest.raises(BadInputError, match=r"can't be listed \(no such bucket, 404\): check"):
-        storage.listing("s3://there-is-none/x")
-    with pytest.raises(BadInputError, match=r"nosuch:// can't be read"):
-        storage.listing("nosuch://x/y")
-    storage._system.cache_clear()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(BadInputError, match=r"s3://xyz/y can't be read \(.*check the address"):
-        storage.read("s3://xyz/y")
 
 
 def results(root, place, work):
@@ -112,31 +70,6 @@ def test_what_changes_in_a_bucket_is_packed_again(s3_access, archive_root, chips
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, True]
 
 
-@pytest.mark.parametrize("compress", [False, True])
-def test_a_georeferenced_and_a_compressed_raster(bucket, tmp_path, compress):
-    import rasterio
-
-    from biomassters.io.raster import read_raster, read_size
-
-    values = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
-    options = {"compress": "deflate"} if compress else {}
-    place = {"crs": "EPSG:3067", "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 7e6)}
-    path = tmp_path / "a.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=4, width=6, dtype="float32", **place, **options
-    ) as target:
-        target.write(values)
-    storage.write(f"{bucket}/a.tif", path.read_bytes())
-    found, where = read_raster(f"{bucket}/a.tif")
-    assert np.array_equal(found, values)
-    assert where is not None
-    assert where.crs == "EPSG:3067"
-    assert read_size(f"{bucket}/a.tif") == (4, 6)
-    storage.write(f"{bucket}/b.tif", b"no TIFF")
-    with pytest.raises(BadInputError, match=r"s3://.*b.tif can't be read as a TIFF"):
-        read_raster(f"{bucket}/b.tif")
-
-
 def test_no_key_is_needed_for_a_public_bucket(s3_access, archive_root, monkeypatch):
     s3_access.upload("public", archive_root)
     for name in [name for name in os.environ if name.startswith("AWS_") and "URL" not in name]:
@@ -144,18 +77,6 @@ def test_no_key_is_needed_for_a_public_bucket(s3_access, archive_root, monkeypat
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     storage._system.cache_clear()
     assert Archive.open("s3://public").chip_ids() == ["0000000a", "0000000b", "0000000c"]
-
-
-def test_fsspecs_own_configuration_counts(s3_access, monkeypatch):
-    import fsspec
-
-    s3_access.client().create_bucket(Bucket="configured")
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    values = {"endpoint": s3_access.url, "client_options": {"allow_http": True}}
-    monkeypatch.setitem(fsspec.config.conf, "s3", values)
-    storage._system.cache_clear()
-    storage.write("s3://configured/a", b"b")
-    assert storage.read("s3://configured/a") == b"b"
 
 
 def test_a_store_in_a_bucket_opens_in_xarray(bucket, made_chips, monkeypatch, optional):

@@ -1,11 +1,13 @@
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biomassters.io.checksum import PosixCksum, file_cksum, posix_cksum
+from biomassters.io import checksum
+from biomassters.io.checksum import file_cksum, posix_cksum
 
 
 def bitwise(data: bytes) -> int:
@@ -31,12 +33,14 @@ def test_equals_the_definition(data: bytes) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=50), max_size=6))
-def test_parts_do_not_matter(parts: list[bytes]) -> None:
-    checksum = PosixCksum()
-    for part in parts:
-        checksum.update(part)
-    assert checksum.value() == posix_cksum(b"".join(parts))
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_blocks_do_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, block_bytes: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "blocks"
+    path.write_bytes(data)
+    with patch.object(checksum, "_BLOCK_BYTES", block_bytes):
+        assert file_cksum(path) == posix_cksum(data) == bitwise(data)
 
 
 def test_more_than_one_block(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from biomassters.io.storage import listing, read
 from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
 
+from .conftest import Cluster
+
 pytestmark = pytest.mark.slow
 
 
@@ -172,6 +174,8 @@ import sys
 from biomassters.errors import BadInputError
 from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
+
+from .conftest import Cluster
 try:
     list(DaskWorkers(DaskOptions(scheduler_address=sys.argv[1])).each(len, ["a"]))
 except BadInputError as error:
@@ -302,3 +306,19 @@ def test_processes_that_do_not_close_in_order_hide_nothing():
     nanny.process.process = AsyncProcess(target=print, loop=nanny.loop)
     assert (len(found), list(results)) == (9, [])
     started.close()
+
+
+def test_the_scheduler_dies(tmp_path):
+    cluster = Cluster(tmp_path)
+    worker = cluster.start_worker()
+    try:
+        cluster.wait_for(1)
+        results = workers_at(cluster.address, timeout_s=3).each(len, ["a"] * 20)
+        next(results)
+        cluster.close()
+        with pytest.raises(BadInputError, match="connection to the Dask scheduler was lost: start"):
+            list(results)
+    finally:
+        cluster.close()
+        worker.kill()
+        worker.wait()

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomassters.workers.choice import choose_workers
 from biomassters.workers.options import DaskOptions
-from biomassters.workers.pool import Threads
+from biomassters.workers.pool import Threads, choose_workers
 
 
 @given(st.lists(st.text(max_size=5), max_size=30), st.integers(1, 6))

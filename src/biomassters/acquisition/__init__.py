@@ -1,1 +1,4 @@
-"""Bring the raw archive: which files are wanted, where they come from, and that each is right."""
+"""Bring the raw archive: which files are wanted, where they come from, and that each is right.
+
+Begin with ``acquire.py``.
+"""

@@ -1,80 +1,78 @@
-"""Many files at once, each tried until it is right."""
+"""Many files at once, each tried until it is right, and only then given its name."""
 
-import errno
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
-from biomassters.acquisition.arrival import FAILED, MISSING, Outcome, fault_of, put
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.acquisition.sources import Source
-from biomassters.acquisition.wanted import WantedFile
+from biomassters.acquisition.sources import Source, WantedFile
+from biomassters.chips.archive.quarantine import quarantine
+from biomassters.chips.quality.file_check import transfer_fault
 from biomassters.errors import BadInputError
+from biomassters.io.checksum import posix_cksum
+from biomassters.io.files import is_disk_full
 from biomassters.workers.pool import Threads
 
+COMPLETE = "complete"  # was right
+FETCHED = "fetched"
+REPAIRED = "repaired"  # was wrong before
+MISSING = "missing"  # the source hasn't it
+FAILED = "failed"
 _LONGEST_PAUSE_S = 60.0
 
 
-class Fetch:
-    """Fetches one file; many threads call it.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file: one of the statuses above, and why, as the end of a sentence."""
 
-    Args:
-        root: Folder of the archive.
-        source: Where files come from.
-        options: Tries and pauses.
-        ended: Set when nobody waits for files any more: then none is tried again.
+    file: WantedFile
+    status: str
+    reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the right file is here now."""
+        return self.status not in (MISSING, FAILED)
+
+
+def put(root: Path, file: WantedFile, data: bytes) -> Outcome:
+    """Writes a file if its bytes are right, in place of a wrong one, which goes to quarantine.
+
+    Nobody waits for the disk: a kill leaves all that was written, and a file that a power cut
+    has shortened no longer has the size that the journal knows, so that the next run reads it.
+
+    Returns:
+        Fetched or repaired; failed where the bytes are wrong.
+
+    Raises:
+        BadInputError: If the disk is full.
     """
-
-    def __init__(
-        self, root: Path, source: Source, options: AcquisitionOptions, ended: Event
-    ) -> None:
-        self._root, self._source, self._options, self._ended = root, source, options, ended
-
-    def __call__(self, file: WantedFile) -> Outcome:
-        """Fetches a file, again and again if need be.
-
-        Raises:
-            BadInputError: If the disk is full.
-        """
-        reason = ""
-        for tried in range(self._options.retries + 1):
-            if tried and self._ended.wait(self._pause_s(tried)):
-                break
-            try:
-                data = self._source.read(file)
-            except FileNotFoundError as error:
-                return Outcome(file, MISSING, _plain(error))
-            except PermissionError as error:
-                return Outcome(file, FAILED, _plain(error))
-            except BadInputError:
-                raise
-            except Exception as error:  # whatever a network library raises
-                reason = _plain(error)
-                continue
-            fault = fault_of(file, data)
-            if fault is None:
-                return Outcome(file, put_or_refuse(self._root, file, data))
-            reason = f"the copy {fault}"
-        return Outcome(file, FAILED, f"{reason}, {self._options.retries + 1} times")
-
-    def _pause_s(self, tried: int) -> float:
-        # Spread, so that a server that was overrun isn't overrun again all at once.
-        pause = min(self._options.backoff_s * 2 ** (tried - 1), _LONGEST_PAUSE_S)
-        return pause * random.uniform(0.5, 1.0)
-
-
-def put_or_refuse(root: Path, file: WantedFile, data: bytes) -> str:
-    """``put``, with a sentence for a full disk."""
+    size = len(data)
+    # The checksum takes its time, and is only asked for where the size is right.
+    fault = transfer_fault(file.size, None, size, None)
+    fault = fault or transfer_fault(None, file.cksum, size, posix_cksum(data))
+    if fault is not None:
+        return Outcome(file, FAILED, fault)
+    temporary = file.path.with_name(f".{file.filename}.partial")
     try:
-        return put(root, file, data)
+        temporary.write_bytes(data)
+        wrong = file.path.exists()
+        if wrong:
+            quarantine(root, file.path)
+        temporary.replace(file.path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInputError(
-                f"The disk is full while fetching {file.path}: free some space and run again, what "
-                "has arrived so far is kept."
-            ) from error
-        raise
+        if not is_disk_full(error):
+            raise
+        raise BadInputError(
+            f"The disk is full while fetching {file.path}: free some space and run again, what "
+            "has arrived so far is kept."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Outcome(file, REPAIRED if wrong else FETCHED)
 
 
 def fetch_all(
@@ -100,14 +98,14 @@ def fetch_all(
     Raises:
         BadInputError: If the source gives nothing at all, or stops giving, or the disk is full.
     """
-    arrived = _probe(root, source, files, options) if untried else None
+    ended = Event()  # nobody waits for files any more: then none is tried again
+    fetch = partial(_fetch, root=root, source=source, options=options, ended=ended)
+    arrived = _probe(fetch, files, options) if untried else None
     if arrived is not None:
         yield arrived
         files = [file for file in files if file is not arrived.file]
     patience = 3 * options.parallel
     failed_in_a_row = 0
-    ended = Event()
-    fetch = Fetch(root, source, options, ended)
     for _, outcome in Threads(options.parallel, ended).each(fetch, files):
         failed_in_a_row = failed_in_a_row + 1 if outcome.status == FAILED else 0
         if failed_in_a_row > patience:
@@ -120,15 +118,14 @@ def fetch_all(
 
 
 def _probe(
-    root: Path, source: Source, files: Sequence[WantedFile], options: AcquisitionOptions
+    fetch: "partial[Outcome]", files: Sequence[WantedFile], options: AcquisitionOptions
 ) -> Outcome | None:
     """Asks for up to three files before the many; the first that arrives."""
     few = options.model_copy(update={"retries": min(options.retries, 2)})
-    fetch = Fetch(root, source, few, Event())
     reasons = []
     for number in sorted({0, len(files) // 2, len(files) - 1}):
-        outcome = fetch(files[number])
-        if outcome.status not in (FAILED, MISSING):
+        outcome = fetch(files[number], options=few)
+        if outcome.good:
             return outcome
         reasons.append(outcome.reason)
     if len(files) < 3:
@@ -139,6 +136,35 @@ def _probe(
     )
 
 
-def _plain(error: BaseException) -> str:
-    """The first line of an error; libraries append pages."""
+def _fetch(
+    file: WantedFile, root: Path, source: Source, options: AcquisitionOptions, ended: Event
+) -> Outcome:
+    """Fetches a file, again and again if need be."""
+    reason = ""
+    for tried in range(options.retries + 1):
+        if tried:
+            # At random, so that a server that was overrun isn't overrun again all at once.
+            pause_s = min(options.backoff_s * 2 ** (tried - 1), _LONGEST_PAUSE_S)
+            if ended.wait(pause_s * random.uniform(0.5, 1.0)):
+                break
+        try:
+            data = source(file)
+        except FileNotFoundError as error:
+            return Outcome(file, MISSING, _first_line(error))
+        except PermissionError as error:
+            return Outcome(file, FAILED, _first_line(error))
+        except BadInputError:
+            raise
+        except Exception as error:  # whatever a network library raises
+            reason = _first_line(error)
+            continue
+        outcome = put(root, file, data)
+        if outcome.good:
+            return outcome
+        reason = f"the copy {outcome.reason}"
+    return Outcome(file, FAILED, f"{reason}, {options.retries + 1} times")
+
+
+def _first_line(error: BaseException) -> str:
+    """Of what an error says: libraries append pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" :.")

@@ -1,12 +1,16 @@
-"""The metadata of an archive that is to be brought from a mirror."""
+"""The archive's metadata, and the files that they and the chosen subset make wanted."""
 
 from pathlib import Path
 
-from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.acquisition.sources import open_stream
+import pandas as pd
+
+from biomassters.acquisition.options import AcquisitionOptions, SubsetOptions
+from biomassters.acquisition.sources import WantedFile, find_mirror, open_stream
 from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.listing import LABEL, climbs, read_listing
 from biomassters.chips.archive.metadata import FEATURES_METADATA, LABELS_METADATA, find_metadata
 from biomassters.errors import BadInputError
+from biomassters.io.storage import names_bucket
 
 
 def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
@@ -14,10 +18,6 @@ def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
 
     The buckets of the challenge don't hold them, so that with them as the source the user has to
     bring them.
-
-    Args:
-        root: The archive's folder.
-        options: The source.
 
     Raises:
         BadInputError: If the mirror doesn't have them.
@@ -36,14 +36,9 @@ def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
 
 def _read(kind: str, options: AcquisitionOptions) -> bytes:
     source = options.source.rstrip("/")
-    address = f"{source}/{kind}.csv"
     if "://" not in source:
-        if not Path(source).is_dir():
-            raise BadInputError(
-                f"acquisition.source: {source} is not a folder; use s3, an existing folder, "
-                "http(s):// or s3://."
-            )
-        return Path(find_metadata(ArchiveFiles.find(source), kind)).read_bytes()
+        return Path(find_metadata(find_mirror(source), kind)).read_bytes()
+    address = f"{source}/{kind}.csv"
     try:
         with open_stream(address, options) as stream:
             return bytes(stream.read())
@@ -54,3 +49,70 @@ def _read(kind: str, options: AcquisitionOptions) -> bytes:
             f"{address} can't be read ({str(error).splitlines()[0][:200]}): check "
             f"acquisition.source, or copy {kind}.csv into the archive's folder."
         ) from error
+
+
+def wanted_files(root: Path, subset: SubsetOptions, region: str) -> list[WantedFile]:
+    """Files of a subset, by chip, sensor and month.
+
+    Args:
+        root: The archive's folder, with its metadata.
+        subset: Which files.
+        region: Bucket of the addresses: ``"us"``, ``"eu"`` or ``"as"``.
+
+    Raises:
+        BadInputError: If the metadata are missing or wrong, lack a size or checksum, lead out of
+            the folder, or hold no such file.
+    """
+    with_labels = LABEL in subset.sensors and subset.split != "test"
+    chosen = _choose(read_listing(ArchiveFiles.find(root), with_labels), subset)
+    if chosen.empty:
+        raise BadInputError(
+            f"acquisition.subset: the metadata in {root} list no such file; widen the subset."
+        )
+    for name in ("size", "cksum"):
+        lacking = chosen.loc[chosen[name].isna(), "filename"]
+        if len(lacking):
+            raise BadInputError(
+                f"The metadata in {root} give no valid {name} for {lacking.iloc[0]} "
+                f"({len(lacking)} such rows), without which a copy can't be proven right: fetch "
+                "the metadata again."
+            )
+    columns = ("filename", "chip_id", "folder", "size", "cksum", f"s3path_{region}", "path")
+    rows = zip(*(chosen[name].tolist() for name in columns), strict=True)
+    return [
+        WantedFile(
+            name, chip, folder, size, cksum, _checked(address, name),
+            Path(path) if path else root / folder / name,
+        )
+        for name, chip, folder, size, cksum, address, path in rows
+    ]  # fmt: skip
+
+
+def _choose(listing: pd.DataFrame, subset: SubsetOptions) -> pd.DataFrame:
+    wanted = listing["sensor"].isin(subset.sensors)
+    if subset.split is not None:
+        wanted &= listing["split"] == subset.split
+    if subset.months is not None:
+        wanted &= listing["month"].isin(subset.months) | (listing["sensor"] == LABEL)
+    if subset.chips is not None:
+        unknown = set(subset.chips) - set(listing["chip_id"])
+        if unknown:
+            raise BadInputError(
+                f"acquisition.subset.chips: the metadata list no chip {min(unknown)!r}; check it."
+            )
+        wanted &= listing["chip_id"].isin(subset.chips)
+    chosen = listing[wanted]
+    if subset.first is not None:
+        chips = chosen["chip_id"].drop_duplicates().head(subset.first)
+        chosen = chosen[chosen["chip_id"].isin(chips)]
+    return chosen
+
+
+def _checked(address: str, filename: str) -> str:
+    key = address.removeprefix("s3://")
+    if address and (key == address or climbs(key) or not names_bucket(address)):
+        raise BadInputError(
+            f"The metadata give {address!r} as the address of {filename}, which is none in a "
+            "bucket: use the metadata of a source that you trust."
+        )
+    return address

@@ -1,106 +1,40 @@
 """Where single files come from: object storage, a web server, a folder."""
 
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from obstore.fsspec import FsspecStore
 
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive.files import ArchiveFiles
 from biomassters.errors import BadInputError
-from biomassters.io.bucket_names import names_bucket, require_bucket
-from biomassters.io.redirects import stay
+from biomassters.io.storage import names_bucket, require_bucket, stay
 
 _DENIED = (PermissionError, PermissionDeniedError, UnauthenticatedError)
 _UNREACHABLE = re.compile(r"(https?://[^/\s]+)(?s:.*)error sending request")
 _OPEN: Any = FsspecStore  # its overloads know no options that are put together
 
 
-class Source(Protocol):
-    """Gives a file's bytes; many threads ask at once."""
+class WantedFile(NamedTuple):
+    """A file that the archive should have."""
 
-    def read(self, file: WantedFile) -> bytes:
-        """A file's bytes, not yet checked.
-
-        Raises:
-            FileNotFoundError: If the source doesn't have it.
-            PermissionError: If the source refuses it.
-            Exception: If anything else went wrong; it may work the next time.
-        """
-        ...
+    filename: str
+    chip_id: str
+    folder: str  # that it belongs into
+    size: int  # bytes
+    cksum: int  # POSIX
+    address: str  # s3://…, "" where the metadata have none
+    path: Path  # where it lies or will lie
 
 
-class ObjectSource:
-    """Files in buckets, each at its address.
-
-    Args:
-        prefix: Address of the folder with the archive's folders, None for the addresses in the
-            metadata.
-        options: Endpoint and time limit.
-    """
-
-    def __init__(self, prefix: str | None, options: AcquisitionOptions) -> None:
-        self._prefix = prefix
-        self._options = options
-        self._systems: dict[str, Any] = {}
-
-    def read(self, file: WantedFile) -> bytes:
-        """See ``Source.read``."""
-        address = self.address(file)
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        system = self._systems.get(bucket) or self._systems.setdefault(
-            bucket, open_bucket(bucket, self._options)
-        )
-        return _read(system, f"{bucket}/{key}")
-
-    def address(self, file: WantedFile) -> str:
-        """Where a file lies."""
-        if self._prefix is not None:
-            return f"{self._prefix}/{file.folder}/{file.filename}"
-        if not file.address:
-            raise BadInputError(
-                f"The metadata give no address of {file.filename}: set acquisition.source to a "
-                "mirror, or use the official metadata."
-            )
-        return file.address
-
-
-class WebSource:
-    """Files of a web server.
-
-    Args:
-        prefix: Address of the folder with the archive's folders.
-        options: Time limit.
-    """
-
-    def __init__(self, prefix: str, options: AcquisitionOptions) -> None:
-        self._prefix = prefix
-        self._system = open_web(prefix, options)
-
-    def read(self, file: WantedFile) -> bytes:
-        """See ``Source.read``."""
-        return _read(self._system, f"{self._prefix}/{file.folder}/{file.filename}")
-
-
-class FolderSource:
-    """Files of a folder, at any depth.
-
-    Args:
-        root: The folder.
-    """
-
-    def __init__(self, root: str) -> None:
-        self._files = ArchiveFiles.find(root).tif_paths
-
-    def read(self, file: WantedFile) -> bytes:
-        """See ``Source.read``."""
-        if file.filename not in self._files:
-            raise FileNotFoundError("not in the mirror")
-        return Path(self._files[file.filename]).read_bytes()
+# Gives a file's bytes, not yet checked; many threads ask at once. FileNotFoundError: the source
+# doesn't have it; PermissionError: it refuses it; after anything else it may work the next time.
+Source = Callable[[WantedFile], bytes]
 
 
 def open_source(options: AcquisitionOptions) -> Source:
@@ -114,21 +48,65 @@ def open_source(options: AcquisitionOptions) -> Source:
     source = options.source.rstrip("/")
     kind, separator, _ = source.partition("://")
     if source == "s3":
-        return ObjectSource(None, options)
-    if kind == "s3" and separator:
-        return ObjectSource(source, options)
-    if kind in ("http", "https") and separator:
-        return WebSource(source, options)
-    if separator:
+        return _open_buckets(_listed_address, options)
+    if not separator:
+        return _open_folder(source)
+
+    def address(file: WantedFile) -> str:
+        return f"{source}/{file.folder}/{file.filename}"
+
+    if kind == "s3":
+        return _open_buckets(address, options)
+    if kind in ("http", "https"):
+        web = open_web(source, options)
+        return lambda file: _read(web, address(file))
+    raise BadInputError(
+        f"acquisition.source: {kind}:// is unknown; use s3, a folder, http(s):// or s3://."
+    )
+
+
+def _open_buckets(address: Callable[[WantedFile], str], options: AcquisitionOptions) -> Source:
+    system_of = cache(lambda bucket: open_bucket(bucket, options))
+
+    def read(file: WantedFile) -> bytes:
+        path = address(file).removeprefix("s3://")
+        return _read(system_of(path.partition("/")[0]), path)
+
+    return read
+
+
+def _listed_address(file: WantedFile) -> str:
+    if not file.address:
         raise BadInputError(
-            f"acquisition.source: {kind}:// is unknown; use s3, a folder, http(s):// or s3://."
+            f"The metadata give no address of {file.filename}: set acquisition.source to a "
+            "mirror, or use the official metadata."
         )
-    if not Path(source).is_dir():
+    return file.address
+
+
+def _open_folder(root: str) -> Source:
+    files = find_mirror(root).tif_paths
+
+    def read(file: WantedFile) -> bytes:
+        if file.filename not in files:
+            raise FileNotFoundError("not in the mirror")
+        return Path(files[file.filename]).read_bytes()
+
+    return read
+
+
+def find_mirror(root: str) -> ArchiveFiles:
+    """Files of a folder that is the source, at any depth.
+
+    Raises:
+        BadInputError: There is no such folder.
+    """
+    if not Path(root).is_dir():
         raise BadInputError(
-            f"acquisition.source: {source} is not a folder; use s3, an existing folder, http(s):// "
+            f"acquisition.source: {root} is not a folder; use s3, an existing folder, http(s):// "
             "or s3://."
         )
-    return FolderSource(source)
+    return ArchiveFiles.find(root)
 
 
 def open_bucket(bucket: str, options: AcquisitionOptions) -> Any:
@@ -174,8 +152,8 @@ def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:
         "client_options": {
             "allow_http": address.startswith("http:"),
             "timeout": f"{options.timeout_s:g}s",
-            **stay(address),
             "connect_timeout": f"{min(options.timeout_s, 10):g}s",
+            **stay(address),
         },
         # Every try is ours to count: a body can also arrive whole and wrong.
         "retry_config": {"max_retries": 0},

@@ -1,4 +1,7 @@
-"""What makes a file of the archive damaged; no I/O."""
+"""What one file of a chip should be, and what makes it damaged; no I/O.
+
+``raster.py`` reads such files, ``chips/quality`` says which of an archive's are damaged.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +17,8 @@ from biomassters.errors import BadInputError
 class DamagedFileError(BadInputError):
     """A file of the archive that does not hold what it should.
 
-    Attributes:
+    Args:
         path: The file, or its URL.
-        name: Its name.
         reason: What is wrong with it, as the end of a sentence that begins with its name.
         remedy: What mends it.
     """
@@ -36,12 +38,7 @@ class DamagedFileError(BadInputError):
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster lies.
-
-    Attributes:
-        crs: Coordinate system as WKT or ``EPSG:…``.
-        transform: Affine coefficients a, b, c, d, e, f (pixel to map units).
-    """
+    """Where a raster lies: WKT or ``EPSG:…``, and affine coefficients a … f, pixel to map units."""
 
     crs: str
     transform: tuple[float, float, float, float, float, float]
@@ -49,28 +46,28 @@ class Georeference:
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """What a raster should be.
-
-    Attributes:
-        bands: Number of bands.
-        dtype: Type of its values.
-        shape: Height and width in pixels, or None where any will do.
-    """
+    """What a raster should be."""
 
     bands: int
     dtype: np.dtype
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int] | None = None  # height and width in pixels; None: any will do
 
-    def fault(self, bands: int, dtype: str, shape: tuple[int, int]) -> str | None:
-        """What is wrong with a raster of these properties, or None."""
+    def require(self, path: Path | str, bands: int, dtype: str, shape: tuple[int, int]) -> None:
+        """Refuse a raster of other properties.
+
+        Raises:
+            DamagedFileError: It has any.
+        """
         if bands != self.bands:
-            return f"has {_counted(bands, 'band')} instead of {self.bands}"
-        if dtype != self.dtype.name:
-            return f"holds {dtype} instead of {self.dtype.name} values"
-        if self.shape is not None and shape != self.shape:
+            fault = f"has {_counted(bands, 'band')} instead of {self.bands}"
+        elif dtype != self.dtype.name:
+            fault = f"holds {dtype} instead of {self.dtype.name} values"
+        elif self.shape is not None and shape != self.shape:
             found, expected = ("{} x {}".format(*size) for size in (shape, self.shape))
-            return f"has {found} pixels, the archive's other files {expected}"
-        return None
+            fault = f"has {found} pixels, the archive's other files {expected}"
+        else:
+            return
+        raise DamagedFileError(path, fault)
 
 
 def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
@@ -81,12 +78,10 @@ def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
         damage: At least one.
     """
     clause = f"{subject} {damage[0].reason}"
-    others = len(damage) - 1
-    if others == 0:
+    if len(damage) == 1:
         return clause
-    return (
-        f"{clause}, and {_counted(others, 'other file')} {'is' if others == 1 else 'are'} damaged"
-    )
+    others = _counted(len(damage) - 1, "other file")
+    return f"{clause}, and {others} {'is' if len(damage) == 2 else 'are'} damaged"
 
 
 def image_fault(image: NDArray) -> str | None:

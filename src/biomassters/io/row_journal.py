@@ -1,14 +1,12 @@
-"""A journal of work that falls apart into chips: what is done survives a kill."""
+"""A journal of work that falls apart into rows, such as chips: what is done survives a kill."""
 
-import errno
-import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from biomassters.errors import BadInputError
+from biomassters.io.files import is_disk_full, try_lock
 
 _DONE = {"complete": True}
 
@@ -21,7 +19,7 @@ class RowJournal:
 
     Args:
         path: The file, made if it doesn't exist.
-        work: What is being done, for the message about another run.
+        work: What is being done, for the messages.
 
     Raises:
         BadInputError: Another process holds it.
@@ -31,24 +29,17 @@ class RowJournal:
         self._work = work
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(self._file):
             self._file.close()
             raise BadInputError(
                 f"Another run is {work} ({path} is locked): wait until it ends, then run again."
-            ) from None
+            )
         self.entries = self._read()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def append(self, key: str, value: Any) -> None:
@@ -69,7 +60,7 @@ class RowJournal:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_disk_full(error):
                 raise
             raise BadInputError(
                 f"The disk is full while {self._work} ({self._file.name} can't grow): free some "

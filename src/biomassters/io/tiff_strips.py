@@ -26,25 +26,15 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class StripLayout:
-    """Pixels that lie in one piece.
-
-    Attributes:
-        height: Rows of pixels.
-        width: Columns of pixels.
-        bands: Values a pixel.
-        dtype: Type of a value, with its byte order.
-        by_pixel: Whether the bands of one pixel lie together; otherwise band follows band.
-        offset: Bytes before the first pixel.
-        georeferenced: Whether the file says where it lies.
-    """
+    """Pixels that lie in one piece."""
 
     height: int
     width: int
     bands: int
-    dtype: np.dtype
-    by_pixel: bool
-    offset: int
-    georeferenced: bool
+    dtype: np.dtype  # with its byte order
+    by_pixel: bool  # the bands of one pixel lie together; otherwise band follows band
+    offset: int  # bytes before the first pixel
+    georeferenced: bool  # the file says where it lies
 
     @property
     def end(self) -> int:

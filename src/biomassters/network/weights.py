@@ -14,7 +14,7 @@ from torch import Tensor
 from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.safetensors_file import write_safetensors

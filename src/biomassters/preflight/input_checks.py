@@ -15,7 +15,7 @@ from biomassters.datasets.network_weights import NetworkWeightsDataset, member_p
 from biomassters.datasets.predictions import PredictionsDataset
 from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url
 from biomassters.preflight.planned_run import PlannedRun, shown
 from biomassters.readable import listed

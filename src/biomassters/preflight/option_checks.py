@@ -23,7 +23,7 @@ def check_scheduler(run: PlannedRun) -> Iterator[str]:
     dask = run.options("dask")
     if dask is None or dask.scheduler_address is None:
         return
-    from biomassters.workers.scheduler import require_scheduler  # takes a second to import
+    from biomassters.workers.cluster import require_scheduler  # takes a second to import
 
     try:
         require_scheduler(dask)

@@ -9,7 +9,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
-from biomassters.io.gdal_open import gdal_environment, open_raster
+from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.regions.assembly import BANDS, MapPiece
 from biomassters.regions.grid import Grid
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from biomassters.errors import BadInputError
-from biomassters.io.crs import parse_crs
-from biomassters.io.regular_file import read_json
+from biomassters.io.files import read_json
+from biomassters.io.gdal import parse_crs
 from biomassters.regions.polygons import Polygons, Rings
 
 WORLD = CRS.from_epsg(4326)

@@ -9,7 +9,7 @@ from rasterio.crs import CRS
 from rasterio.warp import calculate_default_transform
 
 from biomassters.errors import BadInputError
-from biomassters.io.crs import parse_crs
+from biomassters.io.gdal import parse_crs
 from biomassters.regions.area import Area, StatedArea, state_area
 from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import Layer

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from biomassters.io.gdal_open import gdal_environment, open_raster
+from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.grid import Grid, PixelWindow

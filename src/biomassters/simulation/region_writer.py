@@ -19,9 +19,8 @@ from biomassters.chips.bands import (
     Sensor,
 )
 from biomassters.errors import BadInputError
-from biomassters.io.crs import parse_crs
 from biomassters.io.files import require_space
-from biomassters.io.gdal_open import gdal_environment, open_raster
+from biomassters.io.gdal import gdal_environment, open_raster, parse_crs
 from biomassters.progress_bar import tracked
 from biomassters.simulation.region import TILE_PIXELS, RegionTile, SimulatedRegion
 

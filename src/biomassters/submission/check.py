@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
 from biomassters.errors import BadInputError
-from biomassters.io.gdal_raster import decode_with_gdal
+from biomassters.io.raster import decode_with_gdal
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.progress_bar import tracked
 from biomassters.submission.formats import archive_suffix, read_archive

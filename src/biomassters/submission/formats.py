@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import open_regular
+from biomassters.io.files import open_regular
 
 AddMember = Callable[[str, bytes], None]
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")

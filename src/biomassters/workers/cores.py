@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def processors() -> int:
@@ -32,7 +32,7 @@ def usable_cores() -> int:
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else processors()
 
 
-def cgroup_limit(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> float:
+def cgroup_limit(root: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> float:
     """Cores' worth of time that control groups grant to this process; inf without a limit.
 
     Args:

@@ -1,4 +1,7 @@
-"""What a pool of workers does, and the one that every process has: threads."""
+"""What a pool of workers does, the one that every process has (threads), and which a run takes.
+
+Processes, of this machine or elsewhere, are Dask's: ``cluster.py``.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -6,6 +9,7 @@ from threading import Event
 from typing import Protocol, TypeVar
 
 from biomassters.workers.cores import processors
+from biomassters.workers.options import DaskOptions
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,3 +72,18 @@ def _finished(waiting: dict[Future[Result], int]) -> Iterator[tuple[int, Result]
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
     for future in sorted(done, key=waiting.__getitem__):
         yield waiting.pop(future), future.result()
+
+
+def choose_workers(options: DaskOptions, chips: int) -> Workers:
+    """Workers for so many chips.
+
+    Returns:
+        Dask's workers where a scheduler is named or many chips are worth starting processes;
+        threads otherwise.
+    """
+    local = options.scheduler_address is None
+    if local and (options.workers == 0 or chips < options.minimum_chips):
+        return Threads()
+    from biomassters.workers.cluster import DaskWorkers  # takes a second to import
+
+    return DaskWorkers(options)

@@ -13,7 +13,7 @@ from biomassters.chips.archive.files import ArchiveFiles
 from biomassters.chips.archive.layout import CHIP_ID
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url, read
 
 _MOST_BYTES = 2**30

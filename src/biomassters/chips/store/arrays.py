@@ -11,7 +11,7 @@ from biomassters.chips.store.manifest import ChipRecord
 from biomassters.chips.store.packed_array import PackedArray
 from biomassters.chips.store.url_shards import UrlShards
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url, read
 
 

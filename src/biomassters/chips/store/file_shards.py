@@ -6,7 +6,7 @@ from pathlib import Path
 from biomassters.chips.store.layout import StoreArray
 from biomassters.chips.store.shard import Shard
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import IrregularFileError, open_regular
+from biomassters.io.files import IrregularFileError, open_regular
 
 
 class FileShard(Shard):

@@ -5,7 +5,7 @@ from pathlib import Path
 from biomassters.chips.store.layout import MANIFEST_NAME, PLAN_NAME, partial_path, work_url
 from biomassters.chips.store.manifest import Manifest
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_regular
+from biomassters.io.files import read_regular
 from biomassters.io.storage import Place, read, state
 
 _MOST_BYTES = 2**30  # 3 KB a chip: a hundred thousand of them

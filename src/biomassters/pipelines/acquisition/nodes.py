@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from biomassters.acquisition.acquire import acquire
+from biomassters.acquisition.acquire import acquire, require_complete, summarise
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.acquisition.summary import require_complete, summarise
 
 logger = logging.getLogger(__name__)
 

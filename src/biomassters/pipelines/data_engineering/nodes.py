@@ -14,9 +14,8 @@ from biomassters.chips.quality.summary import summarise_data
 from biomassters.chips.quality.verification import verify_archive
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import Packing
-from biomassters.workers.choice import choose_workers
 from biomassters.workers.options import DaskOptions
-from biomassters.workers.pool import Threads
+from biomassters.workers.pool import Threads, choose_workers
 
 from .options import DataEngineeringOptions
 

@@ -16,12 +16,10 @@ from rasterio.transform import Affine
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
 from biomassters.errors import BadInputError
-from biomassters.io.bucket_names import require_bucket
-from biomassters.io.crs import parse_crs
+from biomassters.io.files import IrregularFileError, irregular
+from biomassters.io.gdal import parse_crs
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.io.redirects import ELSEWHERE, leads_elsewhere, stay
-from biomassters.io.regular_file import IrregularFileError, irregular
-from biomassters.io.timeouts import client_options
+from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, require_bucket, stay
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.layers import Values
 from biomassters.regions.inputs.month_image import MonthLayers

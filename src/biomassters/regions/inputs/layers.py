@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
-from biomassters.io.gdal_open import gdal_environment, open_raster
+from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.band_names import match_bands

@@ -13,7 +13,7 @@ from typing import Any
 
 from biomassters.chips.bands import SENSORS, Sensor
 from biomassters.errors import BadInputError
-from biomassters.io.regular_file import read_json
+from biomassters.io.files import read_json
 from biomassters.regions.inputs.band_names import canonical_name, require_bands
 from biomassters.regions.inputs.layers import RasterLayer
 from biomassters.regions.inputs.month_image import MonthLayers

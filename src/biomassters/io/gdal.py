@@ -2,18 +2,22 @@
 
 GDAL opens what a file holds, whatever it is called: a text in place of a GeoTIFF may name other
 files, or addresses that it then asks. So a file is opened with the one driver that it should
-have. A test sees to it that no other ``rasterio.open`` exists.
+have, and a coordinate system is read from codes and definitions alone. A test sees to it that no
+other ``rasterio.open`` exists. Chips' files are read in ``raster.py``.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from biomassters.errors import BadInputError
-from biomassters.io.bucket_names import require_bucket
-from biomassters.io.regular_file import IrregularFileError, irregular
-from biomassters.io.timeouts import gdal_settings
+from biomassters.io.files import IrregularFileError, irregular
+from biomassters.io.storage import is_url, require_bucket, time_limits_s
 
 # rasterio is imported where it is used: it takes long, and official archives rarely need it.
 
@@ -22,8 +26,14 @@ _JPEG_2000 = "JP2OpenJPEG"
 _JPEG_2000_NAMES = (".jp2", ".j2k")
 # Anything else that "://" introduces may unpack archives or chain drivers.
 _SCHEMES = ("http", "https", "s3", "gs", "az")
-_SCHEME_NAMES = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
 _MOST_BLOCK_BYTES = 256 * 2**20  # GDAL reads whole blocks, however little is asked of one
+_CRS_CODE = re.compile(r"(EPSG|ESRI|IGNF|OGC):\w+|urn:ogc:def:crs:[\w.:,-]+", re.IGNORECASE)
+_WKT = re.compile(
+    r"\s*(PROJCS|GEOGCS|COMPD_CS|GEOCCS|LOCAL_CS|(BASE)?(PROJ|GEOG|GEOD|COMPOUND|BOUND|ENG)\w*CRS"
+    r"|GEODETICCRS|GEOGRAPHICCRS)\s*\[",
+    re.IGNORECASE,
+)
+_LONGEST_CRS = 100_000
 
 
 @contextmanager
@@ -31,9 +41,16 @@ def gdal_environment(**settings: Any) -> Iterator[None]:
     """GDAL's settings for whatever is opened and read within."""
     import rasterio
 
-    # EMPTY_DIR: else GDAL lists the whole folder, 100,000 names, for each file, and opens what
-    # it finds beside it.
-    everywhere = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", **gdal_settings()}
+    connect_s, answer_s = time_limits_s()
+    everywhere = {
+        # Else GDAL lists the whole folder, 100,000 names, for each file, and opens what it finds
+        # beside it.
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_HTTP_CONNECTTIMEOUT": f"{connect_s:g}",
+        "GDAL_HTTP_TIMEOUT": f"{answer_s:g}",
+        # Credentials stay with the server that they are for.
+        "CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT": "IF_SAME_HOST",
+    }
     with rasterio.Env(**everywhere | settings):
         yield
 
@@ -58,19 +75,20 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
     """
     import rasterio
 
-    is_address = "://" in str(place)
-    if is_address and not (images and str(place).partition("://")[0] in _SCHEMES):
-        raise BadInputError(
-            f"{place} can't be opened: give a file, or an address of {_SCHEME_NAMES}."
-        )
-    require_bucket(str(place))
-    if not is_address and (found := irregular(place)) is not None:
+    if is_url(place):
+        if not images or str(place).partition("://")[0] not in _SCHEMES:
+            schemes = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
+            raise BadInputError(
+                f"{place} can't be opened: give a file, or an address of {schemes}."
+            )
+        require_bucket(str(place))
+    elif (found := irregular(place)) is not None:
         raise IrregularFileError(place, found)
     if mode != "r":
         return rasterio.open(place, mode, driver=GEOTIFF, **profile)
     # A relative path might begin with one of GDAL's prefixes; an absolute one has none but /vsi,
     # and no regular file lies there.
-    if not is_address:
+    if not is_url(place):
         place = Path(place).absolute()
         if place.parts[1:2] and place.parts[1].startswith("vsi"):
             place.stat()
@@ -81,14 +99,11 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
 
 @contextmanager
 def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
-    """Open a GeoTIFF that lies in memory, within ``gdal_environment``.
+    """Open a GeoTIFF that lies in memory, within ``gdal_environment``; errors as ``open_raster``.
 
     Args:
         content: Its bytes; at least one.
         name: For messages.
-
-    Raises:
-        As ``open_raster``.
     """
     from rasterio.errors import RasterioError, RasterioIOError
     from rasterio.io import MemoryFile
@@ -100,19 +115,15 @@ def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
         except RasterioError as error:
             # GDAL knows it by a name of its own, which no user has ever seen.
             said = str(error.__cause__ or error).replace(memory.name, name)
-            said = said.replace(Path(memory.name).name, name)
-            raise RasterioIOError(said) from None
+            raise RasterioIOError(said.replace(Path(memory.name).name, name)) from None
 
 
 def _checked(file: Any, name: str) -> Any:
     """A file whose blocks fit into memory, and which names no other file."""
-    import numpy as np
-
     fault = None
+    by_pixel = file.interleaving is not None and file.interleaving.name == "pixel"
     for (height, width), dtype in zip(file.block_shapes, file.dtypes, strict=True):
-        by_pixel = file.interleaving is not None and file.interleaving.name == "pixel"
-        together = file.count if by_pixel else 1
-        size = height * width * np.dtype(dtype).itemsize * together
+        size = height * width * np.dtype(dtype).itemsize * (file.count if by_pixel else 1)
         if size > _MOST_BLOCK_BYTES:
             fault = f"has blocks of {size / 2**20:,.0f} MiB: write it in tiles of 512 pixels"
     # GDAL would open whatever a file names as its overviews, with any driver.
@@ -122,3 +133,33 @@ def _checked(file: Any, name: str) -> Any:
         file.close()
         raise BadInputError(f"{name} {fault}.")
     return file
+
+
+def parse_crs(text: Any, what: str) -> Any:
+    """A coordinate system that a file or a parameter names.
+
+    PROJ would fetch a definition from an address, and read one from a file: only codes and
+    definitions are understood here.
+
+    Args:
+        text: ``EPSG:…``, ``OGC:…``, ``urn:ogc:def:crs:…``, WKT or PROJJSON.
+        what: Who names it, for the message.
+
+    Returns:
+        ``rasterio.crs.CRS``.
+
+    Raises:
+        BadInputError: It is none of these, or unknown.
+    """
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        text = json.dumps(text) if isinstance(text, dict) else str(text)
+        known = _CRS_CODE.fullmatch(text) or _WKT.match(text) or text.lstrip().startswith("{")
+        if known and len(text) <= _LONGEST_CRS:
+            return CRS.from_user_input(text)
+    except (CRSError, ValueError, RecursionError, TypeError):
+        pass
+    shown = str(text) if len(str(text)) <= 80 else f"{str(text)[:77]}..."
+    raise BadInputError(f"{what}: {shown} is no coordinate system; try one such as EPSG:3067.")

@@ -1,20 +1,145 @@
-"""Servers that redirect to another host: what of a secret arrives there, and what is said."""
+"""Object storage through a real S3 server, names of buckets, and servers that redirect."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+import rasterio
 from obstore.store import from_url
 
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import open_bucket, open_web
 from biomassters.errors import BadInputError
 from biomassters.io import storage
-from biomassters.io.redirects import stay
+from biomassters.io.gdal import gdal_environment, open_raster
+from biomassters.io.raster import read_raster, read_size
+from biomassters.io.storage import names_bucket, stay
 from biomassters.regions.inputs.cube import read_cube
+
+
+@pytest.fixture
+def bucket(s3_access, request):
+    name = f"bucket-{abs(hash(request.node.nodeid)) % 10**9}"
+    s3_access.client().create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+def test_places():
+    assert storage.place_of("s3://bucket/x/") == "s3://bucket/x"
+    assert storage.place_of("file:///a%20b/c") == Path("/a b/c")
+    assert storage.place_of("a") == Path.cwd() / "a"
+
+
+def test_the_verbs(bucket):
+    url = f"{bucket}/below/some name.txt"
+    assert storage.state(url) is None
+    assert storage.listing(bucket) == {}
+    storage.write(url, b"hello")
+    assert storage.read(url) == b"hello"
+    assert storage.read_range(url, 1, 3) == b"el"
+    storage.copy(url, f"{bucket}/below/copy")
+    storage.write(f"{bucket}/below-not", b"")
+    found = storage.listing(f"{bucket}/below")
+    assert list(found) == ["copy", "some name.txt"]
+    before = storage.state(url)
+    assert before == found["some name.txt"]
+    storage.write(url, b"HELLO")
+    assert storage.state(url) != before
+    storage.delete(url)
+    storage.delete(url)
+    with pytest.raises(FileNotFoundError):
+        storage.read(url)
+    assert storage.fetch(["/local", f"{bucket}/below/copy", url]) == {
+        f"{bucket}/below/copy": b"hello"
+    }
+
+
+def test_refusals(bucket, monkeypatch):
+    with pytest.raises(BadInputError, match=r"can't be listed \(no such bucket, 404\): check"):
+        storage.listing("s3://there-is-none/x")
+    with pytest.raises(BadInputError, match=r"nosuch:// can't be read"):
+        storage.listing("nosuch://x/y")
+    storage._system.cache_clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(BadInputError, match=r"s3://xyz/y can't be read \(.*check the address"):
+        storage.read("s3://xyz/y")
+
+
+def test_fsspecs_own_configuration_counts(s3_access, monkeypatch):
+    s3_access.client().create_bucket(Bucket="configured")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    values = {"endpoint": s3_access.url, "client_options": {"allow_http": True}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", values)
+    storage._system.cache_clear()
+    storage.write("s3://configured/a", b"b")
+    assert storage.read("s3://configured/a") == b"b"
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_georeferenced_and_a_compressed_raster(bucket, tmp_path, compress):
+    values = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
+    options = {"compress": "deflate"} if compress else {}
+    place = {"crs": "EPSG:3067", "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 7e6)}
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=4, width=6, dtype="float32", **place, **options
+    ) as target:
+        target.write(values)
+    storage.write(f"{bucket}/a.tif", path.read_bytes())
+    found, where = read_raster(f"{bucket}/a.tif")
+    assert np.array_equal(found, values)
+    assert where is not None
+    assert where.crs == "EPSG:3067"
+    assert read_size(f"{bucket}/a.tif") == (4, 6)
+    storage.write(f"{bucket}/b.tif", b"no TIFF")
+    with pytest.raises(BadInputError, match=r"s3://.*b.tif can't be read as a TIFF"):
+        read_raster(f"{bucket}/b.tif")
+
+
+# ---- names of buckets
+
+GOOD = (
+    "s3://drivendata-competition-biomassters-public-eu/train/a.tif", "s3://abc", "s3a://a.b-c/x",
+    "gs://a_b.c/x", "gs://" + "a.b" * 40, "az://images/x", "az://$web/x",
+    "abfss://images@account.dfs.core.windows.net/x", "https://localhost/x#y",
+    "s3", "az", "gs/x",
+)  # fmt: skip
+BAD = (
+    "s3://localhost#/x", "s3://127.0.0.1:80/x", "s3://me:word@bucket/x", "s3://a?b/x",
+    "s3://ab/x", "s3://" + "a" * 64, "s3://Forest/x", "s3://a..b/x", "s3://127.0.0.1/x",
+    "s3:///x", "s3://a%23b/x", "s3://-abc/x", "s3a://localhost#/x", "s3://abc\n/x",
+    "gs://localhost#/x", "gs://" + "a" * 64, "az://local.host/x", "az://a@evil.example/x",
+    "abfss://images@evil.example/x", "abfss://images@evil.example#.dfs.core.windows.net/x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", GOOD)
+def test_buckets(address):
+    assert names_bucket(address)
+
+
+@pytest.mark.parametrize("address", BAD)
+def test_no_buckets(address):
+    assert not names_bucket(address)
+
+
+def open_with_gdal(address):
+    with gdal_environment():
+        open_raster(address, images=True)
+
+
+@pytest.mark.parametrize("door", [storage.read, storage.listing, read_cube, open_with_gdal])
+def test_every_door_to_object_storage_looks(door):
+    with pytest.raises(BadInputError, match=r"^s3://localhost#/x names no bucket .*: correct"):
+        door("s3://localhost#/x")
+
+
+# ---- servers that redirect to another host: what of a secret arrives there, and what is said
 
 SECRET = "planted-secret"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -130,7 +255,7 @@ def test_a_sas_token_does_not_go_to_another_host(monkeypatch, servers):
 
 @pytest.mark.parametrize("servers", ["localhost"], indirect=True)
 def test_the_client_itself_would_take_them_along(monkeypatch, servers):
-    """When this fails, the client has learnt it, and ``chips.redirects`` may go."""
+    """When this fails, the client has learnt it, and ``stay`` may go."""
     first, other, _ = servers
     for access, place in ((aws, "s3://forest"), (azure, "az://forest")):
         access(monkeypatch, address_of(first))
