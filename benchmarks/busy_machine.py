@@ -29,10 +29,9 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore, StoreSplit
 from biomassters.chips.store.writer import write_store
 from biomassters.inference.chips import whole_chips
+from biomassters.inference.device import threads_inside
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.part_threads import threads_inside
-from biomassters.inference.predict import predict_batches
-from biomassters.inference.ready_network import ready_network
+from biomassters.inference.predict import predict_batches, ready_network
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.simulate import SimulatedChips, write_simulated

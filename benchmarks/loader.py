@@ -33,7 +33,7 @@ from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.chips.store.writer import write_store
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import plain_sample
+from biomassters.loading.samples import plain_sample
 
 BATCH = 8
 THREADS = 2

@@ -41,8 +41,7 @@ def _predict(images: Path, weights: Path, barrier: Any, rates: Any) -> None:
     import torch
 
     from biomassters.inference.options import InferenceOptions
-    from biomassters.inference.predict import predict_batch
-    from biomassters.inference.ready_network import ready_network
+    from biomassters.inference.predict import predict_batch, ready_network
     from biomassters.network.weights import load_network
 
     torch.set_num_threads(1)

@@ -472,8 +472,8 @@ def test_a_module_that_contains_itself(tmp_path):
 
 def test_unknown_encoders_and_addresses_of_models(tmp_path):
 
-    from biomassters.network.backbones import resolve_backbone
-    from biomassters.network.reference.layout import find_backbone
+    from biomassters.network.encoder import resolve_backbone
+    from biomassters.network.reference.convert import find_backbone
 
     for key in ("stages.0.weight", "conv_stem.weight"):
         start = time.monotonic()

@@ -14,8 +14,7 @@ from biomassters.datasets.network_weights import (
 from biomassters.errors import BadInputError
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
-from biomassters.network.safetensors_file import write_safetensors
-from biomassters.network.weights import save_network
+from biomassters.network.weights import save_network, write_safetensors
 from biomassters.preflight.input_checks import _weights_faults
 
 

@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
+import torch
 
 from biomassters.chips.chip import Chip
+from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.inference.chips import batch_of_chip, predict_chips, predict_split
+from biomassters.inference.chips import (
+    attention_of_split,
+    batch_of_chip,
+    month_weights,
+    predict_chips,
+    predict_split,
+)
 from biomassters.inference.options import InferenceOptions
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import NetworkOptions
 
 OPTIONS = InferenceOptions(views=("identity",), batch_size=2, loader_threads=1, device="cpu")
 
@@ -63,3 +73,57 @@ def test_a_chip_without_images_is_named():
 def test_a_size_that_the_network_cannot_take_is_refused():
     with pytest.raises(BadInputError, match="divisible by 32"):
         batch_of_chip(empty_chip(40, True))
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    options = NetworkOptions(decoder_channels=(16, 16, 8, 8, 8))
+    return AgbNet(options, BandScaling.reference()).eval()
+
+
+def images(months, size=32):
+    generator = torch.Generator().manual_seed(months)
+    s1 = torch.randint(-2500, 0, (months, 4, size, size), generator=generator, dtype=torch.int16)
+    s2 = torch.randint(0, 4000, (months, 11, size, size), generator=generator).to(torch.uint16)
+    return s1, s2
+
+
+def test_weights_of_a_chips_months_sum_to_one_at_every_level(network):
+    s1, s2 = images(7)
+    chip_of_month = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    levels = month_weights(network, (s1, s2, chip_of_month), 2)
+    assert [tuple(weights.shape) for weights in levels] == [(2, 12)] * 5
+    for weights in levels:
+        np.testing.assert_allclose(weights.sum(1), [1, 1], rtol=1e-5)
+        assert (weights[0, :3] > 0).all()
+        assert (weights[0, 3:] == 0).all()
+        assert (weights[1, 4:] == 0).all()
+
+
+def test_a_month_that_stands_out_is_what_the_pooling_uses(network):
+    """Pooling with the weights gives the pooled features of the deepest level."""
+    s1, s2 = images(4)
+    chip_of_month = torch.zeros(4, dtype=torch.int64)
+    kept = []
+    handle = network.attn[-1].register_forward_hook(lambda _, given, got: kept.append((given, got)))
+    with torch.no_grad():
+        network(s1, s2, chip_of_month, 1)
+    handle.remove()
+    levels = month_weights(network, (s1, s2, chip_of_month), 1)
+    (features, _), pooled = kept[0]
+    expected = (features[:, :, 0, 0] * levels[-1][0, :4, None]).sum(0)
+    torch.testing.assert_close(pooled[0, :, 0, 0], expected)
+
+
+def test_attention_of_a_split_has_a_row_for_each_chip_level_and_month(store, new_small_network):
+    split = store.split("train")
+    found = attention_of_split(new_small_network(), split, range(3), OPTIONS, progress=False)
+    assert list(found) == ["chip_id", "stride", "month", "weight", "has_s2"]
+    sums = found.groupby(["chip_id", "stride"])["weight"].sum()
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+    for index in range(3):
+        rows = found[(found.chip_id == split.chip_ids[index]) & (found.stride == 32)]
+        present = split.present[index]
+        assert rows.month.tolist() == np.flatnonzero(present.any(axis=1)).tolist()
+        assert rows.has_s2.tolist() == present[rows.month, 1].tolist()

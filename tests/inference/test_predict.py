@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.predict import predict_batch, predict_batches
+from biomassters.inference.predict import MeanNetwork, predict_batch, predict_batches, ready_network
 from biomassters.inference.views import VIEWS
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import ExecutionOptions, NetworkOptions
 
 CPU = torch.device("cpu")
 
@@ -151,3 +154,60 @@ def test_a_diverged_network_is_refused_by_chip_and_left_in_its_mode():
     with pytest.raises(BadInputError, match="Chip a: the network predicts NaN"):
         list(predict_batches(network, batches, InferenceOptions(), CPU, progress=False))
     assert network.training
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(3)
+    network = AgbNet(NetworkOptions(decoder_channels=(16, 16, 8, 8, 8)), BandScaling.reference())
+    with torch.no_grad():  # statistics of some data, so that folding has something to fold
+        for norm in network.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.running_mean.normal_(0.0, 0.1)
+                norm.running_var.uniform_(0.5, 2.0)
+    return network
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize(
+    "execution",
+    [ExecutionOptions(), ExecutionOptions(channels_last=False, subpixel=True, winograd=True)],
+)
+def test_the_way_it_is_computed_does_not_change_the_map(network, fold, execution):
+    months, chip_of_month = torch.rand(3, 15, 64, 64), torch.tensor([0, 0, 1])
+    options = InferenceOptions(fold_batch_norm=fold, execution=execution)
+    with torch.inference_mode():
+        plain = network.eval().forward_scaled(months, chip_of_month, 2)
+        ready = ready_network(network, options, CPU)
+        result = ready.forward_scaled(months, chip_of_month, 2)
+    assert ready.is_folded == fold
+    assert not ready.training
+    assert ready.execution == execution
+    torch.testing.assert_close(result, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_network_itself_can_still_be_saved(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    ready_network(network, InferenceOptions(), CPU)
+    assert not network.is_folded
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def small_network(seed: int) -> AgbNet:
+    torch.manual_seed(seed)
+    options = NetworkOptions(decoder_channels=(16, 16, 8, 8, 8))
+    return AgbNet(options, BandScaling.reference()).eval()
+
+
+@torch.inference_mode()
+def test_it_predicts_the_mean_of_its_members() -> None:
+    members = [small_network(seed) for seed in (1, 2, 3)]
+    generator = torch.Generator().manual_seed(4)
+    s1 = torch.randint(-2500, -500, (3, 4, 64, 64), generator=generator).short()
+    s2 = torch.randint(0, 5000, (3, 11, 64, 64), generator=generator)
+    chip_of_month = torch.tensor([0, 0, 1])
+    alone = [member(s1, s2, chip_of_month, 2) for member in members]
+    assert not torch.allclose(alone[0], alone[1])
+    together = MeanNetwork(members)(s1, s2, chip_of_month, 2)
+    torch.testing.assert_close(together, sum(alone) / 3)

@@ -12,7 +12,7 @@ from biomassters.chips.chip import Chip
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import Sample, plain_sample
+from biomassters.loading.samples import Sample, plain_sample
 
 HEIGHT, WIDTH, COUNT = 16, 24, 7
 
@@ -180,7 +180,7 @@ EXIT_IN_THE_MIDDLE = """
 import sys
 from biomassters.chips.store.reader import ChipStore
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import plain_sample
+from biomassters.loading.samples import plain_sample
 split = ChipStore(sys.argv[1]).split("train")
 batches = iter(ThreadedLoader(split, [[plain_sample(0, range(12))]] * 50, crop=None))
 next(batches)

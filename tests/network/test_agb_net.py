@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +8,9 @@ import torch
 from biomassters.chips.bands import S1_NODATA_DB, S1_STORE_FILL
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.network import AgbNet, NetworkOptions
+from biomassters.network.agb_net import AgbNet
 from biomassters.network.band_scaler import BandScaler
+from biomassters.network.options import NetworkOptions
 
 TINY = NetworkOptions(backbone="lcnet_035", decoder_channels=(12, 10, 8, 8, 6))
 
@@ -149,8 +153,23 @@ def test_any_widths_with_and_without_gates(widths, scse):
     assert bool(network.weights_never_called()) == scse
 
 
-def test_options_say_what_is_wrong():
-    with pytest.raises(ValueError, match=r"decoder_channels needs 5 widths"):
-        NetworkOptions(decoder_channels=(3, 2))
-    with pytest.raises(ValueError, match=r"decoder_channels needs 5 widths of at least 1"):
-        NetworkOptions(decoder_channels=(3, 2, 1, 1, 0))
+WITH_TORCH_AND_TIMM_ALONE = """
+import sys
+
+sys.modules.update(dict.fromkeys(["pydantic", "pandas", "zarr", "kedro", "rasterio"]))
+sys.path.insert(0, sys.argv[1])
+import network as benchmark
+import torch
+
+case = benchmark.SimpleNamespace(device="cpu", backbone="lcnet_035", size=32, batch=1)
+plain, ours = benchmark.build(case)
+ways = benchmark.forwards(plain.eval(), benchmark.fold_batch_norm(ours))
+difference = benchmark.largest_difference(ways, benchmark.Images(case, 1, drop=True))
+assert difference < 1e-4, difference
+"""
+
+
+def test_the_benchmark_needs_torch_and_timm_alone(pytestconfig):
+    folder = pytestconfig.rootpath / "benchmarks"
+    code = [sys.executable, "-c", WITH_TORCH_AND_TIMM_ALONE, str(folder)]
+    subprocess.run(code, check=True)

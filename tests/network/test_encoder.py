@@ -7,8 +7,7 @@ import timm
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.network.backbones import resolve_backbone
-from biomassters.network.encoder import Encoder, adapt_stem, check_pretrained
+from biomassters.network.encoder import Encoder, adapt_stem, check_pretrained, resolve_backbone
 
 FAMILIES = [
     "tf_efficientnetv2_b0",

@@ -1,6 +1,7 @@
 """However the network is computed, the result and the gradients are those of the plain way."""
 
 import copy
+import logging
 import pickle
 from functools import cache
 
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from biomassters.chips.scaling import BandScaling
-from biomassters.network import AgbNet, ExecutionOptions, NetworkOptions, fold_batch_norm
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.execution import CompiledOrPlain
+from biomassters.network.folding import fold_batch_norm
+from biomassters.network.options import ExecutionOptions, NetworkOptions
 
 PLAIN = ExecutionOptions(
     channels_last=False, subpixel=False, winograd=False, lean_activations=False
@@ -163,3 +167,27 @@ def test_a_configured_network_can_be_copied_and_pickled():
     )  # fmt: skip
     copied = pickle.loads(pickle.dumps(copy.deepcopy(network)))
     assert copied.state_dict().keys() == network.state_dict().keys()
+
+
+def _double(x):
+    return 2 * x
+
+
+def test_without_a_compiler_a_function_runs_plainly_and_says_so_once(monkeypatch, caplog):
+    def no_compiler(function, **_):
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    double = CompiledOrPlain(_double, "decoder")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            torch.testing.assert_close(double(torch.ones(2)), torch.full((2,), 2.0))
+    assert caplog.messages == [
+        "The decoder runs uncompiled: torch.compile failed (no C++ compiler)."
+    ]
+
+
+@pytest.mark.slow
+def test_a_compiled_function_gives_the_same():
+    double = CompiledOrPlain(_double, "decoder")
+    torch.testing.assert_close(double(torch.ones(2)), torch.full((2,), 2.0))

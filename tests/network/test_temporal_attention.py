@@ -2,8 +2,12 @@ import pytest
 import torch
 
 from biomassters.network import temporal_attention
-from biomassters.network.month_pooling import Months, softmax_over_months, sum_over_months
-from biomassters.network.temporal_attention import TemporalAttention
+from biomassters.network.temporal_attention import (
+    Months,
+    TemporalAttention,
+    softmax_over_months,
+    sum_over_months,
+)
 
 CHIP = torch.tensor([0, 0, 0, 1, 2, 2])
 

@@ -8,7 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.network import AgbNet, NetworkOptions, load_network, read_description, save_network
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import NetworkOptions
+from biomassters.network.weights import load_network, read_description, save_network
 
 TINY = NetworkOptions(backbone="lcnet_035", decoder_channels=(12, 10, 8, 8, 6))
 

@@ -18,8 +18,7 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.io.checksum import posix_cksum
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
-from biomassters.network.safetensors_file import write_safetensors
-from biomassters.network.weights import save_network
+from biomassters.network.weights import save_network, write_safetensors
 
 MOST_SECONDS = 30.0  # 5 s for the refusal; a busy machine takes the rest to import torch
 VRT = (

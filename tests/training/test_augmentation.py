@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biomassters.chips.bands import BAND_NAMES
-from biomassters.loading.sampling import Sample, plain_sample
+from biomassters.loading.samples import Sample, plain_sample
 from biomassters.training import augmentation
 from biomassters.training.augmentation import CLOUD
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from biomassters.inference.part_threads import PartThreads
+from biomassters.inference.device import PartThreads
 from biomassters.training.feed import Feed
 from biomassters.training.gradients import OneByOne, SideBySide, draws_numbers, gradients_of
 from biomassters.training.options import TrainingOptions

@@ -11,7 +11,7 @@ import pytest
 
 from biomassters.errors import BadInputError
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import plain_sample
+from biomassters.loading.samples import plain_sample
 from biomassters.training.checkpoint import CheckpointFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomassters.loading.sampling import plain_sample
+from biomassters.loading.samples import plain_sample
 from biomassters.training.shares import share_of
 
 

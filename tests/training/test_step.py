@@ -4,10 +4,10 @@ import math
 import pytest
 import torch
 
-from biomassters.loading.batch import Batch
+from biomassters.loading.batches import Batch
 from biomassters.loading.loader import ThreadedLoader
 from biomassters.loading.options import AugmentationOptions
-from biomassters.loading.sampling import plain_sample
+from biomassters.loading.samples import plain_sample
 from biomassters.training.losses import masked_rmse
 from biomassters.training.options import TrainingOptions
 from biomassters.training.shares import Group, Part, StepFeed

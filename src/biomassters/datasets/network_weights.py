@@ -16,8 +16,8 @@ from biomassters.inference.options import InferenceOptions
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need it
     from torch import Tensor
 
+    from biomassters.inference.predict import MeanNetwork
     from biomassters.network.agb_net import AgbNet
-    from biomassters.network.mean_network import MeanNetwork
 
 MEMBERS = "members"
 
@@ -108,7 +108,7 @@ def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
     """Networks that predict as one; a single one is itself."""
     if len(members) == 1:
         return members[0]
-    from biomassters.network.mean_network import MeanNetwork
+    from biomassters.inference.predict import MeanNetwork
 
     first = members[0]
     network = MeanNetwork([member.first for member in members])

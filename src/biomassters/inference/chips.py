@@ -1,9 +1,14 @@
-"""Maps of chips: the loader and the network put together, for a store or a raw archive."""
+"""Chips of a store or a raw archive through the network: maps, and the attention paid to months.
+
+What loader and network give together; ``predict`` has the arithmetic.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
+from torch import Tensor
 
 from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.chip import Chip
@@ -12,24 +17,31 @@ from biomassters.chips.predictions import Prediction
 from biomassters.chips.store.integers import pack_backscatter
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
-from biomassters.inference.device import choose_device
+from biomassters.inference.device import autocast, choose_device, part_threads
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.predict import predict_batches
-from biomassters.inference.ready_network import ready_network
-from biomassters.loading.batch import Batch
+from biomassters.inference.predict import (
+    Images,
+    MonthNetwork,
+    parts_apart,
+    predict_batches,
+    ready_network,
+)
+from biomassters.loading.batches import Batch
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import batches_of, plain_sample
+from biomassters.loading.samples import batches_of, plain_sample
 from biomassters.network.agb_net import AgbNet, check_size
-from biomassters.network.mean_network import MeanNetwork
+from biomassters.network.encoder import STRIDES
+from biomassters.network.temporal_attention import Months, TemporalAttention
+from biomassters.progress_bar import Progress
 
 _LOOKED_AT = 8  # chips of an archive, before any is predicted
 
 
+# ---- Maps ------------------------------------------------------------------------------------
+
+
 def predict_split(
-    network: AgbNet | MeanNetwork,
-    split: StoreSplit,
-    indices: Sequence[int],
-    options: InferenceOptions,
+    network: MonthNetwork, split: StoreSplit, indices: Sequence[int], options: InferenceOptions
 ) -> Iterator[Prediction]:
     """Map chips of a store, whole and with every month they have.
 
@@ -76,7 +88,7 @@ def whole_chips(
 
 
 def predict_chips(
-    network: AgbNet | MeanNetwork,
+    network: MonthNetwork,
     chip_ids: Sequence[str],
     read_chip: Callable[[str], Chip],
     options: InferenceOptions,
@@ -134,3 +146,79 @@ def batch_of_chip(chip: Chip) -> Batch:
         samples=(plain_sample(0, months.tolist()),),
         chip_ids=(chip.chip_id,),
     )
+
+
+# ---- Attention by month ----------------------------------------------------------------------
+
+
+def attention_of_split(
+    network: AgbNet,
+    split: StoreSplit,
+    indices: Sequence[int],
+    options: InferenceOptions,
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Mean attention weight of every month of some chips, at every level; one view, unmirrored.
+
+    Args:
+        network: Any device; moved to the one of the options.
+        split: The chips' split.
+        indices: Which of its chips.
+        options: Batch size, precision, device.
+        progress: Show a bar on stderr.
+
+    Returns:
+        A row for each chip, level and month that the chip has: chip_id, stride (of the level, in
+        pixels), month (0: September), weight (mean over pixels; a level's months of a chip sum
+        to 1) and has_s2 (whether there is an optical image).
+    """
+    device = choose_device(options.device)
+    network.eval().to(device)
+    rows: list[tuple[str, int, int, float, bool]] = []
+    loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
+    with Progress("reading attention", len(indices), shown=progress) as bar:
+        for batch in loader:
+            with autocast(device, options.precision):
+                levels = _levels(network, batch.to(device), options.cpu_parts)
+            for stride, weights_BT in zip(STRIDES, levels, strict=True):
+                for row, sample in enumerate(batch.samples):
+                    for place, month in enumerate(sample.months):
+                        has_s2 = bool(split.present[sample.chip, month, 1])
+                        weight = float(weights_BT[row, place])
+                        rows.append((batch.chip_ids[row], stride, month, weight, has_s2))
+            bar.update(len(batch))
+    return pd.DataFrame(rows, columns=["chip_id", "stride", "month", "weight", "has_s2"])
+
+
+def _levels(network: AgbNet, batch: Batch, parts: int) -> list[Tensor]:
+    """The weights of a batch at every level, [B, 12]; on a CPU in parts side by side."""
+    images, count = (batch.s1, batch.s2, batch.chip_of_month), len(batch)
+    if batch.s1.device.type != "cpu":
+        return month_weights(network, images, count)
+    apart = parts_apart(*images, count, parts)
+    seen = part_threads(len(apart)).run(lambda part: month_weights(network, *part), apart)
+    return [torch.cat(level) for level in zip(*seen, strict=True)]
+
+
+@torch.inference_mode()
+def month_weights(network: AgbNet, images: Images, chip_count: int) -> list[Tensor]:
+    """What each month of each chip counts, the mean over pixels, at every level.
+
+    Args:
+        network: On the images' device.
+        images: Of a batch, not scaled yet.
+        chip_count: B.
+
+    Returns:
+        A tensor a level, float32 [B, 12] on the CPU, in the order of the months that the chip
+        has; over them it sums to 1.
+    """
+    s1, s2, chip_of_month = images
+    months = Months.of(chip_of_month, chip_count)
+    found = []
+    features = network.encode(network.scale(s1, s2))
+    for attention, level in zip(network.attn, features, strict=True):
+        assert isinstance(attention, TemporalAttention)
+        found.append(attention.weights(level, months).mean(dim=(2, 3)).cpu())
+    return found

@@ -1,17 +1,35 @@
-"""Where the network runs and in which arithmetic: the one place that decides it.
+"""Where the network runs, in which arithmetic and on how many threads: the one place that decides.
 
 Training and inference alike multiply in bfloat16 (inference on an older GPU: float16) or in full
 float32, never in TF32. cuDNN's convolutions take TF32 by default: they round what they are given
 to 10 bits, in which folded and unfolded BatchNorm, a GPU's map and a CPU's, differ visibly. The
 GPUs that have TF32 are those that have bfloat16, which ``auto`` takes; who asks them for float32
 means it. The network's head, which stays float32 under autocast, is exact, too.
+
+On a CPU parts of a batch are worked side by side, a thread each, instead of every operation split
+over all cores. torch splits a single convolution over OpenMP threads that wait for each other at
+its end, and spin while they wait. Beside another busy process one of them is always late: on two
+cores the default run fell to a quarter. Parts of a batch meet once a step only, and a core that has
+less to do meanwhile takes the next part. ``workers/cores`` says how many cores there are.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
 from biomassters.errors import BadInputError
+from biomassters.workers.cores import say_once, usable_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+# ---- Device and arithmetic -------------------------------------------------------------------
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,6 +55,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def set_float32_arithmetic() -> None:
+    """Make this process multiply float32 in full on a GPU, not in TF32: see the module."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def precision_used(device: torch.device, precision: str) -> str:
     """The precision that ``auto`` means on a device; any other is itself."""
     if precision != "auto":
@@ -44,12 +68,6 @@ def precision_used(device: torch.device, precision: str) -> str:
     if device.type != "cuda":
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-
-
-def set_float32_arithmetic() -> None:
-    """Make this process multiply float32 in full on a GPU, not in TF32: see the module."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -64,3 +82,101 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+# ---- Threads of a CPU ------------------------------------------------------------------------
+
+
+class PartThreads:
+    """Threads that work on the parts of batches.
+
+    Args:
+        parts: Of a batch.
+        cores: That they may keep busy.
+
+    Attributes:
+        count: Threads: not more than parts or cores.
+        inside: torch's own threads in each: cores beyond the parts. Sums inside an operation
+            depend on it in their last bits; on ``count`` nothing depends.
+    """
+
+    def __init__(self, parts: int, cores: int) -> None:
+        self.count, self.inside = min(parts, cores), max(1, cores // parts)
+        say_once(cores, parts, self.inside)
+        self._pool = (
+            ThreadPoolExecutor(
+                self.count,
+                thread_name_prefix="part",
+                initializer=torch.set_num_threads,
+                initargs=(self.inside,),
+            )
+            if self.count > 1
+            else None
+        )
+
+    def run(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Work on every item and wait for all.
+
+        Args:
+            work: Runs in any thread, with the caller's autocast, gradient and inference modes.
+            items: The parts.
+
+        Returns:
+            What ``work`` returned, in the order of the items.
+
+        Raises:
+            Exception: The first one by the order of the items, when all have ended.
+        """
+        if self._pool is None:
+            with threads_inside(self.inside):
+                return [work(item) for item in items]
+        work = _in_callers_modes(work)
+        futures = [self._pool.submit(work, item) for item in items]
+        for future in futures:
+            future.exception()  # nobody still works when the first error is raised
+        return [future.result() for future in futures]
+
+
+def part_threads(parts: int, cores: int | None = None) -> PartThreads:
+    """The threads for batches of some number of parts, made once a process.
+
+    Args:
+        parts: Of a batch.
+        cores: That they may keep busy; None: all that the process may use.
+    """
+    # Of each thread that asks, so that nobody waits for parts of another's batch.
+    return _threads(parts, cores or usable_cores(), threading.get_ident())
+
+
+@lru_cache(maxsize=8)
+def _threads(parts: int, cores: int, owner: int) -> PartThreads:
+    return PartThreads(parts, cores)
+
+
+@contextmanager
+def threads_inside(count: int) -> Iterator[None]:
+    """Torch's threads inside an operation, in the calling thread, within the block."""
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
+def _in_callers_modes(work: Callable[[Item], Result]) -> Callable[[Item], Result]:
+    """``work`` in the calling thread's modes, which torch keeps for each thread apart."""
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    autocasts, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def call(item: Item) -> Result:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype=dtype, enabled=autocasts),
+        ):
+            return work(item)
+
+    return call

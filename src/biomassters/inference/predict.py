@@ -1,62 +1,152 @@
-"""Batches of images to maps of biomass: mean over test-time views, clipping."""
+"""Batches of images to maps of biomass: mean over networks and test-time views, clipping.
+
+``ready_network`` prepares a network, ``predict_batches`` maps with it. Next: ``chips``.
+"""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
-from biomassters.inference.device import autocast
+from biomassters.inference.device import autocast, part_threads
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.part_threads import part_threads
 from biomassters.inference.views import apply_view
+from biomassters.loading.batches import Batch
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.folding import fold_batch_norm
 from biomassters.progress_bar import Progress
 
+Images = tuple[Tensor, Tensor, Tensor]
+"""s1, s2 and chip_of_month of a batch."""
 
-class ImageBatch(Protocol):
-    """Chips for the network, only the months that exist.
 
-    Attributes:
-        s1: int16 [M, 4, H, W] in 0.01 dB.
-        s2: uint16 [M, 11, H, W] in counts.
-        chip_of_month: int64 [M], which chip of the batch a month belongs to.
-        chip_ids: Names of the B chips.
+class MeanNetwork(nn.Module):
+    """The mean of networks that were trained on different folds of the same data.
+
+    Args:
+        members: At least one; all scale images alike.
     """
 
-    @property
-    def s1(self) -> Tensor: ...  # noqa: D102
-    @property
-    def s2(self) -> Tensor: ...  # noqa: D102
-    @property
-    def chip_of_month(self) -> Tensor: ...  # noqa: D102
-    @property
-    def chip_ids(self) -> Sequence[str]: ...  # noqa: D102
-    def to(self, device: torch.device) -> Self: ...  # noqa: D102
+    def __init__(self, members: Sequence[AgbNet]) -> None:
+        super().__init__()
+        first, *others = members
+        assert all(other.scaling == first.scaling for other in others), "one scaling for all"
+        self.members = nn.ModuleList(members)
 
-
-class MonthNetwork(Protocol):
-    """A network that scales images and predicts from scaled ones, as ``AgbNet`` does."""
-
-    training: bool
+    @property
+    def agb_nets(self) -> list[AgbNet]:
+        """The members, as what they are."""
+        return [member for member in self.members if isinstance(member, AgbNet)]
 
     def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
-        """Scaled months [M, 15, H, W]."""
-        ...
+        """As ``AgbNet.scale``."""
+        return self.agb_nets[0].scale(s1, s2)
 
     def forward_scaled(
         self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
     ) -> Tensor:
-        """Biomass [B, 1, H, W], Mg/ha."""
-        ...
+        """As ``AgbNet.forward_scaled``: float32 [B, 1, H, W], Mg/ha."""
+        predicted = [net.forward_scaled(x_MCHW, chip_of_month, chip_count) for net in self.agb_nets]
+        return torch.stack(predicted).mean(dim=0)
 
-    def train(self, mode: bool = True) -> Self:
-        """Switch between training and evaluation."""
-        ...
+    def forward(
+        self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int | None = None
+    ) -> Tensor:
+        """As ``AgbNet.forward``."""
+        return self.forward_scaled(self.scale(s1, s2), chip_of_month, chip_count)
+
+
+MonthNetwork = AgbNet | MeanNetwork
+
+
+def ready_network(
+    network: MonthNetwork, options: InferenceOptions, device: torch.device
+) -> MonthNetwork:
+    """The same network for prediction alone, computed the fastest way that was asked for.
+
+    Args:
+        network: Moved to ``device`` and configured.
+        options: Execution, and whether BatchNorm is folded.
+        device: Where it will predict.
+
+    Returns:
+        In evaluation mode; a copy when BatchNorm is folded, which can neither be trained nor
+        saved.
+    """
+    members = [
+        member.to(device).configure(options.execution).eval()
+        for member in (network.agb_nets if isinstance(network, MeanNetwork) else [network])
+    ]
+    if options.fold_batch_norm:
+        members = [fold_batch_norm(member) for member in members]
+    return MeanNetwork(members).eval() if isinstance(network, MeanNetwork) else members[0]
+
+
+def predict_batches(
+    network: MonthNetwork,
+    batches: Iterable[Batch],
+    options: InferenceOptions,
+    device: torch.device,
+    *,
+    total: int | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Maps of many chips, in the order of the batches.
+
+    Args:
+        network: As for ``predict_batch``; already on ``device``. Set to evaluation for the
+            duration and put back afterwards.
+        batches: May reuse their buffers: each is done with before the next is asked for.
+        options: Views, clipping and precision.
+        device: Where the network is.
+        total: Chips in all, for the bar.
+        progress: Show a bar on stderr.
+
+    Yields:
+        Chip id and its biomass, float32 [H, W], Mg/ha.
+
+    Raises:
+        BadInputError: A prediction is NaN or infinite.
+    """
+    with _evaluating(network), Progress("predicting", total, shown=progress) as bar:
+        for batch in batches:
+            there = batch.to(device)
+            # Not around the loop: a context held across a yield would leak into the caller's code.
+            with autocast(device, options.precision):
+                agb_BHW = predict_batch(
+                    network,
+                    there.s1,
+                    there.s2,
+                    there.chip_of_month,
+                    len(there.chip_ids),
+                    options.views,
+                    options.clip_negative,
+                    parts=options.cpu_parts,
+                )
+            for chip_id, agb_HW in zip(batch.chip_ids, agb_BHW.cpu().numpy(), strict=True):
+                if not np.isfinite(agb_HW).all():
+                    raise BadInputError(
+                        f"Chip {chip_id}: the network predicts NaN or infinite biomass; check that "
+                        "its weights come from a run that did not diverge, and try precision "
+                        "float32."
+                    )
+                yield chip_id, agb_HW
+                bar.update()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.train(False)
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 @torch.inference_mode()
@@ -110,10 +200,10 @@ def predict_views(
     """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
 
     Args:
-        network: As for ``predict_batch``.
-        s1: As for ``predict_batch``.
-        s2: As for ``predict_batch``.
-        chip_of_month: As for ``predict_batch``.
+        network: As for ``predict_batch``; so are the images.
+        s1: [M, 4, H, W].
+        s2: [M, 11, H, W].
+        chip_of_month: int64 [M].
         chip_count: B.
         views: Names of ``views.VIEWS``.
         parts: On a CPU, parts of the batch that are worked side by side (``part_threads``).
@@ -123,16 +213,22 @@ def predict_views(
     Returns:
         float32 [V, B, H, W], Mg/ha, not clipped.
     """
+
+    def look(part: tuple[Images, int]) -> Tensor:
+        (s1, s2, chip_of_month), chips = part
+        x_MCHW = network.scale(s1, s2)  # once for all views
+        seen = []
+        for view in views:
+            agb = network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chips)
+            seen.append(apply_view(agb, view).float().squeeze(1))
+        return torch.stack(seen)
+
     images = s1, s2, chip_of_month
     if s1.device.type != "cpu" or network.training:  # batch normalization sees the batch
-        return _views(network, images, chip_count, views)
+        return look((images, chip_count))
     apart = parts_apart(*images, chip_count, parts)
     threads = part_threads(len(apart) if cores is None else parts, cores)
-    return torch.cat(threads.run(lambda one: _views(network, *one, views), apart), dim=1)
-
-
-Images = tuple[Tensor, Tensor, Tensor]
-"""s1, s2 and chip_of_month of a batch."""
+    return torch.cat(threads.run(look, apart), dim=1)
 
 
 def parts_apart(
@@ -159,86 +255,3 @@ def parts_apart(
             itertools.pairwise(ends), itertools.pairwise(months), strict=True
         )
     ]
-
-
-def _views(network: MonthNetwork, images: Images, chip_count: int, views: Sequence[str]) -> Tensor:
-    s1, s2, chip_of_month = images
-    x_MCHW = network.scale(s1, s2)  # once for all views
-    seen = (
-        apply_view(
-            network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chip_count), view
-        )
-        for view in views
-    )
-    return torch.stack([agb_B1HW.float().squeeze(1) for agb_B1HW in seen])
-
-
-def predict_batches(
-    network: MonthNetwork,
-    batches: Iterable[ImageBatch],
-    options: InferenceOptions,
-    device: torch.device,
-    *,
-    total: int | None = None,
-    progress: bool = True,
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Maps of many chips, in the order of the batches.
-
-    Args:
-        network: As for :func:`predict_batch`; already on ``device``. Set to evaluation for the
-            duration and put back afterwards.
-        batches: May reuse their buffers: each is done with before the next is asked for.
-        options: Views, clipping and precision.
-        device: Where the network is.
-        total: Chips in all, for the bar.
-        progress: Show a bar on stderr.
-
-    Yields:
-        Chip id and its biomass, float32 [H, W], Mg/ha.
-
-    Raises:
-        BadInputError: A prediction is NaN or infinite.
-    """
-    with _evaluating(network), Progress("predicting", total, shown=progress) as bar:
-        for batch in batches:
-            agb_BHW = _predict_on(network, batch.to(device), options, device)
-            for chip_id, agb_HW in zip(batch.chip_ids, agb_BHW, strict=True):
-                _check_finite(chip_id, agb_HW)
-                yield chip_id, agb_HW
-                bar.update()
-
-
-def _predict_on(
-    network: MonthNetwork, batch: ImageBatch, options: InferenceOptions, device: torch.device
-) -> NDArray[np.float32]:
-    # Not around the loop: a context held across a yield would leak into the caller's code.
-    with autocast(device, options.precision):
-        agb_BHW = predict_batch(
-            network,
-            batch.s1,
-            batch.s2,
-            batch.chip_of_month,
-            len(batch.chip_ids),
-            options.views,
-            options.clip_negative,
-            parts=options.cpu_parts,
-        )
-    return agb_BHW.cpu().numpy()
-
-
-def _check_finite(chip_id: str, agb_HW: NDArray[np.float32]) -> None:
-    if not np.isfinite(agb_HW).all():
-        raise BadInputError(
-            f"Chip {chip_id}: the network predicts NaN or infinite biomass; check that its weights "
-            "come from a run that did not diverge, and try precision float32."
-        )
-
-
-@contextmanager
-def _evaluating(network: MonthNetwork) -> Iterator[None]:
-    training = network.training
-    network.train(False)
-    try:
-        yield
-    finally:
-        network.train(training)

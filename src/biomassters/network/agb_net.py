@@ -2,7 +2,7 @@
 
 The method of the BioMassters challenge's first place (MIT licence): an encoder that all months
 share, attention over the months at every level, a U-Net decoder with scSE gates. Months are
-packed: what does not exist is not encoded.
+packed: what does not exist is not encoded. Next: its parts, in the order of ``forward_scaled``.
 """
 
 from typing import TYPE_CHECKING, Self
@@ -12,20 +12,17 @@ from torch import Tensor, nn
 
 from biomassters.chips.bands import BAND_NAMES, S1, S2
 from biomassters.errors import BadInputError
-from biomassters.network.backbones import STRIDES
 from biomassters.network.band_scaler import BandScaler
-from biomassters.network.checkpointing import set_checkpointing
-from biomassters.network.compilation import CompiledOrPlain
 from biomassters.network.cpu.convolution import Convolution
-from biomassters.network.cpu.recomputed_norm import LeanBatchNormAct2d
+from biomassters.network.cpu.recomputed_activations import RecomputedBatchNormAct2d
 from biomassters.network.decoder import ConvBnRelu, Decoder
-from biomassters.network.encoder import Encoder
-from biomassters.network.month_pooling import Months
-from biomassters.network.option_protocols import Architecture, Execution
-from biomassters.network.temporal_attention import TemporalAttention
+from biomassters.network.encoder import STRIDES, Encoder
+from biomassters.network.execution import CompiledOrPlain, recompute_levels
+from biomassters.network.temporal_attention import Months, TemporalAttention
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pydantic, without which the network can be built and measured
     from biomassters.chips.scaling import BandScaling
+    from biomassters.network.options import ExecutionOptions, NetworkOptions
 
 
 class AgbNet(nn.Module):
@@ -44,7 +41,7 @@ class AgbNet(nn.Module):
 
     _memory_format = torch.channels_last
 
-    def __init__(self, options: Architecture, scaling: "BandScaling") -> None:
+    def __init__(self, options: "NetworkOptions", scaling: "BandScaling") -> None:
         super().__init__()
         self.options = options
         self.scaling = scaling
@@ -63,16 +60,16 @@ class AgbNet(nn.Module):
         nn.init.zeros_(self.segmentation_head.bias)  # type: ignore[arg-type]
         self.is_folded = False
         self._compiled: dict[str, CompiledOrPlain] = {}
-        self.execution: Execution | None = None
+        self.execution: ExecutionOptions | None = None
         self.to(memory_format=torch.channels_last)
 
-    def configure(self, execution: Execution | None) -> Self:
+    def configure(self, execution: "ExecutionOptions | None") -> Self:
         """Choose how the network is computed; weights and results stay.
 
         To be called where it will be computed: ``auto`` looks at the device.
 
         Args:
-            execution: See ``ExecutionOptions``; None leaves everything as it is.
+            execution: None leaves everything as it is.
 
         Returns:
             Itself.
@@ -90,9 +87,11 @@ class AgbNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.winograd, module.subpixel = execution.winograd, execution.subpixel
-            elif isinstance(module, LeanBatchNormAct2d | ConvBnRelu):
-                module.lean = execution.lean_activations
-        set_checkpointing(self.encoder, self.decoder, execution.checkpoint_levels)
+            elif isinstance(module, RecomputedBatchNormAct2d | ConvBnRelu):
+                # "auto" is no: on two cores of an AMD EPYC, with a batch in parts, the default
+                # run trains 26.5 chips/s without and 25.7 with (2026-11-25).
+                module.recompute = execution.lean_activations is True
+        recompute_levels(self.encoder, self.decoder, execution.checkpoint_levels)
         parts = ("encoder", "decoder") if execution.compile else ()
         self._compiled = {part: CompiledOrPlain(getattr(self, part), part) for part in parts}
         return self
@@ -114,7 +113,7 @@ class AgbNet(nn.Module):
         Raises:
             BadInputError: An image size or band count that the network cannot take.
         """
-        check_images(s1, s2)
+        _check_images(s1, s2)
         return self.forward_scaled(self.scale(s1, s2), chip_of_month, chip_count)
 
     def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
@@ -127,21 +126,29 @@ class AgbNet(nn.Module):
         self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
     ) -> Tensor:
         """Predict from already scaled months [M, 15, H, W]; otherwise as ``forward``."""
-        check_size(*x_MCHW.shape[-2:])
         if chip_count is None:
             chip_count = int(chip_of_month[-1]) + 1
 
         # ---- Encode every month on its own ------------------------------------------------
-        encode = self._compiled.get("encoder", self.encoder)
-        features = encode(x_MCHW.contiguous(memory_format=self._memory_format))
+        features = self.encode(x_MCHW)
 
         # ---- Pool each chip's months, level by level --------------------------------------
         months = Months.of(chip_of_month, chip_count)
         pooled = [attend(level, months) for attend, level in zip(self.attn, features, strict=True)]
 
         # ---- Decode to a map ---------------------------------------------------------------
-        decode = self._compiled.get("decoder", self.decoder)
-        return self._head(decode(pooled))
+        x_BCHW = self._compiled.get("decoder", self.decoder)(pooled)
+        # In float32 whatever came before: a bfloat16 map would have steps of 0.5 Mg/ha and more.
+        with torch.autocast(x_BCHW.device.type, enabled=False):
+            agb: Tensor = self.segmentation_head(x_BCHW.to(self.segmentation_head.weight.dtype))
+        return agb
+
+    def encode(self, x_MCHW: Tensor) -> list[Tensor]:
+        """Scaled months [M, 15, H, W] → their features at strides 2, 4, 8, 16, 32."""
+        check_size(*x_MCHW.shape[-2:])
+        encoder = self._compiled.get("encoder", self.encoder)
+        features: list[Tensor] = encoder(x_MCHW.contiguous(memory_format=self._memory_format))
+        return features
 
     def weights_never_called(self) -> list[str]:
         """Names of weights that no image ever meets: the gate before the last block's join.
@@ -150,12 +157,6 @@ class AgbNet(nn.Module):
         """
         last = f"decoder.blocks.{len(self.decoder.blocks) - 1}.attention1."
         return [name for name in self.state_dict() if name.startswith(last)]
-
-    def _head(self, x_BCHW: Tensor) -> Tensor:
-        # In float32 whatever came before: a bfloat16 map would have steps of 0.5 Mg/ha and more.
-        with torch.autocast(x_BCHW.device.type, enabled=False):
-            agb: Tensor = self.segmentation_head(x_BCHW.to(self.segmentation_head.weight.dtype))
-        return agb
 
 
 def check_size(height: int, width: int) -> None:
@@ -173,12 +174,7 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def check_images(s1: Tensor, s2: Tensor) -> None:
-    """Refuse packed images whose bands or sizes do not fit together.
-
-    Raises:
-        BadInputError: The shapes are not [M, 4, H, W] and [M, 11, H, W].
-    """
+def _check_images(s1: Tensor, s2: Tensor) -> None:
     for sensor, images in ((S1, s1), (S2, s2)):
         if images.ndim != 4 or images.shape[1] != len(sensor.bands):
             raise BadInputError(

@@ -1,4 +1,7 @@
-"""Scaling of the bands, on the device, inside the network: (value − minimum) / range."""
+"""Scaling of the bands, on the device, inside the network: (value − minimum) / range.
+
+``chips/scaling`` says where the constants come from. Next: ``encoder``.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 
 from biomassters.chips.bands import BAND_NAMES, S1, S1_LEAST_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pydantic, without which the network can be built and measured
     from biomassters.chips.scaling import BandScaling
 
 S1_COUNT = len(S1.bands)
@@ -46,39 +49,23 @@ class BandScaler(nn.Module):
         Returns:
             float32 [M, 15, H, W].
         """
+        if s2.dtype == torch.uint16 and s2.device.type != "cpu":
+            # Not every device converts uint16: read the bits as int16 and take the sign off again.
+            s2 = s2.view(torch.int16).to(torch.int32) & 0xFFFF
         layout = torch.channels_last if channels_last else torch.contiguous_format
         shape = (len(s1), len(BAND_NAMES), *s1.shape[2:])
         x_MCHW = torch.empty(shape, device=s1.device, memory_format=layout)
         x_MCHW[:, :S1_COUNT] = s1
-        x_MCHW[:, S1_COUNT:] = _readable(s2)
-        # In place and all bands at once: a temporary for each step would cost several times more.
-        factor, shift = self._line(1.0 if s1.is_floating_point() else S1_STORE_SCALE_DB)
-        x_MCHW.mul_(factor).add_(shift)
-        x_MCHW[:, :S1_COUNT].masked_fill_(_absent_s1(s1), 0.0)
+        x_MCHW[:, S1_COUNT:] = s2
+        # As value · factor + shift, in place and all bands at once: a temporary for each step
+        # would cost several times more.
+        factor, shift = 1.0 / self.range, -self.offset / self.range
+        if not s1.is_floating_point():
+            factor[:S1_COUNT] *= S1_STORE_SCALE_DB
+        x_MCHW.mul_(factor[:, None, None]).add_(shift[:, None, None])
+        absent = s1.isnan() | (s1 < S1_LEAST_DB) if s1.is_floating_point() else s1 == S1_STORE_FILL
+        x_MCHW[:, :S1_COUNT].masked_fill_(absent, 0.0)
         if not self._s2_starts_at_zero:
-            x_MCHW[:, S1_COUNT:].masked_fill_(_absent_s2(s2), 0.0)
+            no_image = (s2 == 0).flatten(1).all(dim=1)[:, None, None, None]
+            x_MCHW[:, S1_COUNT:].masked_fill_(no_image, 0.0)
         return x_MCHW
-
-    def _line(self, s1_step_db: float) -> tuple[Tensor, Tensor]:
-        """(value − minimum) / range as value · factor + shift, [15, 1, 1] each."""
-        factor = 1.0 / self.range
-        factor[:S1_COUNT] *= s1_step_db
-        return factor[:, None, None], (-self.offset / self.range)[:, None, None]
-
-
-def _absent_s1(s1: Tensor) -> Tensor:
-    if s1.is_floating_point():
-        return s1.isnan() | (s1 < S1_LEAST_DB)
-    return s1 == S1_STORE_FILL
-
-
-def _absent_s2(s2: Tensor) -> Tensor:
-    """Months whose Sentinel-2 image is all zeros, bool [M, 1, 1, 1]."""
-    return (_readable(s2) == 0).flatten(1).all(dim=1)[:, None, None, None]
-
-
-def _readable(counts: Tensor) -> Tensor:
-    if counts.dtype != torch.uint16 or counts.device.type == "cpu":
-        return counts
-    # Not every device converts uint16: read the bits as int16 and take the sign off again.
-    return counts.view(torch.int16).to(torch.int32) & 0xFFFF

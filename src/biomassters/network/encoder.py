@@ -1,17 +1,39 @@
-"""The encoder that all months share: a timm backbone with a stem for any number of bands."""
+"""The encoder that all months share: a timm backbone with a stem for any number of bands.
 
+``Encoder`` is what the network holds. Below it: which names of backbones are understood, and how
+pretrained weights are had and spread over more bands than three. Next: ``temporal_attention``.
+"""
+
+import difflib
 import logging
+import os
+import re
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
+from timm.models import get_deprecated_models, get_pretrained_cfg
 from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
-from biomassters.network.backbones import RGB_BANDS, create_features, resolve_backbone
-from biomassters.network.cpu.recomputed_norm import make_lean
-from biomassters.network.hub import hub_answers, is_cached, quiet_hub
+from biomassters.network.cpu.recomputed_activations import make_recomputable
 
 logger = logging.getLogger(__name__)
+
+STRIDES = (2, 4, 8, 16, 32)
+RGB_BANDS = 3
+_NAME = re.compile(r"[\w.-]{1,200}")
+_DEFAULT_HUB = "https://huggingface.co"
+_HUB_TIMEOUT_S = 3.0
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_REMEDY = "choose one such as tf_efficientnetv2_b0 or resnet34."
 
 
 class Encoder(nn.Module):
@@ -44,26 +66,104 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = resolve_backbone(backbone)
         self.model = create_features(self.backbone, in_channels)
-        make_lean(self.model)
+        make_recomputable(self.model)
         info: Any = self.model.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
-        if pretrained:
-            self._load_pretrained(allow_random_start)
-
-    def forward(self, x_NCHW: Tensor) -> list[Tensor]:
-        """[N, C, H, W] → five tensors [N, D, H/s, W/s] for the strides s = 2, 4, 8, 16, 32."""
-        features: list[Tensor] = self.model(x_NCHW)
-        return features
-
-    def _load_pretrained(self, allow_random_start: bool) -> None:
+        if not pretrained:
+            return
         try:
-            weights = fetch_rgb_weights(self.backbone)
+            weights = _fetch_rgb_weights(self.backbone)
         except BadInputError as error:
             if not allow_random_start:
                 raise
             logger.warning("Training starts from random weights: %s", error)
         else:
             self.model.load_state_dict(adapt_stem(weights, self.model.state_dict()))
+
+    def forward(self, x_NCHW: Tensor) -> list[Tensor]:
+        """[N, C, H, W] → five tensors [N, D, H/s, W/s] for the strides s = 2, 4, 8, 16, 32."""
+        features: list[Tensor] = self.model(x_NCHW)
+        return features
+
+
+# ---- Backbones by name ---------------------------------------------------------------------
+
+
+def resolve_backbone(name: str) -> str:
+    """The name that today's timm uses for a backbone.
+
+    Args:
+        name: A timm model name, with or without the tag of its weights; names that timm has
+            replaced, such as ``tf_efficientnetv2_l_in21k``, are understood.
+
+    Returns:
+        The current name, such as ``tf_efficientnetv2_l.in21k``.
+
+    Raises:
+        BadInputError: timm has no such model.
+    """
+    if not _NAME.fullmatch(name):  # timm would fetch hf-hub:… and open local-dir:…
+        raise BadInputError(
+            f"timm knows no backbone {name[:80]!r}: give one of its own, such as resnet34."
+        )
+    current = get_deprecated_models().get(name) or name
+    architecture, _, tag = current.partition(".")
+    if not timm.is_model(architecture):
+        close = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
+        hint = f": did you mean {close}" if close else ""
+        raise BadInputError(f"timm knows no backbone {name!r}{hint}.")
+    if tag and current not in (known := timm.list_pretrained(f"{architecture}.*")):
+        tags = ", ".join(known) or "none"
+        raise BadInputError(f"timm has no weights {name!r}: of {architecture} it has {tags}.")
+    return current
+
+
+def create_features(name: str, in_channels: int, *, pretrained: bool = False) -> nn.Module:
+    """Build the feature extractor of a resolved backbone.
+
+    Args:
+        name: As ``resolve_backbone`` returns it.
+        in_channels: Input bands.
+        pretrained: Load timm's weights (network access).
+
+    Returns:
+        A timm module that maps [N, C, H, W] to five tensors at strides 2, 4, 8, 16, 32.
+
+    Raises:
+        BadInputError: The backbone has no five such levels.
+    """
+    return _create(name, in_channels, pretrained=pretrained, out_indices=_levels(name))
+
+
+@cache
+def _levels(name: str) -> tuple[int, ...]:
+    """Which outputs lie at the strides. To learn it a whole network is built, so it is kept."""
+    with torch.device("meta"):
+        info: Any = _create(name, RGB_BANDS).feature_info
+    strides = list(info.reduction())
+    if not set(STRIDES) <= set(strides):
+        raise BadInputError(
+            f"Backbone {name!r} has features at strides {strides}, not at each of "
+            f"{list(STRIDES)}: {_REMEDY}"
+        )
+    return tuple(info.out_indices[strides.index(stride)] for stride in STRIDES)
+
+
+def _create(name: str, in_channels: int, *, pretrained: bool = False, **options: Any) -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            return timm.create_model(
+                name, features_only=True, in_chans=in_channels, pretrained=pretrained, **options
+            )
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            if pretrained:
+                raise
+            raise BadInputError(
+                f"Backbone {name!r} cannot hand out its feature levels: {_REMEDY}"
+            ) from error
+
+
+# ---- Pretrained weights --------------------------------------------------------------------
 
 
 def check_pretrained(backbone: str) -> None:
@@ -75,19 +175,14 @@ def check_pretrained(backbone: str) -> None:
         BadInputError: timm doesn't know the backbone, or the hub does not answer.
     """
     name = resolve_backbone(backbone)
-    if not (is_cached(name) or hub_answers()):
+    if not (_is_cached(name) or _hub_answers()):
         raise _no_weights(name, "the model hub does not answer")
 
 
-def fetch_rgb_weights(backbone: str) -> dict[str, Tensor]:
-    """Three-band weights of a backbone from timm.
-
-    Raises:
-        BadInputError: They can't be had.
-    """
+def _fetch_rgb_weights(backbone: str) -> dict[str, Tensor]:
     check_pretrained(backbone)
     try:
-        with quiet_hub():
+        with _quiet_hub():
             return create_features(backbone, RGB_BANDS, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client raises
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -101,6 +196,42 @@ def _no_weights(backbone: str, reason: str) -> BadInputError:
         "network.pretrained=false, or network.allow_random_start=true to go on from random weights "
         "wherever they cannot be had."
     )
+
+
+def _is_cached(backbone: str) -> bool:
+    repository = getattr(get_pretrained_cfg(backbone), "hf_hub_id", None)
+    if not repository:
+        return False
+    if not repository.count("/") or repository.endswith("/"):
+        repository = f"timm/{backbone}"
+    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHT_FILES)
+
+
+def _hub_answers() -> bool:
+    """Asked first: without a network the hub's client retries for most of a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        return False
+    try:
+        request = urllib.request.Request(os.environ.get("HF_ENDPOINT", _DEFAULT_HUB), method="HEAD")
+        with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT_S):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answered, if only to refuse this page
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Silence the hub client's own warnings: the one line that matters is ours."""
+    levels = {log: log.level for log in map(logging.getLogger, ("huggingface_hub", "timm"))}
+    try:
+        for log in levels:
+            log.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def adapt_stem(rgb: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,25 +248,23 @@ def adapt_stem(rgb: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, T
         Weights with the names and shapes of ``target``.
 
     Raises:
-        BadInputError: Anything but one stem differs in shape.
+        BadInputError: Anything but a stem differs.
     """
-    if rgb.keys() != target.keys():
-        key = sorted(rgb.keys() ^ target.keys())[0]
-        raise BadInputError(f"The pretrained weights do not fit the backbone: {key} is unmatched.")
-    adapted = dict(rgb)
-    stems = [key for key in rgb if rgb[key].shape != target[key].shape]
-    for key in stems:
-        adapted[key] = _repeat_bands(key, rgb[key], target[key].shape)
-    return adapted
-
-
-def _repeat_bands(key: str, weight: Tensor, shape: torch.Size) -> Tensor:
-    fits = weight.ndim == 4 and weight.shape[1] == RGB_BANDS
-    if not fits or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:]:
+    if unmatched := rgb.keys() ^ target.keys():
         raise BadInputError(
-            f"The pretrained weights do not fit the backbone: {key} has shape "
-            f"{tuple(weight.shape)}, not {tuple(shape)}."
+            f"The pretrained weights do not fit the backbone: {min(unmatched)} is unmatched."
         )
-    bands = shape[1]
-    repeated = weight.repeat(1, -(-bands // RGB_BANDS), 1, 1)[:, :bands]
-    return repeated * (RGB_BANDS / bands)
+    adapted = dict(rgb)
+    for key, weight in rgb.items():
+        shape = target[key].shape
+        if weight.shape == shape:
+            continue
+        fits = weight.ndim == 4 and weight.shape[1] == RGB_BANDS
+        if not fits or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:]:
+            raise BadInputError(
+                f"The pretrained weights do not fit the backbone: {key} has shape "
+                f"{tuple(weight.shape)}, not {tuple(shape)}."
+            )
+        repeated = weight.repeat(1, -(-shape[1] // RGB_BANDS), 1, 1)[:, : shape[1]]
+        adapted[key] = repeated * (RGB_BANDS / shape[1])
+    return adapted

@@ -1,4 +1,7 @@
-"""BatchNorm folded into the convolutions before it: the same map with fewer passes over memory."""
+"""BatchNorm folded into the convolutions before it: the same map with fewer passes over memory.
+
+Used by ``inference/predict`` alone: a folded network can neither be trained nor saved.
+"""
 
 import copy
 from contextlib import ExitStack
@@ -37,8 +40,10 @@ def fold_batch_norm(network: AgbNet) -> AgbNet:
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     head = folded.segmentation_head.weight
-    parts = (folded.decoder, _fold_decoder), (folded.encoder.model, _fold_encoder)
-    for part, fold in parts:
+    for part, fold in (
+        (folded.decoder, _fold_decoder),
+        (folded.encoder.model, _fold_encoder),
+    ):
         part.to("cpu", torch.float64)
         with torch.autocast("cpu", enabled=False):
             fold(part)
@@ -66,9 +71,9 @@ def _fold_encoder(features: nn.Module) -> None:
             _fold(norm, convolution)
             rest = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
             features.set_submodule(names[norm], rest)
-        levels = zip(features(probe), unfolded, strict=True)
         same = all(
-            _largest(new - old) <= _RELATIVE_TOLERANCE * _largest(old) for new, old in levels
+            (new - old).abs().max() <= _RELATIVE_TOLERANCE * old.abs().max()
+            for new, old in zip(features(probe), unfolded, strict=True)
         )
     # A convolution whose output is also used before its norm would give other features; and norms
     # far from what the probe gives amplify even float64's rounding (a large network of random
@@ -78,10 +83,6 @@ def _fold_encoder(features: nn.Module) -> None:
             "Folding BatchNorm would change what this network predicts: set "
             "inference.fold_batch_norm to false."
         )
-
-
-def _largest(features: Tensor) -> float:
-    return float(features.abs().max())
 
 
 def _fold(norm: nn.BatchNorm2d, convolution: nn.Conv2d) -> None:

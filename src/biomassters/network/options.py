@@ -1,4 +1,4 @@
-"""What can be chosen about the network and how it is run; no torch here."""
+"""What can be chosen about the network and how it is computed; no torch, so that it loads fast."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ from biomassters.options import Options
 LEVEL_COUNT = 5
 REFERENCE_DECODER_CHANNELS = (384, 368, 352, 336, 320)
 """Widths of the challenge's first place (MIT licence)."""
+Choice = Literal["auto"] | bool
 _WIDEST = 65_536  # wider ones overflow when torch counts a kernel's numbers
 
 
@@ -56,23 +57,23 @@ class NetworkOptions(Options):
 class ExecutionOptions(Options):
     """How the same network is computed: speed and memory, never the result."""
 
-    channels_last: Literal["auto"] | bool = Field(
+    channels_last: Choice = Field(
         default="auto",
         description="Keep images as [N, H, W, C] in memory; auto: on a CPU. On a GPU it makes "
         "steps of large networks a third faster, but every number of months that is new to the "
         "process costs seconds: for runs of hours.",
     )
-    subpixel: Literal["auto"] | bool = Field(
+    subpixel: Choice = Field(
         default="auto",
         description="Convolve the nearest-upsampled input of the last block at low resolution; "
         "auto: where it was measured to be faster, on a CPU.",
     )
-    winograd: Literal["auto"] | bool = Field(
+    winograd: Choice = Field(
         default="auto",
         description="Compute wide 3x3 convolutions of the decoder in Winograd tiles; auto: where "
         "it was measured to be faster, in float32 on a CPU.",
     )
-    lean_activations: Literal["auto"] | bool = Field(
+    lean_activations: Choice = Field(
         default="auto",
         description="Make activations again in the backward pass, from what BatchNorm keeps, "
         "instead of keeping them: less memory; auto: no, since it was measured to cost time.",

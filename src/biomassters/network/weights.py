@@ -1,24 +1,25 @@
-"""Weights on disk: a safetensors file, and beside it a JSON of what rebuilds the network."""
+"""Weights on disk: a safetensors file, and beside it a JSON of what rebuilds the network.
+
+Nothing here unpickles; weights of the challenge's first place come in by ``reference/convert``.
+"""
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.io.files import read_regular
+from biomassters.io.files import read_json, write_durably
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
-from biomassters.network.safetensors_file import write_safetensors
-from biomassters.network.tensor_check import check_tensors, unusable_number
 
 FORMAT = "biomassters-network"
 FORMAT_VERSION = 1
@@ -31,6 +32,22 @@ _KINDS: dict[str, Any] = {  # None also for what older releases didn't write
     "trained_on": dict | None,
     "started_from": dict | None,
 }
+_SAFETENSORS_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_SAFETENSORS_ALIGNMENT = 8
+
+
+def description_path(path: Path | str) -> Path:
+    """The JSON that belongs to a weights file."""
+    return Path(path).with_suffix(".json")
 
 
 def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -41,14 +58,16 @@ def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        flat = state[name].detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(state[name]))
     return digest.hexdigest()
 
 
-def description_path(path: Path | str) -> Path:
-    """The JSON that belongs to a weights file."""
-    return Path(path).with_suffix(".json")
+def _bytes_of(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+# ---- Saving --------------------------------------------------------------------------------
 
 
 def save_network(
@@ -68,15 +87,63 @@ def save_network(
         raise ValueError("A network with folded BatchNorm cannot be saved; save the original.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_describe(network, description or {}), indent=2) + "\n"
+    everything = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "network": network.options.model_dump() | {"backbone": network.encoder.backbone},
+        "bands": list(BAND_NAMES),
+        "scaling": network.scaling.to_dict(),
+        "data_fingerprint": None,
+        "recipe": None,
+        "fingerprint": None,
+        "trained_on": None,
+        "started_from": None,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "weights_never_called": network.weights_never_called(),
+        **(description or {}),
+    }
+    # What is handed on with loaded weights may hold the fingerprint that they had then.
+    everything["fingerprint"] = weights_fingerprint(network.state_dict())
+    text = (json.dumps(everything, indent=2) + "\n").encode()
     # The digest ties the two files together: a crash between them must not pair new weights
     # with an old description.
-    metadata = {"format": "pt", _DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+    metadata = {"format": "pt", _DIGEST: hashlib.sha256(text).hexdigest()}
     write_safetensors(path, network.state_dict(), metadata)
-    beside = description_path(path)
-    temporary = beside.with_name(f".{beside.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(beside)
+    write_durably(description_path(path), [text])
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file tensor by tensor: the library would hold all of it twice.
+
+    The format (https://huggingface.co/docs/safetensors): the header's length as a little-endian
+    64-bit integer, a JSON header of types, shapes and offsets, then the tensors' bytes.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        tensors: On any device, of any memory format.
+        metadata: Strings for the header.
+    """
+    entries: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        entries[name] = {
+            "dtype": _SAFETENSORS_TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _SAFETENSORS_ALIGNMENT)
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield len(header).to_bytes(8, "little")
+        yield header
+        yield from map(_bytes_of, tensors.values())
+
+    write_durably(path, parts())
+
+
+# ---- Loading -------------------------------------------------------------------------------
 
 
 def read_description(path: Path | str) -> dict[str, Any]:
@@ -96,16 +163,11 @@ def read_description(path: Path | str) -> dict[str, Any]:
         BadInputError: No such JSON, or not one of ours.
     """
     beside = description_path(path)
-    try:
-        description = json.loads(read_regular(beside))
-    except FileNotFoundError:
+    if not beside.exists():
         raise BadInputError(
             f"{beside} is missing: weights need the JSON that was written with them."
-        ) from None
-    except BadInputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{beside} is not JSON: copy it again from its source.") from error
+        )
+    description = read_json(beside, "copy it again from its source")
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise BadInputError(f"{beside} does not describe weights of this project.")
     if description.get("version") != FORMAT_VERSION:
@@ -156,58 +218,6 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
     return network_of_tensors(options, scaling, tensors, str(path)).to(device)
 
 
-def network_of_tensors(
-    options: NetworkOptions, scaling: BandScaling, tensors: dict[str, Tensor], source: str
-) -> AgbNet:
-    """A network, in evaluation mode, that takes over tensors without copying them.
-
-    Args:
-        options: The architecture.
-        scaling: Minimum and maximum of each band.
-        tensors: Its whole state; emptied, so that no number is held twice.
-        source: Where they come from, for messages.
-
-    Raises:
-        BadInputError: The tensors do not fit, or hold NaN, infinity or a negative variance.
-    """
-    with torch.device("meta"):
-        network = AgbNet(options, scaling)
-    check_tensors(tensors, network.state_dict(), source)
-    unusable = unusable_number(tensors)
-    if unusable:
-        raise BadInputError(f"{source} {unusable}: use weights of a training that went well.")
-    if any(buffer.is_meta for buffer in _unsaved_buffers(network)):
-        network = AgbNet(options, scaling)  # some backbones compute constants when built
-    network.load_state_dict(tensors, assign=True)
-    tensors.clear()
-    return network.eval()
-
-
-def _unsaved_buffers(network: AgbNet) -> list[Tensor]:
-    saved = network.state_dict().keys()
-    return [buffer for name, buffer in network.named_buffers() if name not in saved]
-
-
-def _describe(network: AgbNet, description: Mapping[str, Any]) -> dict[str, Any]:
-    options = {name: getattr(network.options, name) for name in NetworkOptions.model_fields}
-    options |= {"backbone": network.encoder.backbone}
-    return {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "network": options,
-        "bands": list(BAND_NAMES),
-        "scaling": network.scaling.to_dict(),
-        "data_fingerprint": None,
-        "recipe": None,
-        "fingerprint": weights_fingerprint(network.state_dict()),
-        "trained_on": None,
-        "started_from": None,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights_never_called": network.weights_never_called(),
-        **{name: value for name, value in description.items() if name != "fingerprint"},
-    }
-
-
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadInputError(f"{path} is missing: give the path of a .safetensors file.")
@@ -229,3 +239,108 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def network_of_tensors(
+    options: NetworkOptions, scaling: BandScaling, tensors: dict[str, Tensor], source: str
+) -> AgbNet:
+    """A network, in evaluation mode, that takes over tensors without copying them.
+
+    Args:
+        options: The architecture.
+        scaling: Minimum and maximum of each band.
+        tensors: Its whole state; emptied, so that no number is held twice.
+        source: Where they come from, for messages.
+
+    Raises:
+        BadInputError: The tensors do not fit, or hold NaN, infinity or a negative variance.
+    """
+    with torch.device("meta"):
+        network = AgbNet(options, scaling)
+    expected = network.state_dict()
+    _check_tensors(tensors, expected, source)
+    if unusable := unusable_number(tensors):
+        raise BadInputError(f"{source} {unusable}: use weights of a training that went well.")
+    if any(one.is_meta for name, one in network.named_buffers() if name not in expected):
+        network = AgbNet(options, scaling)  # some backbones compute constants when built
+    network.load_state_dict(tensors, assign=True)
+    tensors.clear()
+    return network.eval()
+
+
+def _check_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
+) -> None:
+    """Refuse tensors that don't fit a network, by the name of the first that doesn't."""
+    remedy = "use weights of this network."
+    for key, tensor in expected.items():
+        if key not in found:
+            raise BadInputError(f"{source} lacks the tensor {key}: {remedy}")
+        if found[key].shape != tensor.shape:
+            raise BadInputError(
+                f"{source} holds {key} with shape {list(found[key].shape)} where the network has "
+                f"{list(tensor.shape)}: {remedy}"
+            )
+        if found[key].dtype != tensor.dtype:
+            has, wants = (str(one.dtype).removeprefix("torch.") for one in (found[key], tensor))
+            raise BadInputError(
+                f"{source} holds {key} as {has} where the network has {wants}: {remedy}"
+            )
+    for key in found:
+        if key not in expected:
+            raise BadInputError(
+                f"{source} holds the tensor {key}, which the network does not have: {remedy}"
+            )
+
+
+def unusable_number(tensors: Mapping[str, Tensor]) -> str | None:
+    """What no network can compute with: NaN, infinity, a negative variance of BatchNorm.
+
+    Any of them gives maps without a warning (of nothing, or of NaN).
+
+    Args:
+        tensors: By name; integers are not looked at.
+
+    Returns:
+        End of a sentence that names the first such tensor; None where all are usable.
+    """
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            continue
+        # torch.isfinite would hold the tensor's size and half of it again; NaN comes through.
+        lowest, highest = tensor.aminmax()
+        if not (lowest.isfinite() and highest.isfinite()):
+            return f"holds NaN or infinity in {key}"
+        if key.endswith("running_var") and lowest < 0:
+            return f"holds a negative variance in {key}"
+    return None
+
+
+# ---- Counting ------------------------------------------------------------------------------
+
+
+def parameter_table(network: AgbNet) -> pd.DataFrame:
+    """Count the parameters of each part.
+
+    Args:
+        network: May lie on the meta device, where it takes no memory.
+
+    Returns:
+        Columns part, parameters and tensors: the encoder, the attention of each level (0: stride
+        2 … 4: stride 32), each decoder block (0: to stride 16 … 4: to stride 1) with its parts,
+        the head, and last the whole network. Scaling constants and running statistics are
+        buffers and not counted.
+    """
+    parts: dict[str, nn.Module] = {"encoder": network.encoder}
+    parts |= {f"attention, level {level}": part for level, part in enumerate(network.attn)}
+    for number, block in enumerate(network.decoder.blocks):
+        parts[f"decoder, block {number}"] = block
+        for name, part in block.named_children():
+            parts[f"decoder, block {number}, {name}"] = part
+    parts |= {"head": network.segmentation_head, "whole network": network}
+    rows = []
+    for name, part in parts.items():
+        sizes = [parameter.numel() for parameter in part.parameters()]
+        if sizes:  # without scSE, gates have none
+            rows.append((name, sum(sizes), len(sizes)))
+    return pd.DataFrame(rows, columns=["part", "parameters", "tensors"])

@@ -4,7 +4,8 @@ The deepest features of a small crop are a map of few pixels. On a map of 2 × 2
 5 × 5 kernel meet nothing but padding: no gradient ever reaches them, they keep their random start,
 and on a larger image they act. The default backbone trained on crops of 64 pixels was right on 64
 and wrong by hundreds of Mg/ha on 256. Which kernels and strides a network has is asked of its
-layers, never of its name.
+layers, never of its name. Training refuses such crops (``check_window``), prediction larger images
+than such a training saw (``check_trained_window``).
 """
 
 from collections.abc import Mapping
@@ -16,21 +17,14 @@ from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
-from biomassters.network.backbones import STRIDES
-from biomassters.network.encoder import Encoder
+from biomassters.network.encoder import STRIDES, Encoder
 
 LARGEST_WINDOW = 1024
 """Where the search for a window that fits ends, pixels."""
 
 
 class UntrainedKernel(NamedTuple):
-    """A convolution some of whose taps meet padding alone.
-
-    Attributes:
-        layer: Its name in the encoder.
-        kernel: Its height and width, taps.
-        image: Height and width of the map that it gets, pixels.
-    """
+    """A convolution some of whose taps meet padding alone; kernel and image: height and width."""
 
     layer: str
     kernel: tuple[int, int]
@@ -55,17 +49,17 @@ def untrained_kernels(backbone: str, side: int) -> tuple[UntrainedKernel, ...]:
         image = torch.empty(1, 1, side, side)
     found: list[UntrainedKernel] = []
 
-    def look(name: str, layer: nn.Conv2d, entered: Tensor, left: Tensor) -> None:
-        sizes = entered.shape[-2:], left.shape[-2:]
-        if not all(_all_taps_meet_pixels(layer, axis, *sizes) for axis in (0, 1)):
-            kernel = layer.kernel_size[0], layer.kernel_size[1]
-            found.append(UntrainedKernel(name, kernel, (sizes[0][0], sizes[0][1])))
+    names = {layer: name for name, layer in encoder.named_modules()}
 
-    for name, layer in encoder.named_modules():
+    def look(layer: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        entered, left = inputs[0].shape[-2:], output.shape[-2:]
+        if not all(_all_taps_meet_pixels(layer, axis, entered, left) for axis in (0, 1)):
+            kernel = layer.kernel_size[0], layer.kernel_size[1]
+            found.append(UntrainedKernel(names[layer], kernel, (entered[0], entered[1])))
+
+    for layer in encoder.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(
-                lambda module, inputs, output, name=name: look(name, module, inputs[0], output)
-            )
+            layer.register_forward_hook(look)
     try:
         with torch.no_grad():
             encoder(image)

@@ -55,7 +55,7 @@ def backbone_fault(backbone: str) -> str | None:
 
     import torch
 
-    from biomassters.network.backbones import create_features, resolve_backbone
+    from biomassters.network.encoder import create_features, resolve_backbone
 
     try:
         with torch.device("meta"):

@@ -88,7 +88,7 @@ class BlockTask:
 
     def _load(self) -> "Predictor":
         from biomassters.inference.device import choose_device
-        from biomassters.inference.ready_network import ready_network
+        from biomassters.inference.predict import ready_network
         from biomassters.regions.block_prediction import Predictor
 
         device = choose_device(self.options.device)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
-from biomassters.loading.sampling import Sample
+from biomassters.loading.samples import Sample
 from biomassters.training.resampling import Resampler
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from biomassters.errors import BadInputError
 from biomassters.io.files import sync
 from biomassters.network.reference.checkpoint_file import check_archive
-from biomassters.network.tensor_check import unusable_number
+from biomassters.network.weights import unusable_number
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from biomassters.chips.store.reader import StoreSplit
-from biomassters.loading.batch import Batch
-from biomassters.loading.device_prefetch import ahead_on_device
+from biomassters.loading.batches import Batch, ahead_on_device
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import Sample, batches_of, epoch_samples, plain_sample
+from biomassters.loading.samples import Sample, batches_of, epoch_samples, plain_sample
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
 from biomassters.training.shares import Cut, Group, Part, StepFeed, StepShare, share_of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from biomassters.chips.bands import BAND_NAMES
-from biomassters.inference.part_threads import part_threads, threads_inside
+from biomassters.inference.device import part_threads, threads_inside
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks

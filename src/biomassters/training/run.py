@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import torch
 
-from biomassters.inference.part_threads import threads_inside
+from biomassters.inference.device import threads_inside
 from biomassters.metrics import ScoreAccumulator
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.checks import explained_memory_errors

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from biomassters.loading.batch import Batch
-from biomassters.loading.sampling import Sample, parts_of
+from biomassters.loading.batches import Batch
+from biomassters.loading.samples import Sample, parts_of
 
 
 class Cut(NamedTuple):

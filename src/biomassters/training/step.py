@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biomassters.inference.device import autocast
-from biomassters.loading.batch import Batch
+from biomassters.loading.batches import Batch
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.augmentation import augment
 from biomassters.training.gradients import Predict, gradients_of

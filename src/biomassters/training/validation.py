@@ -11,7 +11,7 @@ from torch import nn
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.predict import MonthNetwork, predict_batch
-from biomassters.loading.batch import Batch
+from biomassters.loading.batches import Batch
 from biomassters.metrics import ScoreAccumulator
 from biomassters.training.options import TrainingOptions
 from biomassters.training.step import training_precision

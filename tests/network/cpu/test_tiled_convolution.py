@@ -6,8 +6,7 @@ from torch.nn import functional
 
 from biomassters.network.cpu import tiled_convolution
 from biomassters.network.cpu.convolution import Convolution, convolve_upsampled
-from biomassters.network.cpu.tile_schemes import UPSAMPLED, WINOGRAD
-from biomassters.network.cpu.tiled_convolution import convolve_tiles
+from biomassters.network.cpu.tiled_convolution import UPSAMPLED, WINOGRAD, convolve_tiles
 
 
 def _upsample(x):

@@ -9,11 +9,11 @@ from torch import nn
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.network import AgbNet, NetworkOptions, load_network, load_reference, save_network
-from biomassters.network.options import REFERENCE_DECODER_CHANNELS
-from biomassters.network.parameter_table import parameter_table
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.options import REFERENCE_DECODER_CHANNELS, NetworkOptions
 from biomassters.network.reference.checkpoint_file import read_checkpoint
-from biomassters.network.reference.layout import find_backbone
+from biomassters.network.reference.convert import find_backbone, load_reference
+from biomassters.network.weights import load_network, parameter_table, save_network
 
 TOLERANCE = 1e-4
 
@@ -165,7 +165,8 @@ def test_networks_without_gates_are_understood(tmp_path):
 CONVERSION = """
 import sys
 from pathlib import Path
-from biomassters.network import load_reference, save_network
+from biomassters.network.reference.convert import load_reference
+from biomassters.network.weights import save_network
 
 def peak():
     # ru_maxrss begins with the parent's peak.

@@ -1,1 +1,1 @@
-"""What computes faster on a CPU than the plain operations do."""
+"""What computes faster, or in less memory, on a CPU than the plain operations do."""

@@ -1,12 +1,18 @@
-"""The decoder's 3×3 convolution, computed the way that was measured to be fastest."""
+"""The decoder's 3×3 convolution, computed the way that was measured to be fastest.
+
+``tiled_convolution`` has the ways that are not torch's own.
+"""
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biomassters.network.cpu.tile_schemes import UPSAMPLED, WINOGRAD
-from biomassters.network.cpu.tiled_convolution import convolve_tiles
-from biomassters.network.option_protocols import Choice
+from biomassters.network.cpu.tiled_convolution import UPSAMPLED, WINOGRAD, convolve_tiles
+
+if TYPE_CHECKING:  # pydantic, without which the network can be built and measured
+    from biomassters.network.options import Choice
 
 # Where tiles were faster than the library's convolution: float32 on a CPU (benchmarks/results).
 TILES_MIN_WEIGHTS = 192 * 192
@@ -17,19 +23,19 @@ UPSAMPLED_TILES_MIN_WEIGHTS = 48 * 48
 class Convolution(nn.Conv2d):
     """A 3×3 convolution with padding 1; whatever the way, the weights are the same.
 
+    Where a way is chosen by ``"auto"``, it is the one that was measured to be faster.
+
     Args:
         in_channels: C.
         out_channels: N.
 
     Attributes:
-        winograd: Compute the image in Winograd tiles; ``"auto"``: where measured
-            faster.
-        subpixel: Convolve an upsampled image at its low resolution; ``"auto"``: where measured
-            faster.
+        winograd: Compute the image in Winograd tiles.
+        subpixel: Convolve an upsampled image at its low resolution.
     """
 
-    winograd: Choice = "auto"
-    subpixel: Choice = "auto"
+    winograd: "Choice" = "auto"
+    subpixel: "Choice" = "auto"
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False)

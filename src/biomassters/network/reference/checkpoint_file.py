@@ -1,9 +1,13 @@
-"""The tensors of a file that ``torch.save`` wrote, read without running any of it."""
+"""The tensors of a file that ``torch.save`` wrote, read without running any of it.
+
+``read_checkpoint`` is for weights of others, ``check_archive`` for our own checkpoints before torch
+loads them. Next: ``convert``.
+"""
 
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
-from io import BytesIO
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,13 +16,17 @@ import torch
 from torch import Tensor
 
 from biomassters.errors import BadInputError
-from biomassters.network.reference.pickle_program import MOST_BYTES, check_program
-from biomassters.network.reference.safe_unpickler import Inert, read_inert
-from biomassters.network.reference.stored_tensor import StoredTensor
+from biomassters.network.reference.safe_unpickler import (
+    Placeholder,
+    StoredTensor,
+    check_program,
+    safe_load,
+)
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _PARALLEL_PREFIX = "module."
+_MOST_PICKLE_BYTES = 64 * 2**20
 _MAX_DEPTH = 64
 _MOST_USES = 4  # of a number, by tensors that are views of one storage
 _FEW_NUMBERS = 2**20
@@ -42,16 +50,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         BadInputError: No checkpoint, a damaged one, or one that would run something.
     """
-    _check_kind(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickle = _pickle_name(archive, path)
-            content = read_inert(_open_stored(archive, pickle, path), str(path))
-            stored = _without_prefix(_find_weights(content, path))
-            folder = pickle.removesuffix("data.pkl") + "data/"
-            return _read_tensors(archive, folder, stored, path)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise BadInputError(f"{path} is truncated or damaged ({error}): copy it again.") from None
+    with _opened(path) as (archive, name):
+        stored = _find_weights(safe_load(archive.read(name), str(path)), path)
+        if all(key.startswith(_PARALLEL_PREFIX) for key in stored):
+            stored = {key.removeprefix(_PARALLEL_PREFIX): one for key, one in stored.items()}
+        return _read_tensors(archive, name.removesuffix("data.pkl") + "data/", stored, path)
 
 
 def check_archive(path: Path) -> None:
@@ -61,30 +64,13 @@ def check_archive(path: Path) -> None:
         BadInputError: It is no checkpoint, its entries are compressed or overlap, or its pickle
             builds more than a checkpoint needs.
     """
-    _check_kind(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickle = _pickle_name(archive, path)
-            check_program(_open_stored(archive, pickle, path).getvalue(), str(path))
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise BadInputError(f"{path} is truncated or damaged ({error}): copy it again.") from None
+    with _opened(path) as (archive, name):
+        check_program(archive.read(name), str(path))
 
 
-def _pickle_name(archive: zipfile.ZipFile, path: Path) -> str:
-    entries = archive.infolist()
-    pickles = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise BadInputError(f"{path} is a zip file but no torch checkpoint.")
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        # torch never compresses, so a compressed entry could only be a bomb.
-        raise BadInputError(
-            f"{path} is no torch checkpoint: it is compressed, or declares more than it holds."
-        )
-    return pickles[0]
-
-
-def _check_kind(path: Path) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, str]]:
+    """A checkpoint's archive and the name of its pickle, which is no larger than it may be."""
     if not path.is_file():
         raise BadInputError(f"{path} is missing: give the path of a checkpoint.")
     with path.open("rb") as file:
@@ -96,48 +82,49 @@ def _check_kind(path: Path) -> None:
         )
     if not start.startswith(b"PK"):
         raise BadInputError(f"{path} is no torch checkpoint: give a file that torch.save wrote.")
-
-
-def _open_stored(archive: zipfile.ZipFile, name: str, path: Path) -> BytesIO:
-    """An entry's bytes, if they may be a checkpoint's pickle."""
-    entry = archive.getinfo(name)
-    if entry.file_size > MOST_BYTES:
-        raise BadInputError(f"{path} is no torch checkpoint: its pickle is too long.")
-    return BytesIO(archive.read(entry))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise BadInputError(f"{path} is a zip file but no torch checkpoint.")
+            # torch never compresses, so a compressed entry could only be a bomb.
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise BadInputError(
+                    f"{path} is no torch checkpoint: it is compressed, or declares more than it "
+                    "holds."
+                )
+            if pickles[0].file_size > _MOST_PICKLE_BYTES:
+                raise BadInputError(f"{path} is no torch checkpoint: its pickle is too long.")
+            yield archive, pickles[0].filename
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise BadInputError(f"{path} is truncated or damaged ({error}): copy it again.") from None
 
 
 def _find_weights(content: Any, path: Path) -> dict[str, StoredTensor]:
-    if isinstance(content, Inert):
-        found = dict(_module_tensors(content, "", _MAX_DEPTH))
+    found: dict[str, StoredTensor] = {}
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in _STATE_KEYS if key in content), content)
+    if isinstance(content, Placeholder):
+        found = dict(_module_tensors(content))
     elif isinstance(content, Mapping):
-        inner = next((content[key] for key in _STATE_KEYS if key in content), content)
-        if isinstance(inner, Inert):
-            found = dict(_module_tensors(inner, "", _MAX_DEPTH))
-        else:
-            found = _state_tensors(inner, path)
-    else:
-        found = {}
+        for key, value in content.items():
+            if not isinstance(value, StoredTensor):
+                raise BadInputError(f"{path} is no state dict of a network: {key} is no tensor.")
+            found[str(key)] = value
     if not found:
         raise BadInputError(f"{path} holds no weights: neither a module nor a state_dict.")
     return found
 
 
-def _state_tensors(state: Any, path: Path) -> dict[str, StoredTensor]:
-    if not isinstance(state, Mapping):
-        raise BadInputError(f"{path} holds no weights: its state_dict is no dictionary.")
-    for key, value in state.items():
-        if not isinstance(value, StoredTensor):
-            raise BadInputError(f"{path} is no state dict of a network: {key} is no tensor.")
-    return {str(key): value for key, value in state.items()}
-
-
-def _module_tensors(module: Inert, prefix: str, depth: int) -> Iterator[tuple[str, StoredTensor]]:
+def _module_tensors(module: Placeholder) -> Iterator[tuple[str, StoredTensor]]:
     """Tensors of a module and of its parts; one that is a part twice is visited once.
 
     A module may contain itself, or each of 64 others twice: a walk without memory would not end.
     """
     visited: set[int] = set()
-    waiting = [(module, prefix, depth)]
+    waiting = [(module, "", _MAX_DEPTH)]
     while waiting:
         module, prefix, depth = waiting.pop()
         if id(module) in visited:
@@ -153,19 +140,13 @@ def _module_tensors(module: Inert, prefix: str, depth: int) -> Iterator[tuple[st
         parts = [
             (child, f"{prefix}{name}.", depth - 1)
             for name, child in _items(attributes.get("_modules"))
-            if isinstance(child, Inert) and depth
+            if isinstance(child, Placeholder) and depth
         ]
         waiting += reversed(parts)
 
 
 def _items(mapping: Any) -> list[tuple[Any, Any]]:
     return list(mapping.items()) if isinstance(mapping, Mapping) else []
-
-
-def _without_prefix(stored: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    if all(key.startswith(_PARALLEL_PREFIX) for key in stored):
-        return {key.removeprefix(_PARALLEL_PREFIX): value for key, value in stored.items()}
-    return stored
 
 
 def _read_tensors(

@@ -1,27 +1,48 @@
 """Reading the pickle inside a torch checkpoint without running anything that it names.
 
-A pickle is a small program: it names functions and has them called. Here every name resolves to
-an inert stand-in; the few calls that hold tensors together (storages, rebuilding a tensor from
-one) are answered by code of this file, calls of harmless containers yield inert objects, and any
-other call is refused. Nothing is imported on a file's say-so.
+A pickle is a program for a stack machine: it names functions and has them called. First it is only
+counted (``check_program``): one of a few kilobytes can build a tuple that is millions deep, or one
+whose hash takes for ever, and either ends the process that unpickles it, whatever else that process
+refuses. Then it is run (``safe_load``) with a placeholder for every name. The few calls that hold
+tensors together (storages, rebuilding a tensor from one) are answered by code of this file, calls
+of harmless containers yield placeholders, and any other call is refused. Nothing is imported on a
+file's say-so.
 
 The layout is that of ``torch.save`` (zip form, since torch 1.6): see ``torch.serialization`` and
-``torch._utils._rebuild_tensor_v2``.
+``torch._utils._rebuild_tensor_v2``. Next: ``checkpoint_file``, which reads the numbers.
 """
 
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.network.reference.pickle_program import MOST_BYTES, check_program
-from biomassters.network.reference.stored_tensor import STORAGE_TYPES, rebuild_tensor
 
-# Called by pickles of plain data; here a call only makes an inert object that remembers nothing.
+_MOST_OPCODES = 600_000  # 25 a tensor: a large network five times over, with its optimizer
+_MOST_DEPTH = 500
+_MOST_HASHED = 1_000_000  # members of a tuple, with those of the tuples in it
+
+_STORAGE_TYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+# Called by pickles of plain data; here a call only makes a placeholder that remembers nothing.
 _HARMLESS_CALLS = {
     "argparse.Namespace",
     "collections.defaultdict",
@@ -39,10 +60,124 @@ _HARMLESS_CALLS = {
 }
 
 
-class Inert:
+def _refusal(source: str, reason: str) -> BadInputError:
+    return BadInputError(
+        f"{source} is refused because {reason}, which weights never need; nothing of it was run: "
+        "get the file from a source that you trust."
+    )
+
+
+# ---- Counting, before anything is built ------------------------------------------------------
+
+_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_HASHABLE = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
+
+
+class _Value(NamedTuple):
+    """What would lie on the stack."""
+
+    depth: int
+    size: int
+
+
+_MARK = _Value(0, 0)
+
+
+def check_program(content: bytes, source: str) -> None:
+    """Refuse a pickle that would build more than a checkpoint needs.
+
+    A damaged one passes as far as it can be followed: unpickling it will say so.
+
+    Args:
+        content: The pickle.
+        source: The checkpoint's name, for messages.
+
+    Raises:
+        BadInputError: It has too many opcodes, or nests too deeply.
+    """
+    stack: list[_Value] = []
+    memo: dict[object, _Value] = {}
+    try:
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if number >= _MOST_OPCODES:
+                raise _refusal(source, f"its pickle has more than {_MOST_OPCODES:,} steps")
+            name = opcode.name
+            if name in _PUTS:
+                memo[argument] = stack[-1]
+            elif name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            elif name in _GETS:
+                stack.append(memo[argument])
+            elif name == "MARK":
+                stack.append(_MARK)
+            else:
+                _follow(opcode, stack)
+            if stack and stack[-1].depth > _MOST_DEPTH:
+                raise _refusal(source, f"its pickle nests more than {_MOST_DEPTH} deep")
+            if stack and stack[-1].size > _MOST_HASHED:
+                raise _refusal(source, "its pickle holds a tuple of endless size")
+    except BadInputError:
+        raise
+    except Exception:  # a damaged pickle may break off anywhere
+        return
+
+
+def _follow(opcode: pickletools.OpcodeInfo, stack: list[_Value]) -> None:
+    """Take from the stack what an opcode takes, and put there what it makes of it."""
+    to_mark, count = _taken(opcode.name)
+    taken: list[_Value] = []
+    if to_mark:
+        while (value := stack.pop()) is not _MARK:
+            taken.append(value)
+    for _ in range(count):
+        taken.append(stack.pop())
+    if not opcode.stack_after:
+        return
+    if opcode.name == "DUP":
+        stack += [taken[0], taken[0]]
+        return
+    depth = 1 + max((value.depth for value in taken), default=0)
+    hashed = opcode.name in _HASHABLE
+    stack.append(_Value(depth, 1 + sum(value.size for value in taken) if hashed else 1))
+
+
+@lru_cache
+def _taken(name: str) -> tuple[bool, int]:
+    """Whether an opcode takes all down to the last mark, and how many values before that."""
+    before = [kind.name for kind in _OPCODES[name].stack_before]
+    return "mark" in before, before.index("mark") if "mark" in before else len(before)
+
+
+# ---- Loading ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a checkpoint describes it; its numbers are still in the file.
+
+    Attributes:
+        storage: Name of the storage inside the file.
+        dtype: Type of its numbers.
+        storage_numel: Numbers in the storage.
+        offset: First number that belongs to the tensor.
+        shape: Shape.
+        stride: Strides, in numbers.
+    """
+
+    storage: str
+    dtype: torch.dtype
+    storage_numel: int
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Placeholder:
     """Stands in for an instance of any class; holds the attributes that the pickle gives it."""
 
-    def __new__(cls, *_: Any, **__: Any) -> "Inert":
+    def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
         """Whatever the arguments: an empty instance."""
         return object.__new__(cls)
 
@@ -62,16 +197,41 @@ class Inert:
         """Forget an entry."""
 
 
+def safe_load(content: bytes, source: str) -> Any:
+    """The data of a pickle, with placeholders for whatever is not plain data or a tensor.
+
+    Args:
+        content: The pickle.
+        source: The checkpoint's name, for messages.
+
+    Returns:
+        Dictionaries, lists, numbers, strings, ``StoredTensor`` and ``Placeholder``.
+
+    Raises:
+        BadInputError: The pickle would build too much or call something, or is damaged. Nothing
+            was called.
+    """
+    check_program(content, source)
+    try:
+        return _SafeUnpickler(BytesIO(content)).load()
+    except _RefusedError as error:
+        raise _refusal(source, str(error)) from None
+    except Exception as error:  # a damaged pickle fails in any way there is
+        raise BadInputError(
+            f"{source} holds a damaged pickle ({type(error).__name__}): copy it again."
+        ) from None
+
+
 class _RefusedError(Exception):
     """The pickle asks for more than data."""
 
 
-class _InertType(type):
-    """The type of stand-ins for classes and functions: calling one is refused or inert."""
+class _PlaceholderType(type):
+    """The type of what stands for classes and functions: a call is refused or does nothing."""
 
     def __call__(cls, *_: Any, **__: Any) -> Any:
         if cls.__name__ in _HARMLESS_CALLS:
-            return Inert.__new__(Inert)
+            return Placeholder.__new__(Placeholder)
         raise _RefusedError(f"it would call {cls.__name__}")
 
     def __setattr__(cls, *_: Any) -> NoReturn:
@@ -109,6 +269,12 @@ def _refuse_storage(*_: Any) -> NoReturn:
     raise _RefusedError("it would call a storage")
 
 
+def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+    """As ``torch._utils._rebuild_tensor_v2`` is called; gradients and hooks are not wanted."""
+    name, dtype, numel = storage
+    return StoredTensor(name, dtype, int(numel), int(offset), tuple(shape), tuple(stride))
+
+
 def _rebuild_subclass(rebuild: Any, _type: Any, args: Any, *_: Any) -> Any:
     if not isinstance(rebuild, _Answer):
         raise _RefusedError("it would rebuild a tensor in an unknown way")
@@ -128,8 +294,8 @@ def _set(items: Any = ()) -> list[Any]:
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
@@ -141,49 +307,19 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    """Resolves every name to a stand-in."""
+class _SafeUnpickler(pickle.Unpickler):
+    """Resolves every name to a placeholder."""
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full in _ANSWERS:
             return _Answer(_ANSWERS[full])
-        if module in {"torch", "torch.storage"} and name in STORAGE_TYPES:
-            return _StorageType(STORAGE_TYPES[name])
-        return _InertType(full, (Inert,), {})
+        if module in {"torch", "torch.storage"} and name in _STORAGE_TYPES:
+            return _StorageType(_STORAGE_TYPES[name])
+        return _PlaceholderType(full, (Placeholder,), {})
 
     def persistent_load(self, pid: Any) -> tuple[str, torch.dtype, int]:
         kind, storage_type, key, _device, numel = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             raise _RefusedError("it holds storages of an unknown type")
         return str(key), storage_type.dtype, int(numel)
-
-
-def read_inert(file: BinaryIO, source: str) -> Any:
-    """The data of a pickle, with stand-ins for whatever is not plain data or a tensor.
-
-    Args:
-        file: The pickle.
-        source: The checkpoint's name, for messages.
-
-    Returns:
-        Dictionaries, lists, numbers, strings, ``StoredTensor`` and ``Inert``.
-
-    Raises:
-        BadInputError: The pickle would call something, or is damaged. Nothing was called.
-    """
-    content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise BadInputError(f"{source} is no torch checkpoint: its pickle is too long.")
-    check_program(content, source)
-    try:
-        return _Reader(BytesIO(content)).load()
-    except _RefusedError as error:
-        raise BadInputError(
-            f"{source} is refused because {error}, which weights never need; nothing of it was "
-            "run: get the file from a source that you trust."
-        ) from None
-    except Exception as error:  # a damaged pickle fails in any way there is
-        raise BadInputError(
-            f"{source} holds a damaged pickle ({type(error).__name__}): copy it again."
-        ) from None

@@ -96,7 +96,7 @@ def read_attention(
     reporting: ReportingOptions,
 ) -> pd.DataFrame:
     """How much the (first) network looked at each month of its held-out chips, by level."""
-    from biomassters.inference.chip_attention import attention_of_split
+    from biomassters.inference.chips import attention_of_split
 
     split = chip_store.split("train")
     first = weights.members[0] if weights.members else weights

@@ -1,7 +1,7 @@
 """What is read of each chip in each epoch, as a pure function of (seed, epoch, chip).
 
 Every chip has a random stream of its own, so what happens to it depends on no other chip,
-thread, process or restart.
+thread, process or restart. Next: ``batches``; ``training/augmentation`` does what a sample says.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.loading.options import AugmentationOptions
 
-MIDDLE_YX = (0.5, 0.5)
+_MIDDLE_YX = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,44 @@ class Sample:
     flip: bool = False
     quarter_turns: int = 0
     rotation_deg: float = 0.0
-    centre_yx: tuple[float, float] = MIDDLE_YX
+    centre_yx: tuple[float, float] = _MIDDLE_YX
 
 
 def plain_sample(chip: int, months: Sequence[int]) -> Sample:
     """A whole chip as it is: no crop, no augmentation."""
     return Sample(chip, tuple(months))
+
+
+def epoch_samples(
+    chips: Sequence[int],
+    chip_ids: Sequence[str],
+    month_masks: NDArray[np.bool_],
+    *,
+    seed: int,
+    epoch: int,
+    options: AugmentationOptions,
+    size: tuple[int, int],
+    crop: int | None,
+) -> list[Sample]:
+    """One epoch's samples, in shuffled order.
+
+    Args:
+        chips: Indices into the split of the chips to use.
+        chip_ids: Names of all chips of the split.
+        month_masks: bool [N, 12], months that each chip of the split has.
+        seed: Of the whole run.
+        epoch: Counted from 0.
+        options: Which augmentations, how strong.
+        size: Height and width of the split's chips, pixels.
+        crop: Side of the crop, pixels, at most height and width; None for whole chips.
+
+    Returns:
+        One sample per chip. A chip's sample, and which of two chips comes first, depend on
+        seed, epoch and the chips' names alone.
+    """
+    draws = {chip: _draw(seed, epoch, chip_ids[chip]) for chip in chips}
+    ordered = sorted(draws, key=lambda chip: (draws[chip].order, chip_ids[chip]))
+    return [_sample(chip, month_masks[chip], draws[chip], options, size, crop) for chip in ordered]
 
 
 @dataclass(frozen=True)
@@ -115,40 +147,8 @@ def _sample(
         rotation_deg=low + draw.angle * (high - low) if rotates else 0.0,
         centre_yx=(0.5 + reach * (draw.centre_y - 0.5), 0.5 + reach * (draw.centre_x - 0.5))
         if rotates
-        else MIDDLE_YX,
+        else _MIDDLE_YX,
     )
-
-
-def epoch_samples(
-    chips: Sequence[int],
-    chip_ids: Sequence[str],
-    month_masks: NDArray[np.bool_],
-    *,
-    seed: int,
-    epoch: int,
-    options: AugmentationOptions,
-    size: tuple[int, int],
-    crop: int | None,
-) -> list[Sample]:
-    """One epoch's samples, in shuffled order.
-
-    Args:
-        chips: Indices into the split of the chips to use.
-        chip_ids: Names of all chips of the split.
-        month_masks: bool [N, 12], months that each chip of the split has.
-        seed: Of the whole run.
-        epoch: Counted from 0.
-        options: Which augmentations, how strong.
-        size: Height and width of the split's chips, pixels.
-        crop: Side of the crop, pixels, at most height and width; None for whole chips.
-
-    Returns:
-        One sample per chip. A chip's sample, and which of two chips comes first, depend on
-        seed, epoch and the chips' names alone.
-    """
-    draws = {chip: _draw(seed, epoch, chip_ids[chip]) for chip in chips}
-    ordered = sorted(draws, key=lambda chip: (draws[chip].order, chip_ids[chip]))
-    return [_sample(chip, month_masks[chip], draws[chip], options, size, crop) for chip in ordered]
 
 
 def batches_of(

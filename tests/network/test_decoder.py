@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from biomassters.network.scse import Gate, SpatialChannelGate
+from biomassters.network.decoder import DecoderBlock, ScSE
 
 
-def plain(gate: SpatialChannelGate, x: torch.Tensor) -> torch.Tensor:
+def plain(gate: ScSE, x: torch.Tensor) -> torch.Tensor:
     """The formula as it stands in the paper."""
     return x * gate.cSE(x) + x * gate.sSE(x)
 
 
 @pytest.fixture
-def gate() -> SpatialChannelGate:
+def gate() -> ScSE:
     torch.manual_seed(0)
-    return SpatialChannelGate(32).double()
+    return ScSE(32).double()
 
 
 def images(layout: torch.memory_format) -> torch.Tensor:
@@ -24,7 +24,7 @@ def images(layout: torch.memory_format) -> torch.Tensor:
 
 
 def test_values_worked_by_hand() -> None:
-    gate = SpatialChannelGate(2)
+    gate = ScSE(2)
     for weight in gate.parameters():
         torch.nn.init.zeros_(weight)
     torch.nn.init.constant_(gate.sSE[0].bias, 100.0)  # the pixel's gate is wide open
@@ -52,6 +52,7 @@ def test_gradients_are_the_differences(gate) -> None:
 
 
 def test_the_reference_names_its_gates_so() -> None:
-    names = dict(Gate(16).named_parameters())
-    assert "attention.cSE.1.weight" in names
-    assert "attention.sSE.0.bias" in names
+    names = dict(DecoderBlock(16, 8, 4, scse=True).named_parameters())
+    for gate in ("attention1", "attention2"):
+        assert f"{gate}.attention.cSE.1.weight" in names
+        assert f"{gate}.attention.sSE.0.bias" in names

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomassters.loading.options import AugmentationOptions
-from biomassters.loading.sampling import (
+from biomassters.loading.samples import (
     Sample,
     batches_of,
     epoch_samples,
