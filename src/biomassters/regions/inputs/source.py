@@ -22,7 +22,7 @@ from biomassters.regions.inputs.range_check import check_ranges
 from biomassters.regions.inputs.stac import read_item_collection
 from biomassters.regions.map_grid import settle_grid
 from biomassters.regions.options import AreaOptions, ImageOptions
-from biomassters.simulation.region_writer import NOTE
+from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
 
