@@ -193,7 +193,7 @@ def check_submission_format(run: PlannedRun) -> Iterator[str]:
     """The submission's suffix is a format that it can be written in."""
     path = run.path("submission")
     if run.makes("submission") and path is not None:
-        from biomassters.submission.formats import archive_suffix
+        from biomassters.submission.check import archive_suffix
 
         try:
             archive_suffix(path)
