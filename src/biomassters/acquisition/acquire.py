@@ -16,10 +16,10 @@ from biomassters.acquisition.summary import readable_bytes
 from biomassters.acquisition.unpacking import unpack_all
 from biomassters.acquisition.wanted import WantedFile, wanted_files
 from biomassters.chips.archive.writer import is_generated
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.files import require_space
 from biomassters.io.row_journal import RowJournal
-from biomassters.progress_bar import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive.files import file_state
+from biomassters.console import Progress
 from biomassters.io.checksum import file_cksum
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State
-from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from biomassters.chips.store.reader import StoreSplit
+from biomassters.console import Progress
 from biomassters.inference.attention import RecordedAttention, recorded_attention
 from biomassters.inference.chips import whole_chips
 from biomassters.inference.device import autocast, choose_device
@@ -16,7 +17,6 @@ from biomassters.inference.predict import Images, parts_apart
 from biomassters.loading.batch import Batch
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.backbones import STRIDES
-from biomassters.progress_bar import Progress
 
 COLUMNS = ("chip_id", "stride", "month", "weight", "has_s2")
 

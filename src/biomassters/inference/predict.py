@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.part_threads import part_threads
 from biomassters.inference.views import apply_view
-from biomassters.progress_bar import Progress
 
 
 class ImageBatch(Protocol):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from biomassters.errors import BadInputError
-from biomassters.readable import readable_bytes
+from biomassters.messages import readable_bytes
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

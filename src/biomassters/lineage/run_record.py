@@ -23,7 +23,7 @@ from biomassters.lineage.environment import (
     machine,
     peak_since_forgotten_mib,
 )
-from biomassters.redaction import redact, redacted
+from biomassters.messages import redact, redacted
 
 log = logging.getLogger(__name__)
 

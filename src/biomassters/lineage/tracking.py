@@ -20,8 +20,8 @@ from pydantic import Field
 
 from biomassters.errors import BadInputError
 from biomassters.lineage.environment import code_version
+from biomassters.messages import redacted
 from biomassters.options import Options
-from biomassters.redaction import redacted
 from biomassters.reporting.flat_options import flatten
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S2
+from biomassters.messages import listed, readable_bytes
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.chip_counts import ChipCounts, expected_chips
 from biomassters.preflight.option_checks import backbone_fault
 from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed, readable_bytes
 
 DEFAULT_NETWORK_BYTES = 2_912_104
 """Of the default options, so that nothing has to be built to know it; a test compares."""

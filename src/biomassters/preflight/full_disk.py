@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from biomassters.errors import BadInputError
-from biomassters.readable import readable_bytes
+from biomassters.messages import readable_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # How libraries that hide the number say it.

@@ -17,8 +17,8 @@ from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
 from biomassters.io.regular_file import read_regular
 from biomassters.io.storage import is_url
+from biomassters.messages import listed
 from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed
 
 DEFAULT = "__default__"
 _JOINED = (DEFAULT, "from_archive")

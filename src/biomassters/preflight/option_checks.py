@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from biomassters.errors import BadInputError
+from biomassters.messages import listed
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed
 from biomassters.simulation.options import SimulationOptions
 from biomassters.training.options import TrainingOptions
 

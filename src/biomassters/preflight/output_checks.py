@@ -8,8 +8,8 @@ from pathlib import Path
 
 from biomassters.datasets.folder import FolderDataset
 from biomassters.datasets.place import PlaceDataset
+from biomassters.messages import listed
 from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed
 
 _WRITTEN_PLACES = ("region_map",)
 _RECORD = "run_record"

@@ -25,11 +25,11 @@ from biomassters.chips.bands import (
     SENSORS,
 )
 from biomassters.chips.store.integers import pack_backscatter
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.crs import parse_crs
 from biomassters.io.files import require_space
 from biomassters.io.gdal_open import gdal_environment, open_raster
-from biomassters.progress_bar import tracked
 from biomassters.simulation.landscape import make_landscape, without_margin
 from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import RegionSimulationOptions

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
 from biomassters.chips.map_folder import MapFolder
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.raster import encode_raster
-from biomassters.progress_bar import tracked
 from biomassters.submission.check import AgbRange, archive_suffix, map_fault, read_archive
 
 Map = NDArray[np.float32] | Callable[[], NDArray[np.float32]]

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.gdal_raster import decode_with_gdal
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.io.regular_file import open_regular
-from biomassters.progress_bar import tracked
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 

@@ -11,7 +11,7 @@ from distributed import Security
 from distributed.comm import connect
 
 from biomassters.errors import BadInputError
-from biomassters.redaction import HIDDEN
+from biomassters.messages import HIDDEN
 from biomassters.workers.options import DaskOptions
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.errors import BadInputError
-from biomassters.redaction import redact
+from biomassters.messages import redact
 from biomassters.regions.area import Area
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.cube import is_cube, read_cube
