@@ -34,7 +34,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batches, ready_network
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import SimulatedChips, write_simulated
+from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
 from biomassters.training.feed import Feed
 from biomassters.training.kept_memory import kept_memory
 from biomassters.training.new_network import new_network

@@ -156,9 +156,8 @@ def map_region(
 
 def simulate(folder: Path, size: int) -> Path:
     """A simulated region with all months."""
-    from biomassters.simulation.region import SimulatedRegion
-    from biomassters.simulation.region_options import RegionSimulationOptions
-    from biomassters.simulation.region_writer import write_region
+    from biomassters.simulation.options import RegionSimulationOptions
+    from biomassters.simulation.simulated_region import SimulatedRegion, write_region
 
     images = folder / f"simulated{size}"
     options = RegionSimulationOptions(width=size, height=size, months=MONTHS)

@@ -96,9 +96,8 @@ def copy_project(folder: Path) -> None:
 
 def simulate_region(work: Path, seed: int, size: int) -> Path:
     """Images and truth of one region."""
-    from biomassters.simulation.region import SimulatedRegion
-    from biomassters.simulation.region_options import RegionSimulationOptions
-    from biomassters.simulation.region_writer import write_region
+    from biomassters.simulation.options import RegionSimulationOptions
+    from biomassters.simulation.simulated_region import SimulatedRegion, write_region
 
     folder = work / f"region_{seed}"
     if not (folder / "maps").exists():

@@ -5,8 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from biomassters.conf_files import require_readable
+from biomassters.conf_files import (
+    dotted_names,
+    known_parameters,
+    require_readable,
+    unknown_parameters,
+)
 from biomassters.errors import BadInputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -66,3 +73,39 @@ def test_something_else_in_a_files_place(tmp_path):
     (tmp_path / "catalog.yml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(BadInputError, match=r"catalog.yml is no text"):
         require_readable(tmp_path)
+
+
+def test_dotted_names_of_a_nested_mapping():
+    assert list(dotted_names({"a": {"b": {"c": 1}}, "d": None})) == ["a", "a.b", "a.b.c", "d"]
+
+
+def test_known_parameters_are_those_of_base_and_those_of_the_catalog():
+    known = known_parameters(CONF)
+    assert {"training", "training.epochs", "training.augmentation.flip", "raw_root"} <= known
+
+
+def test_a_misspelt_parameter_is_named_with_its_neighbour():
+    sentences = unknown_parameters({"training": {"epoch": 3}}, known_parameters(CONF))
+    assert sentences == ["There is no parameter 'training.epoch'; did you mean 'training.epochs'?"]
+
+
+def test_neighbours_come_before_others_and_initials_are_understood():
+    known = {"training", "training.learning_rate", "training.crop", "trainin.lr"}
+    assert "'training.learning_rate'?" in unknown_parameters({"training": {"lr": 1}}, known)[0]
+    assert "'training.crop'?" in unknown_parameters({"training": {"corp": 1}}, known)[0]
+
+
+def test_an_unknown_branch_is_named_once():
+    sentences = unknown_parameters({"nonsense": {"x": {"y": 1}}}, {"training"})
+    assert len(sentences) == 1
+    assert "'nonsense'" in sentences[0]
+
+
+@given(st.sets(st.text("abc", min_size=1), min_size=1))
+def test_known_names_are_never_refused(names):
+    assert unknown_parameters(dict.fromkeys(names, 1), set(names)) == []
+
+
+@pytest.mark.parametrize("name", ["base", "biomassters", "test"])
+def test_every_environment_names_its_data_set(name):
+    assert "dataset:" in (CONF / name / "globals.yml").read_text()

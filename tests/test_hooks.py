@@ -1,46 +1,96 @@
+import logging
+import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kedro.io import DatasetError
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
+from pluggy import PluginManager
 
+from biomassters.console import at_work, set_place
 from biomassters.errors import BadInputError
-from biomassters.hooks import dotted_names, known_parameters, plain_message, unknown_parameters
+from biomassters.hooks import (
+    NodeLines,
+    _scores_in_words,
+    install_plain_errors,
+    plain_message,
+    plain_name,
+)
 
-CONF = Path(__file__).parents[1] / "conf"
-
-
-def test_dotted_names_of_a_nested_mapping():
-    assert list(dotted_names({"a": {"b": {"c": 1}}, "d": None})) == ["a", "a.b", "a.b.c", "d"]
-
-
-def test_known_parameters_are_those_of_base_and_those_of_the_catalog():
-    known = known_parameters(CONF)
-    assert {"training", "training.epochs", "training.augmentation.flip", "raw_root"} <= known
+REPOSITORY = Path(__file__).parents[1]
 
 
-def test_a_misspelt_parameter_is_named_with_its_neighbour():
-    sentences = unknown_parameters({"training": {"epoch": 3}}, known_parameters(CONF))
-    assert sentences == ["There is no parameter 'training.epoch'; did you mean 'training.epochs'?"]
+def test_every_node_of_every_pipeline_has_a_name_of_its_own():
+    """By the name that a person reads; a node of several pipelines counts once."""
+    bootstrap_project(REPOSITORY)
+    from biomassters.pipeline_registry import register_pipelines
+
+    nodes = set(chain.from_iterable(one.nodes for one in register_pipelines().values()))
+    names = [plain_name(node.name) for node in nodes]
+    assert sorted(names) == sorted(set(names))
+    assert all(name.replace(" ", "").isalpha() for name in names)
 
 
-def test_neighbours_come_before_others_and_initials_are_understood():
-    known = {"training", "training.learning_rate", "training.crop", "trainin.lr"}
-    assert "'training.learning_rate'?" in unknown_parameters({"training": {"lr": 1}}, known)[0]
-    assert "'training.crop'?" in unknown_parameters({"training": {"corp": 1}}, known)[0]
+def run(pipeline, catalog):
+    from kedro.framework.hooks.manager import _create_hook_manager
+
+    lines, manager = NodeLines(), _create_hook_manager()
+    assert isinstance(manager, PluginManager)
+    manager.register(lines)
+    manager.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
+    SequentialRunner().run(pipeline, catalog, manager)
 
 
-def test_an_unknown_branch_is_named_once():
-    sentences = unknown_parameters({"nonsense": {"x": {"y": 1}}}, {"training"})
-    assert len(sentences) == 1
-    assert "'nonsense'" in sentences[0]
+def test_one_line_a_node_when_all_of_it_is_saved(caplog):
+    caplog.set_level(logging.INFO, logger="biomassters")
+    pipeline = Pipeline(
+        [
+            Node(lambda: (1, 2), None, ["a", "b"], name="make_both"),
+            Node(lambda a: None, "a", None, name="look_at_it"),
+        ],
+        namespace="stage",
+    )
+    run(pipeline, DataCatalog())
+    said = [r.getMessage() for r in caplog.records if r.name == "biomassters.hooks"]
+    assert said == ["1 of 2  make both  0.0 s", "2 of 2  look at it  0.0 s"]
+    assert at_work() == ""
 
 
-@given(st.sets(st.text("abc", min_size=1), min_size=1))
-def test_known_names_are_never_refused(names):
-    assert unknown_parameters(dict.fromkeys(names, 1), set(names)) == []
+def test_the_node_at_work_is_known_when_it_fails():
+    def fail():
+        raise RuntimeError("no")
+
+    lines = NodeLines()
+    node = Node(fail, None, "a", name="make_it")
+    lines.before_pipeline_run(Pipeline([node]))
+    lines.before_node_run(node)
+    assert at_work() == "make it"
+    set_place("")
+
+
+def test_the_score_in_words():
+    metrics = {
+        "rmse_per_chip_mean": 41.324, "baseline_mean_rmse": 66.2, "baseline_ridge_rmse": 50.1,
+        "interval_pixel_coverage": 0.893, "interval_level": 0.9,
+    }  # fmt: skip
+    assert list(_scores_in_words(metrics)) == [
+        (
+            "Score: RMSE 41.32 Mg/ha, mean over held-out chips "
+            "(predicting the training mean 66.20, ridge regression 50.10)."
+        ),
+        "The 90% intervals hold 89.3% of the held-out pixels.",
+    ]
+    del metrics["interval_pixel_coverage"]
+    assert len(list(_scores_in_words(metrics))) == 1
+
+
+@pytest.mark.parametrize("name", ["training.fit.train_network", "train_network"])
+def test_plain_names(name):
+    assert plain_name(name) == "train network"
 
 
 def test_bad_input_is_a_sentence_also_when_wrapped():
@@ -82,10 +132,6 @@ def test_kedros_prefix_is_cut_from_parameter_errors():
 
 
 def test_plain_errors_reach_stderr_without_traceback(capsys, monkeypatch):
-    import sys
-
-    from biomassters.hooks import install_plain_errors
-
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     install_plain_errors()
     install_plain_errors()
@@ -95,10 +141,7 @@ def test_plain_errors_reach_stderr_without_traceback(capsys, monkeypatch):
 
 
 def test_a_fault_of_the_program_shows_its_lines_and_ends_in_one_sentence(capsys, monkeypatch):
-    import sys
-
     from biomassters.chips.folds import make_folds
-    from biomassters.hooks import install_plain_errors
 
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     install_plain_errors()
@@ -109,8 +152,3 @@ def test_a_fault_of_the_program_shows_its_lines_and_ends_in_one_sentence(capsys,
     assert said.startswith("Traceback")
     assert said.count(str(caught.value)) == 1
     assert said.splitlines()[-1].startswith(f"Error: TypeError: {caught.value} (see")
-
-
-@pytest.mark.parametrize("name", ["base", "biomassters", "test"])
-def test_every_environment_names_its_data_set(name):
-    assert "dataset:" in (CONF / name / "globals.yml").read_text()

@@ -1,39 +1,231 @@
 """The project's own ``kedro run``: Kedro's, which first understands what was typed.
 
-Names are checked before a session is opened, ``--params`` takes lists, and Ctrl-C ends with one
-sentence and the shell's code for it. Kedro finds this module by its name; ``kedro run`` and
-``python -m biomassters`` both come here.
+``--params`` takes lists, names are checked before a session is opened (Kedro finds a misspelt one
+late and says so with a traceback), and Ctrl-C ends with one sentence and the shell's code for it.
+Kedro finds this module by its name; ``kedro run`` and ``python -m biomassters`` both come here.
 """
 
 import copy
 import os
+import pkgutil
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
+from kedro import runner as kedro_runner
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
-from kedro.framework.project import settings
+from kedro.framework.project import pipelines, settings
+from kedro.pipeline import Pipeline
+from kedro.runner import AbstractRunner
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 
-from biomassters.console import stream
+import biomassters.pipelines
+from biomassters.console import at_work, close_open, stream
 from biomassters.errors import BadInputError
 from biomassters.hooks import install_plain_errors
-from biomassters.progress_bar import close_open
-from biomassters.runtime_params import parse_params
+from biomassters.messages import hint, listed
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+DEFAULT = "__default__"
 PARAMS_HELP = (
     "Options that differ from conf: name=value pairs with commas between, as in "
     "training.epochs=40,training.folds=0/1 or, in quotation marks, 'training.folds=[0,1]'."
 )
+_CLOSING = {"[": "]", "{": "}"}
+_QUOTES = "\"'"
+_KINDS: tuple[tuple[tuple[str, ...], str, Callable[[Pipeline], set[str]]], ...] = (
+    (
+        ("node_names", "from_nodes", "to_nodes"),
+        "node",
+        lambda pipeline: {node.name for node in pipeline.nodes},
+    ),
+    (("tags",), "tag", lambda pipeline: {tag for node in pipeline.nodes for tag in node.tags}),
+    (
+        ("namespaces",),
+        "namespace",
+        lambda pipeline: {one for node in pipeline.nodes for one in node.namespace_prefixes},
+    ),
+    (("from_inputs",), "input dataset", lambda pipeline: pipeline.all_inputs()),
+    (("to_outputs",), "output dataset", lambda pipeline: pipeline.all_outputs()),
+)
+"""Options of ``kedro run``, what their names are names of, and those that a pipeline has."""
 
 
 @click.group(name="biomassters")
 def cli() -> None:
     """The project's own commands; Kedro finds this group by its name."""
+
+
+def parse_params(text: str) -> dict[str, Any]:
+    """Parameters as they are given to ``--params``, nested.
+
+    Kedro cuts the text at every comma, so that ``training.folds=[0,1]`` falls apart. Here a value
+    that begins with a bracket, a brace or a quotation mark ends where that is closed.
+
+    Args:
+        text: ``key=value`` pairs with commas between; a key may be dotted, a value is YAML, of
+            which JSON is a part.
+
+    Raises:
+        BadInputError: A pair without key or value, a bracket that is not closed, or no YAML.
+    """
+    pairs = list(_pairs(text))
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(pairs))
+    except yaml.YAMLError:
+        raise BadInputError(
+            f"--params {text}: a value can't be read as YAML; write a list as [a,b] and put "
+            "text with special characters in quotation marks."
+        ) from None
+    assert isinstance(parsed, dict)
+    return {str(key): value for key, value in parsed.items()}
+
+
+def _pairs(text: str) -> Iterator[str]:
+    rest = text.strip().strip(",").strip()
+    while rest:
+        key, equals, value = rest.partition("=")
+        if not equals or not key.strip() or "," in key:
+            item = rest.split(",")[0].strip()
+            raise BadInputError(
+                f"--params: '{item}' is no name=value; write --params name=value,other=value, "
+                "and a list as 0/1 or, in quotation marks, 'name=[0,1]'."
+            )
+        value = value.lstrip()
+        end = _value_end(value, key.strip())
+        yield f"{key.strip()}={value[:end].strip()}"
+        rest = value[end:].lstrip(" ,")
+
+
+def _value_end(value: str, key: str) -> int:
+    """Where a value ends: at its closing bracket or quotation mark, or at the next comma."""
+    if value[:1] not in (*_CLOSING, *_QUOTES):
+        return (value + ",").index(",")
+    expected: list[str] = []
+    quote = ""
+    for place, character in enumerate(value):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in _QUOTES:
+            quote = character
+        elif character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif expected and character == expected[-1]:
+            expected.pop()
+        if not quote and not expected:
+            return (value + ",").index(",", place)
+    wanted = quote or expected[-1]
+    raise BadInputError(
+        f"--params: the value of '{key}', {value}, is never closed with {wanted}; put the whole "
+        f"in quotation marks, as in '{key}=[0,1]'."
+    )
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Refuse an environment, pipelines, a runner or parts of pipelines that don't exist."""
+    _check_environment(options.get("conf_source"), options.get("env") or os.getenv("KEDRO_ENV"))
+
+    chosen = list(options.get("pipelines") or filter(None, [options.get("pipeline")]))
+    folders = pkgutil.iter_modules(biomassters.pipelines.__path__)
+    known = {folder.name for folder in folders if folder.ispkg} | {DEFAULT}
+    _refuse(f"There is no pipeline '{name}'; {hint(name, known)}" for name in chosen
+            if name not in known)  # fmt: skip
+
+    name = options.get("runner")
+    found = {
+        one for one, value in vars(kedro_runner).items()
+        if isinstance(value, type) and issubclass(value, AbstractRunner)
+        and value is not AbstractRunner
+    }  # fmt: skip
+    if name and "." not in name and name not in found:  # one with a dot is somebody else's
+        raise BadInputError(f"There is no runner '{name}'; {hint(name, found)}")
+
+    if any(options.get(option) for kinds, *_ in _KINDS for option in kinds):
+        _check_selection(chosen, options)
+
+
+def _check_environment(given: str | None, env: str | None) -> None:
+    conf_source = Path(
+        given or (find_kedro_project(Path.cwd()) or Path.cwd()) / settings.CONF_SOURCE
+    )
+    if not conf_source.is_dir():
+        if given:
+            return  # a packed or remote configuration is Kedro's to open
+        raise BadInputError(
+            f"There is no configuration {conf_source}: run this in the project's folder, which "
+            "holds conf and pyproject.toml, or give another with --conf-source."
+        )
+    folders = {folder.name for folder in conf_source.iterdir() if folder.is_dir()}
+    if env is not None and env not in folders:
+        raise BadInputError(
+            f"There is no environment '{env}' in {conf_source}; {hint(env, folders)}"
+        )
+
+
+def _check_selection(chosen: list[str], selection: Mapping[str, Any]) -> None:
+    """Nodes, tags, namespaces and datasets against those of the chosen pipelines."""
+    # As Kedro's session asks for them, so that they are loaded once.
+    pipelines.set_requested(chosen or None)
+    pipeline = sum((pipelines[name] for name in chosen or [DEFAULT]), Pipeline([]))
+    where = f"{listed(chosen)} has" if chosen else "the default run has"
+    where = where[0].upper() + where[1:]
+    _refuse(
+        _unknown(name, what, names_of(pipeline), where, names_of)
+        for options, what, names_of in _KINDS
+        for option in options
+        for name in selection.get(option) or ()
+        if name not in names_of(pipeline)
+    )
+    try:
+        pipeline.filter(
+            tags=selection.get("tags"),
+            from_nodes=selection.get("from_nodes"),
+            to_nodes=selection.get("to_nodes"),
+            node_names=selection.get("node_names"),
+            from_inputs=selection.get("from_inputs"),
+            to_outputs=selection.get("to_outputs"),
+            node_namespaces=selection.get("namespaces"),
+        )
+    except ValueError:  # nothing is left to run
+        given = [
+            f"--{option.replace('_', '-').replace('node-names', 'nodes')} "
+            f"{','.join(selection[option])}"
+            for options, *_ in _KINDS
+            for option in options
+            if selection.get(option)
+        ]
+        raise BadInputError(
+            f"{where} no node that fits all of {listed(given)}: leave one of them out."
+        ) from None
+
+
+def _unknown(
+    name: str, what: str, known: set[str], where: str, names_of: Callable[[Pipeline], set[str]]
+) -> str:
+    inside = [one for one in known if one.endswith(f".{name}")]
+    if inside:
+        return f"There is no {what} '{name}'; did you mean {listed(sorted(inside))}?"
+    pipelines.set_requested(None)
+    elsewhere = [other for other in sorted(pipelines) if name in names_of(pipelines[other])]
+    if elsewhere:
+        others = [other for other in elsewhere if other not in (DEFAULT, "from_archive")]
+        return (
+            f"{where} no {what} '{name}', but {listed(others or elsewhere)} has: name it with "
+            "--pipelines."
+        )
+    return f"There is no {what} '{name}'; {hint(name, known)}"
+
+
+def _refuse(sentences: Iterable[str]) -> None:
+    found = list(dict.fromkeys(sentences))
+    if found:
+        raise BadInputError(" ".join(found))
 
 
 def _params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -53,52 +245,25 @@ def _run(*args: Any, **kwargs: Any) -> Any:
         return kedro_run.callback(*args, **kwargs)
     except KedroCliError as error:  # which would print "NoneType: None" alone
         raise click.ClickException(error.message) from None
-    except KeyboardInterrupt as interruption:
+    except KeyboardInterrupt as interruption:  # with words of its own, where it has any
+        where = f" during '{at_work()}'" if at_work() else ""
         close_open()
-        stream.write(f"{interruption_sentence(interruption)}\n")
+        sentence = str(interruption) or (
+            f"Interrupted{where}: run the same command again; downloads, packing, training and "
+            "mapping continue where they stopped."
+        )
+        stream.write(f"{sentence}\n")
         sys.exit(INTERRUPTED)
 
 
-def _check_names(options: dict[str, Any]) -> None:
-    # Imported here: most commands don't run anything.
-    from biomassters.kedro_names import (
-        check_environment,
-        check_pipelines,
-        check_runner,
-        check_selection,
-    )
-
-    conf_source = options.get("conf_source")
-    if not conf_source:
-        conf_source = (find_kedro_project(Path.cwd()) or Path.cwd()) / settings.CONF_SOURCE
-    # A packed or remote configuration is Kedro's to open.
-    if Path(conf_source).is_dir() or not options.get("conf_source"):
-        check_environment(Path(conf_source), options.get("env") or os.getenv("KEDRO_ENV"))
-    chosen = options.get("pipelines") or [one for one in [options.get("pipeline")] if one]
-    check_pipelines(chosen)
-    check_runner(options.get("runner"))
-    check_selection(chosen, options)
-
-
-def interruption_sentence(interruption: KeyboardInterrupt) -> str:
-    """What to say of a run that was asked to stop: its own words, where it has any."""
-    from biomassters.settings import NODE_LINES
-
-    where = f" during '{NODE_LINES.at_work}'" if NODE_LINES.at_work else ""
-    return str(interruption) or (
-        f"Interrupted{where}: run the same command again; downloads, packing, training and "
-        "mapping continue where they stopped."
-    )
-
-
-def _parameters() -> list[click.Parameter]:
-    ours = click.Option(
+run: Any = copy.copy(kedro_run)
+run.params = [
+    click.Option(
         ["--params"], type=click.UNPROCESSED, default="", help=PARAMS_HELP, callback=_params
     )
-    return [ours if one.name == "params" else one for one in kedro_run.params]
-
-
-run: Any = copy.copy(kedro_run)
-run.params = _parameters()
+    if one.name == "params"
+    else one
+    for one in kedro_run.params
+]
 run.callback = wraps(kedro_run.callback)(_run) if kedro_run.callback else _run
 cli.add_command(run)

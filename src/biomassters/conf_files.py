@@ -1,14 +1,22 @@
-"""Configuration files, looked at before Kedro reads them.
+"""Configuration, looked at before Kedro uses it: plain YAML, and only parameters that exist.
 
 YAML may name Python objects to build, refer to itself without end, or stand for millions of values
 in a few lines. Kedro's reader builds no objects, but answers all of these with a traceback that
-doesn't name the file, or not at all.
+doesn't name the file, or not at all. It also takes any parameter on the command line and drops
+those it doesn't know. Here ``conf/base`` lists every parameter; environments and ``--params`` only
+override.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from omegaconf.errors import OmegaConfBaseException
 
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
@@ -21,6 +29,30 @@ _DEEPEST = 100
 # libyaml's is ten times as fast; both know the same tags.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = {*_LOADER.yaml_constructors, "tag:yaml.org,2002:merge"}
+_RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
+
+
+class ConfigurationCheck:
+    """Refuses configuration that is no plain YAML, and parameters that nothing reads."""
+
+    @hook_impl(tryfirst=True)  # others read the parameters, too
+    def after_context_created(self, context: KedroContext) -> None:
+        """Look at the files, then compare parameter names with those of ``conf/base``."""
+        loader: Any = context.config_loader
+        conf_source = Path(loader.conf_source)
+        environment = loader.env or loader.default_run_env
+        require_readable(conf_source / loader.base_env, conf_source / environment)
+        known = known_parameters(conf_source)
+        try:
+            parameters = loader["parameters"]
+        except (OmegaConfBaseException, ValueError) as error:
+            said = " ".join(str(error).split()).rstrip(".")
+            raise BadInputError(
+                f"The parameter files can't be put together ({said}): correct them."
+            ) from None
+        sentences = unknown_parameters(parameters, known)
+        if sentences:
+            raise BadInputError(" ".join(sentences))
 
 
 def require_readable(*folders: Path) -> None:
@@ -90,3 +122,54 @@ def _inside(node: yaml.Node) -> Iterator[yaml.Node]:
             yield from (name, value)
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
+
+
+def dotted_names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a nested mapping, as ``a``, ``a.b``, ``a.b.c``."""
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from dotted_names(value, f"{prefix}{key}.")
+
+
+def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
+    """A sentence for each parameter that nothing reads, with the closest known name.
+
+    Args:
+        given: The parameters of a run, nested.
+        known: Dotted names of every parameter that exists.
+    """
+    sentences = []
+    for name in dotted_names(given):
+        parent = name.rpartition(".")[0]
+        if name in known or (parent and parent not in known):
+            continue
+        close = _closest(name, known)
+        hint = f"did you mean '{close}'?" if close else "conf/base lists every parameter."
+        sentences.append(f"There is no parameter '{name}'; {hint}")
+    return sentences
+
+
+def _closest(name: str, known: set[str]) -> str | None:
+    """The known name most like it: among its neighbours first, also by initials (lr)."""
+    parent, dot, leaf = name.rpartition(".")
+    leaves = {other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent}
+    by_initials = [other for other in leaves if "".join(w[:1] for w in other.split("_")) == leaf]
+    near = by_initials or get_close_matches(leaf, leaves, n=1)
+    anywhere = get_close_matches(name, known - {parent}, n=1)
+    return f"{parent}{dot}{near[0]}" if near else next(iter(anywhere), None)
+
+
+def known_parameters(conf_source: Path) -> set[str]:
+    """Dotted names of every parameter that exists in the folder ``conf``.
+
+    Those are the ones in the parameter files of ``conf/base``, and those that a catalog takes
+    from the command line alone, such as ``raw_root``. The files are read as plain YAML: a
+    second config loader would take over the first one's global resolvers.
+    """
+    known: set[str] = set()
+    for file in (conf_source / "base").rglob("parameters*.yml"):
+        known |= set(dotted_names(yaml.safe_load(file.read_text()) or {}))
+    for file in conf_source.rglob("*.yml"):
+        known |= set(_RUNTIME_PARAMETER.findall(file.read_text()))
+    return known

@@ -1,113 +1,156 @@
-"""What happens around every run: misspelt parameters are refused, errors are sentences."""
+"""What a run says: a line for every node, at the end the score and the places, errors as sentences.
 
+Kedro's own lines (a dozen a node) are silenced in ``conf/logging.yml``. ``settings`` lists these
+hooks with those of ``conf_files``, ``preflight`` and ``lineage``.
+"""
+
+import logging
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from traceback import TracebackException
 from types import TracebackType
 from typing import Any
 
-import yaml
-from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DatasetError
+from kedro.io import CatalogProtocol, DatasetError
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro.validation.exceptions import ParameterValidationError
-from omegaconf.errors import OmegaConfBaseException
 
-from biomassters.conf_files import require_readable
-from biomassters.console import stream
+from biomassters.console import close_open, set_place, stream
 from biomassters.errors import BadInputError
-from biomassters.progress_bar import close_open
-from biomassters.redaction import redact
-from biomassters.run_lines import shown_path
+from biomassters.messages import readable_seconds, redact, shown_path
 
-_RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
 _KEDRO_PREFIX = re.compile(
     r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE
 )
+# What a node makes, the dataset that lies where it is to be found, and what that is.
+_PEOPLE_OPEN = (
+    ("report", "report", "Report"),
+    ("metrics", "metrics", "All scores"),
+    ("held_out_bounds", "held_out_bounds", "Maps, held-out chips"),
+    ("test_bounds", "test_bounds", "Maps, test chips"),
+    ("archive_predictions", "archive_predictions", "Maps"),
+    ("archive_bounds", "archive_bounds", "Maps with intervals"),
+    ("submission", "submission", "Submission"),
+    ("fit_weights", "fit_weights", "Weights"),
+    ("final_weights", "final_weights", "Final weights"),
+    ("chip_table", "chip_table", "Table of chips"),
+    ("simulated_region", "simulated_region", "Simulated region"),
+    ("region_summary", "region_map", "Map"),
+    ("region_summary", "region_summary", "Numbers of the map"),
+    ("region_quicklook", "region_quicklook", "Picture of the map"),
+    ("region_page", "region_page", "Page of the map"),
+)
+
+log = logging.getLogger(__name__)
 
 
-def dotted_names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every key of a nested mapping, as ``a``, ``a.b``, ``a.b.c``."""
-    for key, value in tree.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from dotted_names(value, f"{prefix}{key}.")
+class NodeLines:
+    """Logs one line a node, when it ends: ``7 of 33  pack chips  12 s``."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+        self._unsaved: dict[str, set[str]] = {}
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Number the nodes in the order in which they run one by one."""
+        self._started, self._unsaved = {}, {}
+        set_place("")
+        names = [node.name for node in pipeline.nodes]
+        width = len(str(len(names)))
+        self._places = {
+            name: f"{number:{width}} of {len(names)}" for number, name in enumerate(names, 1)
+        }
+
+    @hook_impl
+    def before_dataset_loaded(self, node: Node) -> None:
+        """A node's time begins with its first input."""
+        self._begin(node)
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """A node without inputs begins here."""
+        self._begin(node)
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """A node without outputs ends here."""
+        if not node.outputs:
+            self._end(node)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """A node ends with its last output: much is made only while it is saved."""
+        unsaved = self._unsaved.get(node.name, set())
+        if dataset_name in unsaved:
+            unsaved.remove(dataset_name)
+            if not unsaved:
+                self._end(node)
+
+    def _begin(self, node: Node) -> None:
+        if node.name not in self._started:
+            self._started[node.name] = time.monotonic()
+            self._unsaved[node.name] = set(node.outputs)
+            set_place(self._places.get(node.name, "").strip(), plain_name(node.name))
+
+    def _end(self, node: Node) -> None:
+        seconds = time.monotonic() - self._started.pop(node.name)
+        place, name = self._places.get(node.name, ""), plain_name(node.name)
+        set_place("")
+        log.info("%s", "  ".join(filter(None, (place, name, readable_seconds(seconds)))))
 
 
-def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
-    """Sentences for the parameters that nothing reads.
+class ClosingSummary:
+    """Says at the end of a run what came out of it and where it lies."""
 
-    Args:
-        given: The parameters of a run, nested.
-        known: Dotted names of every parameter that exists.
+    def __init__(self) -> None:
+        self._started = time.monotonic()
 
-    Returns:
-        One sentence for each unknown name, with the closest known one.
-    """
-    sentences = []
-    for name in dotted_names(given):
-        parent = name.rpartition(".")[0]
-        if name in known or (parent and parent not in known):
-            continue
-        close = _closest(name, known)
-        hint = f"did you mean '{close}'?" if close else "conf/base lists every parameter."
-        sentences.append(f"There is no parameter '{name}'; {hint}")
-    return sentences
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
 
-
-def _closest(name: str, known: set[str]) -> str | None:
-    """The known name most like it: among its neighbours first, also by initials (lr)."""
-    parent, dot, leaf = name.rpartition(".")
-    leaves = {other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent}
-    by_initials = [other for other in leaves if "".join(w[:1] for w in other.split("_")) == leaf]
-    near = by_initials or get_close_matches(leaf, leaves, n=1)
-    anywhere = get_close_matches(name, known - {parent}, n=1)
-    return f"{parent}{dot}{near[0]}" if near else next(iter(anywhere), None)
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Log the scores and the paths of what people open first."""
+        made = pipeline.all_outputs()
+        nodes = len(pipeline.nodes)
+        took = readable_seconds(time.monotonic() - self._started)
+        log.info("Done: %d %s in %s.", nodes, "node" if nodes == 1 else "nodes", took)
+        if "metrics" in made:
+            for sentence in _scores_in_words(catalog.load("metrics")):
+                log.info("%s", sentence)
+        for made_by, name, label in _PEOPLE_OPEN:
+            if made_by in made and name in catalog:
+                path = getattr(catalog[name], "_filepath", None)
+                log.info("%s", f"{label + ':':<22} {shown_path(path)}")
 
 
-def known_parameters(conf_source: Path) -> set[str]:
-    """Dotted names of every parameter that exists.
-
-    Those are the ones in the parameter files of ``conf/base``, and those that a catalog takes
-    from the command line alone, such as ``raw_root``. The files are read as plain YAML: a
-    second config loader would take over the first one's global resolvers.
-    """
-    known: set[str] = set()
-    for file in (conf_source / "base").rglob("parameters*.yml"):
-        known |= set(dotted_names(yaml.safe_load(file.read_text()) or {}))
-    for file in conf_source.rglob("*.yml"):
-        known |= set(_RUNTIME_PARAMETER.findall(file.read_text()))
-    return known
+def plain_name(node_name: str) -> str:
+    """A node's name as people read it: without namespace and underscores."""
+    return node_name.rpartition(".")[2].replace("_", " ")
 
 
-class ParameterNameCheck:
-    """Refuses parameters that nothing reads.
-
-    Kedro takes any name on the command line and drops the ones it doesn't know. Here
-    ``conf/base`` lists every parameter, and environments and ``--params`` only override.
-    """
-
-    @hook_impl(tryfirst=True)  # others read the parameters, too
-    def after_context_created(self, context: KedroContext) -> None:
-        """Look at the files, then compare parameter names with those of ``conf/base``."""
-        loader: Any = context.config_loader
-        conf_source = Path(loader.conf_source)
-        environment = loader.env or loader.default_run_env
-        require_readable(conf_source / loader.base_env, conf_source / environment)
-        known = known_parameters(conf_source)
-        try:
-            parameters = loader["parameters"]
-        except (OmegaConfBaseException, ValueError) as error:
-            said = " ".join(str(error).split()).rstrip(".")
-            raise BadInputError(
-                f"The parameter files can't be put together ({said}): correct them."
-            ) from None
-        sentences = unknown_parameters(parameters, known)
-        if sentences:
-            raise BadInputError(" ".join(sentences))
+def _scores_in_words(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The score beside the baselines, and how far the intervals hold."""
+    score = metrics["rmse_per_chip_mean"]
+    mean, ridge = metrics["baseline_mean_rmse"], metrics["baseline_ridge_rmse"]
+    yield (
+        f"Score: RMSE {score:.2f} Mg/ha, mean over held-out chips "
+        f"(predicting the training mean {mean:.2f}, ridge regression {ridge:.2f})."
+    )
+    if metrics.get("interval_pixel_coverage") is not None:
+        yield (
+            f"The {metrics['interval_level']:.0%} intervals hold "
+            f"{metrics['interval_pixel_coverage']:.1%} of the held-out pixels."
+        )
 
 
 class PlainErrors:
@@ -173,19 +216,14 @@ def install_plain_errors() -> None:
         else:
             if message is None:
                 error = _root_cause(error)
-                sys.stderr.write(
-                    redact(_way_there(error))
-                )  # code is not broken into lines of words
-            stream.write(f"Error: {message or unexpected(error)}\n")
+                # Past the stream: code is not broken into lines of words.
+                sys.stderr.write(redact(_way_there(error)))
+                said = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+                message = f"{said} (see the lines of code above)."
+            stream.write(f"Error: {message}\n")
 
     print_plainly.prints_plain_errors = True  # type: ignore[attr-defined]
     sys.excepthook = print_plainly
-
-
-def unexpected(error: BaseException) -> str:
-    """A sentence on an error that is no user's; the traceback stands above it."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}{f': {said}' if said else ''} (see the lines of code above)."
 
 
 def _way_there(error: BaseException) -> str:

@@ -3,25 +3,22 @@
 import logging
 import warnings
 
-from biomassters.hooks import ParameterNameCheck, PlainErrors
+from biomassters.conf_files import ConfigurationCheck
+from biomassters.hooks import ClosingSummary, NodeLines, PlainErrors
 from biomassters.lineage.run_record import RunRecord
 from biomassters.lineage.tracking import MlflowTracking
-from biomassters.preflight.full_disk import FullDisk
-from biomassters.preflight.hook import Preflight
-from biomassters.run_lines import ClosingSummary, NodeLines
+from biomassters.preflight.hook import FullDisk, Preflight
 
 # Kedro 1.7 calls OmegaConf by an old name, which nobody who runs this can change.
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
 logging.captureWarnings(True)
 
-NODE_LINES = NodeLines()
-
 HOOKS = (
-    ParameterNameCheck(),
+    ConfigurationCheck(),
     Preflight(),
     FullDisk(),
     PlainErrors(),
-    NODE_LINES,
+    NodeLines(),
     ClosingSummary(),
     RunRecord(),
     MlflowTracking(),

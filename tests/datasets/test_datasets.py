@@ -19,7 +19,7 @@ from biomassters.hooks import plain_message
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import SimulatedChips
+from biomassters.simulation.simulated_chips import SimulatedChips
 
 TINY = SimulationOptions(train_chips=2, test_chips=1, chip_size=32)
 

@@ -12,8 +12,7 @@ from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
 from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
-from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.region_options import RegionSimulationOptions
+from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
 from biomassters.training.options import FinetuningOptions, TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 

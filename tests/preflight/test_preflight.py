@@ -15,8 +15,7 @@ from biomassters.datasets.submission import SubmissionDataset
 from biomassters.network.options import NetworkOptions
 from biomassters.network.window import untrained_kernels
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
-from biomassters.preflight.checks import faults
-from biomassters.preflight.disk_space import DEFAULT_NETWORK_BYTES, _built_bytes, check_disk
+from biomassters.preflight.hook import faults
 from biomassters.preflight.input_checks import check_inputs, check_named_files
 from biomassters.preflight.option_checks import (
     check_backbone,
@@ -29,7 +28,12 @@ from biomassters.preflight.option_checks import (
     check_window,
     occurs_in_timm,
 )
-from biomassters.preflight.output_checks import check_outputs
+from biomassters.preflight.output_checks import (
+    DEFAULT_NETWORK_BYTES,
+    _built_bytes,
+    check_disk,
+    check_outputs,
+)
 from biomassters.preflight.planned_run import PlannedRun
 from biomassters.regions.options import MappingOptions
 from biomassters.simulation.options import SimulationOptions

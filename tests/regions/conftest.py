@@ -10,9 +10,8 @@ from rasterio.transform import from_origin
 
 from biomassters.chips.bands import S1, S2
 from biomassters.chips.scaling import BandScaling
-from biomassters.simulation.region import SimulatedRegion
-from biomassters.simulation.region_options import RegionSimulationOptions
-from biomassters.simulation.region_writer import write_region
+from biomassters.simulation.options import RegionSimulationOptions
+from biomassters.simulation.simulated_region import SimulatedRegion, write_region
 
 WEST, NORTH = 400_000.0, 6_900_000.0
 

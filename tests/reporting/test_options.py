@@ -25,7 +25,7 @@ def test_refuses_what_makes_no_sense(field, value):
 
 def test_reporting_loads_no_torch():
     code = (
-        "import sys, biomassters.reporting.report, biomassters.submission.archive, "
+        "import sys, biomassters.reporting.report, biomassters.submission.build, "
         "biomassters.reporting.baselines; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import rasterio
 
 from biomassters.chips.bands import BAND_NAMES, S1, S2
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import simulate_chip
+from biomassters.simulation.simulated_chips import simulate_chip
 
 CHIPS = 24
 REAL_CHIP = "000aa810"

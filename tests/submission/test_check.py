@@ -6,8 +6,8 @@ import rasterio
 
 from biomassters.errors import BadInputError
 from biomassters.io.raster import encode_raster
-from biomassters.submission.check import check_submission
-from biomassters.submission.formats import SUFFIXES, archive_suffix, archive_writer
+from biomassters.submission.build import archive_writer
+from biomassters.submission.check import SUFFIXES, archive_suffix, check_submission
 
 SIZE = (16, 24)
 IDS = ("a", "b", "c", "d")

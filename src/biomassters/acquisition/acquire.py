@@ -24,12 +24,12 @@ from biomassters.acquisition.sources import WantedFile, open_source
 from biomassters.acquisition.unpacking import unpack_all
 from biomassters.chips.archive.files import file_state
 from biomassters.chips.archive.writer import is_generated
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import file_cksum
 from biomassters.io.files import require_space
 from biomassters.io.row_journal import RowJournal
-from biomassters.progress_bar import Progress
-from biomassters.readable import readable_bytes
+from biomassters.messages import readable_bytes
 from biomassters.workers.pool import Threads
 
 logger = logging.getLogger(__name__)

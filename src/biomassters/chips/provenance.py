@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from biomassters.errors import BadInputError
-from biomassters.redaction import redact
+from biomassters.messages import redact
 
 SIMULATION_NOTE = "simulation.json"  # beside an archive that was simulated
 _SHOWN = 12  # digits of a fingerprint

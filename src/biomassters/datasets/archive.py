@@ -8,7 +8,7 @@ from kedro.io import AbstractDataset
 from biomassters.chips.archive.archive import Archive
 from biomassters.errors import BadInputError
 from biomassters.io.storage import place_of
-from biomassters.simulation.simulate import SimulatedChips, write_simulated
+from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
 
 
 class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):

@@ -5,8 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.simulation.region import SimulatedRegion
-from biomassters.simulation.region_writer import write_region
+from biomassters.simulation.simulated_region import SimulatedRegion, write_region
 
 
 class RegionImagesDataset(AbstractDataset[SimulatedRegion, str]):

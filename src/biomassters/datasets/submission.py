@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 
 from biomassters.chips.predictions import PredictionFolder
-from biomassters.submission.archive import write_submission
+from biomassters.submission.build import write_submission
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from biomassters.chips.pixel_checks import check_chip
 from biomassters.chips.predictions import Prediction
 from biomassters.chips.store.integers import pack_backscatter
 from biomassters.chips.store.reader import StoreSplit
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, choose_device, part_threads
 from biomassters.inference.options import InferenceOptions
@@ -32,7 +33,6 @@ from biomassters.loading.samples import batches_of, plain_sample
 from biomassters.network.agb_net import AgbNet, check_size
 from biomassters.network.encoder import STRIDES
 from biomassters.network.temporal_attention import Months, TemporalAttention
-from biomassters.progress_bar import Progress
 
 _LOOKED_AT = 8  # chips of an archive, before any is predicted
 

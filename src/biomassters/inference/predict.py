@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, part_threads
 from biomassters.inference.options import InferenceOptions
@@ -19,7 +20,6 @@ from biomassters.inference.views import apply_view
 from biomassters.loading.batches import Batch
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.folding import fold_batch_norm
-from biomassters.progress_bar import Progress
 
 Images = tuple[Tensor, Tensor, Tensor]
 """s1, s2 and chip_of_month of a batch."""

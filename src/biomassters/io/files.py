@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from biomassters.errors import BadInputError
-from biomassters.readable import readable_bytes
+from biomassters.messages import readable_bytes
 
 MOST_TEXT_BYTES = 64 * 2**20  # of JSON and the like, which Python makes ten times as large
 _AT_FDCWD = -100

@@ -10,7 +10,7 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.chip_store import Packing
 from biomassters.datasets.predictions import Predictions
 from biomassters.datasets.submission import Submission
-from biomassters.simulation.simulate import SimulatedChips
+from biomassters.simulation.simulated_chips import SimulatedChips
 
 _READ_BACK = (Packing, Predictions, SimulatedChips)
 

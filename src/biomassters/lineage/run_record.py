@@ -1,10 +1,14 @@
 """The record that every run leaves beside its results, ``run.json``.
 
 It holds the last run of every node, so that a run of a few nodes adds to what is known of the
-others instead of forgetting it.
+others instead of forgetting it; and which code ran, with which packages, on what.
 """
 
 import logging
+import os
+import platform
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,13 +21,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline.node import Node
 
-from biomassters.lineage.environment import (
-    code_version,
-    forget_peak_memory,
-    machine,
-    peak_since_forgotten_mib,
-)
-from biomassters.redaction import redact, redacted
+from biomassters import __version__
+from biomassters.messages import redact, redacted
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class RunRecord:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol) -> None:
-        """Begin."""
+        """Begin a record."""
         self._catalog, self._nodes, self._started = catalog, {}, {}
         self._run = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,6 +77,7 @@ class RunRecord:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Count what comes out; much is made only while it is saved."""
+        # Imported where it is used: it would slow every start of the command line.
         from biomassters.lineage.chip_counts import is_made_while_saved
 
         if is_made_while_saved(data) and self._catalog is not None:
@@ -103,7 +103,8 @@ class RunRecord:
 
     def _begin(self, node: Node) -> None:
         if node.name not in self._started:
-            forget_peak_memory()
+            with suppress(OSError):  # Linux counts the peak from here; elsewhere it is the run's
+                Path("/proc/self/clear_refs").write_text("5")
             self._started[node.name] = time.perf_counter()
             self._nodes[node.name] = {
                 "run": self._run["started"],
@@ -116,34 +117,31 @@ class RunRecord:
     def _count(self, node: Node, side: str, name: str, data: Any) -> None:
         if name.startswith("params:") or node.name not in self._nodes:
             return
-        # Imported where it is used: it would slow every start of the command line.
         from biomassters.lineage.chip_counts import count_chips, fingerprint_of
 
         record = self._nodes[node.name]
-        for place, value in (
-            (f"chips_{side}", count_chips(data)),
-            ("fingerprints", fingerprint_of(data)),
-        ):
-            if value is not None:
-                record[place][name] = value
+        chips, fingerprint = count_chips(data), fingerprint_of(data)
+        if chips is not None:
+            record[f"chips_{side}"][name] = chips
+        if fingerprint is not None:
+            record["fingerprints"][name] = fingerprint
 
     def _measure(self, node: Node) -> None:
         record = self._nodes[node.name]
         record["seconds"] = round(time.perf_counter() - self._started[node.name], 2)
-        record["peak_memory_mib"] = round(peak_since_forgotten_mib())
+        record["peak_memory_mib"] = round(_peak_memory_mib())
 
     def _write(self, catalog: CatalogProtocol, status: str) -> None:
         if DATASET not in catalog:
             return
         earlier = _earlier(catalog)
         ended = datetime.now(UTC).isoformat(timespec="seconds")
-        run = self._run | {"ended": ended, "status": status, "machine": machine()}
-        runs = [*earlier.get("runs", []), run][-_KEPT_RUNS:]
+        run = self._run | {"ended": ended, "status": status, "machine": _machine()}
+        older = earlier.get("runs", [])[1 - _KEPT_RUNS :]
         # Older runs' parameters would be most of the file.
-        runs = [{k: v for k, v in one.items() if k != "parameters"} for one in runs[:-1]] + runs[
-            -1:
-        ]
-        catalog.save(DATASET, {"runs": runs, "nodes": earlier.get("nodes", {}) | self._nodes})
+        older = [{k: v for k, v in one.items() if k != "parameters"} for one in older]
+        nodes = earlier.get("nodes", {}) | self._nodes
+        catalog.save(DATASET, {"runs": [*older, run], "nodes": nodes})
 
 
 def _earlier(catalog: CatalogProtocol) -> Mapping[str, Any]:
@@ -155,3 +153,49 @@ def _earlier(catalog: CatalogProtocol) -> Mapping[str, Any]:
     except (DatasetError, ValueError):
         log.warning("The record of earlier runs can't be read and is begun anew.")
     return {}
+
+
+def code_version(project: Path) -> dict[str, Any]:
+    """The package's version, and the commit of the project folder where git knows it."""
+    facts: dict[str, Any] = {"version": __version__, "commit": None, "changed": None}
+    commit = _git(project, "rev-parse", "HEAD")
+    if commit:
+        facts["commit"] = commit
+        facts["changed"] = bool(_git(project, "status", "--porcelain", "--untracked-files=no"))
+    return facts
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _machine() -> dict[str, Any]:
+    """Processor, device and packages; torch is asked only if something has loaded it."""
+    from biomassters.reporting.run_record import package_versions  # imports pandas
+
+    torch = sys.modules.get("torch")
+    cuda = torch is not None and torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name(0) if torch is not None and cuda else "cpu",
+        "packages": package_versions(),
+    }
+
+
+def _peak_memory_mib() -> float:
+    """Largest resident memory of the node so far, MiB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        from biomassters.reporting.run_record import peak_memory_mib
+
+        return peak_memory_mib()

@@ -19,21 +19,16 @@ from kedro.pipeline import Pipeline
 from pydantic import Field
 
 from biomassters.errors import BadInputError
-from biomassters.lineage.environment import code_version
+from biomassters.lineage.run_record import code_version
+from biomassters.messages import redacted
 from biomassters.options import Options
-from biomassters.redaction import redacted
-from biomassters.reporting.flat_options import flatten
 
 log = logging.getLogger(__name__)
 
+_SQLITE = "sqlite:///"
 _ARTEFACTS = (
-    "report",
-    "model_card",
-    "metrics",
-    "fit_weights",
-    "final_weights",
-    "uncertainty",
-    "carbon",
+    *("report", "model_card", "metrics"),
+    *("fit_weights", "final_weights", "uncertainty", "carbon"),
 )
 _LONGEST_PARAMETER = 500  # MLflow refuses longer ones on some stores
 
@@ -43,7 +38,7 @@ class TrackingOptions(Options):
 
     mlflow: bool = Field(default=False, description="Record every run with MLflow.")
     mlflow_uri: str = Field(
-        default="sqlite:///data/08_reporting/mlflow.db",
+        default=f"{_SQLITE}data/08_reporting/mlflow.db",
         description="MLflow's store: a local SQLite file, or a server's address. The environment "
         "variable MLFLOW_TRACKING_URI goes before it.",
     )
@@ -85,7 +80,7 @@ class MlflowTracking:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or self._uri()
         mlflow.set_tracking_uri(uri)
         if mlflow.get_experiment_by_name(self._options.mlflow_experiment) is None:
-            mlflow.create_experiment(self._options.mlflow_experiment, artefact_place(uri))
+            mlflow.create_experiment(self._options.mlflow_experiment, _artefact_place(uri))
         mlflow.set_experiment(self._options.mlflow_experiment)
         mlflow.start_run(run_name=run_params.get("env") or "base")
         mlflow.log_params(loggable_parameters(self._parameters))
@@ -129,12 +124,12 @@ class MlflowTracking:
 
     def _uri(self) -> str:
         """The store, a relative SQLite file lying in the project."""
-        prefix, uri = "sqlite:///", self._options.mlflow_uri
-        if not uri.startswith(prefix):
+        uri = self._options.mlflow_uri
+        if not uri.startswith(_SQLITE):
             return uri
-        place = self._project / uri.removeprefix(prefix)
+        place = self._project / uri.removeprefix(_SQLITE)
         place.parent.mkdir(parents=True, exist_ok=True)
-        return f"{prefix}{place}"
+        return f"{_SQLITE}{place}"
 
 
 def _log_with_the_rest() -> None:
@@ -146,16 +141,17 @@ def _log_with_the_rest() -> None:
             logger.setLevel(logging.WARNING)
 
 
-def artefact_place(uri: str) -> str | None:
+def _artefact_place(uri: str) -> str | None:
     """Artefacts of a local store lie beside it; a server knows where its own go."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
+    if not uri.startswith(_SQLITE):
         return None
-    return Path(uri.removeprefix(prefix)).absolute().with_name("mlflow_artefacts").as_uri()
+    return Path(uri.removeprefix(_SQLITE)).absolute().with_name("mlflow_artefacts").as_uri()
 
 
 def loggable_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters as dotted names and texts."""
+    from biomassters.reporting.flat_options import flatten  # only where a run is recorded
+
     return {name: text[:_LONGEST_PARAMETER] for name, text in flatten(redacted(parameters))}
 
 

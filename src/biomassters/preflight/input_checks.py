@@ -17,8 +17,8 @@ from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url
-from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed
+from biomassters.messages import listed, shown_path
+from biomassters.preflight.planned_run import PlannedRun
 
 DEFAULT = "__default__"
 _JOINED = (DEFAULT, "from_archive")
@@ -78,10 +78,11 @@ def _missing(run: PlannedRun, name: str) -> str:
         return f"There is no file {path}; give it with '--params {parameter}=PATH'."
     if isinstance(dataset, RegionImagesDataset) and path is not None:
         return (
-            f"There is nothing at {shown(path)}: give a folder, a STAC item collection or a Zarr "
-            "cube with '--params region_root=PLACE', or run '--pipelines region_simulation' first."
+            f"There is nothing at {shown_path(path)}: give a folder, a STAC item collection or a "
+            "Zarr cube with '--params region_root=PLACE', or run '--pipelines region_simulation' "
+            "first."
         )
-    where = "" if path is None else f" ({shown(path)})"
+    where = "" if path is None else f" ({shown_path(path)})"
     return f"{name} is not there{where}: {_run_first(run, name)}."
 
 
@@ -133,7 +134,7 @@ def _unreadable(path: Path | None) -> Iterator[str]:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        yield f"{shown(path)} can't be read ({error.strerror}): give yourself read permission."
+        yield f"{shown_path(path)} can't be read ({error.strerror}): give yourself read permission."
 
 
 def _weights_faults(path: Path) -> Iterator[str]:
@@ -153,7 +154,8 @@ def _look_at_weights(path: Path) -> dict[str, Any]:
     for file in (path, beside):
         if not file.is_file():
             raise BadInputError(
-                f"There is no file {shown(file)}; weights are a .safetensors file and its .json."
+                f"There is no file {shown_path(file)}; weights are a .safetensors file and its "
+                ".json."
             )
     try:
         with safe_open(str(path), "numpy"):
@@ -161,5 +163,5 @@ def _look_at_weights(path: Path) -> dict[str, Any]:
     except (OSError, RecursionError, SafetensorError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "damaged or of another format"
         raise BadInputError(
-            f"The weights {shown(path)} can't be read ({reason}): copy both files again."
+            f"The weights {shown_path(path)} can't be read ({reason}): copy both files again."
         ) from None

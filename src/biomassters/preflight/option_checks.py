@@ -1,34 +1,72 @@
-"""Options against what they will meet: timm's backbones, this machine's devices, the folds."""
+"""Options against what they will meet: timm's backbones, this machine's devices, the folds.
+
+Torch, timm and Dask take seconds to import, so that a check imports what it calls only where the
+options leave it something to look at.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from biomassters.errors import BadInputError
+from biomassters.messages import listed, shown_path
 from biomassters.network.options import NetworkOptions
-from biomassters.preflight.planned_run import PlannedRun, shown
-from biomassters.readable import listed
+from biomassters.preflight.planned_run import PlannedRun
 from biomassters.simulation.options import SimulationOptions
+from biomassters.submission.check import archive_suffix
 from biomassters.training.options import TrainingOptions
 
 _ALWAYS_THERE = ("auto", "cpu")
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 
 
-def check_scheduler(run: PlannedRun) -> Iterator[str]:
-    """The Dask scheduler answers, if the run is to use one."""
-    dask = run.options("dask")
-    if dask is None or dask.scheduler_address is None:
+def check_folds(run: PlannedRun) -> Iterator[str]:
+    """The folds to be held out are among those that are made, or that were made before."""
+    training: TrainingOptions | None = run.options("training")
+    if training is None or not training.folds or not run.takes("folds"):
         return
-    from biomassters.workers.cluster import require_scheduler  # takes a second to import
+    made = run.options("data_engineering") if run.makes("folds") else None
+    if made is not None:
+        count, source = made.folds.count, "data_engineering.folds.count"
+    else:
+        path = run.path("folds")
+        if path is None or not path.is_file():
+            return
+        import pandas as pd
 
-    try:
-        require_scheduler(dask)
-    except BadInputError as error:
-        yield str(error)
+        count = int(pd.read_parquet(path, columns=["fold"])["fold"].max()) + 1
+        source = f"{shown_path(path)}, which data_engineering made,"
+    beyond = [fold for fold in training.folds if fold >= count]
+    if beyond:
+        kind = "fold" if len(beyond) == 1 else "folds"
+        yield (
+            f"training.folds names {kind} {listed(beyond)}, but by {source} there are {count}, "
+            f"numbered 0 to {count - 1}: choose among these or make more."
+        )
+
+
+def check_crop(run: PlannedRun) -> Iterator[str]:
+    """The training crop fits into the chips that are simulated in the same run."""
+    training: TrainingOptions | None = run.options("training")
+    simulation: SimulationOptions | None = run.options("simulation")
+    if training is None or simulation is None or training.crop is None:
+        return
+    if training.crop > simulation.chip_size:
+        yield (
+            f"training.crop is {training.crop} pixels, but simulation.chip_size is "
+            f"{simulation.chip_size}: lower the crop, or set it to null for whole chips."
+        )
+
+
+def check_submission_format(run: PlannedRun) -> Iterator[str]:
+    """The submission's suffix is a format that it can be written in."""
+    path = run.path("submission")
+    if run.makes("submission") and path is not None:
+        yield from (f"submission_format: {fault}" for fault in _refused(archive_suffix, path))
 
 
 def check_backbone(run: PlannedRun) -> Iterator[str]:
@@ -43,8 +81,8 @@ def check_backbone(run: PlannedRun) -> Iterator[str]:
 def backbone_fault(backbone: str) -> str | None:
     """Why a network can't have this backbone.
 
-    A name that occurs nowhere in timm's sources is refused without importing timm, which takes
-    seconds; the default one is known to fit, because tests hold it.
+    A name that occurs nowhere in timm's sources is refused without importing timm; the default
+    one is known to fit, because tests hold it.
     """
     if backbone == NetworkOptions().backbone:
         return None
@@ -57,12 +95,11 @@ def backbone_fault(backbone: str) -> str | None:
 
     from biomassters.network.encoder import create_features, resolve_backbone
 
-    try:
+    def build() -> None:
         with torch.device("meta"):
             create_features(resolve_backbone(backbone), 1)
-    except BadInputError as error:
-        return str(error)
-    return None
+
+    return next(_refused(build), None)
 
 
 def occurs_in_timm(backbone: str) -> bool:
@@ -81,47 +118,6 @@ def _timm_sources() -> str:
     return "\n".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py")))
 
 
-def check_devices(run: PlannedRun) -> Iterator[str]:
-    """This machine has the devices of training and inference, and enough of them."""
-    training: TrainingOptions | None = run.options("training")
-    if training is not None and _trains(run):
-        simple = training.world_size == 1 and not training.sync_batch_norm
-        if not simple or training.device not in _ALWAYS_THERE:
-            from biomassters.training import checks
-
-            try:
-                checks.check_devices(training)
-            except BadInputError as error:
-                text = str(error)
-                yield f"training.{text}" if text.startswith("device:") else text
-    inference = run.options("inference")
-    if inference is not None and inference.device not in _ALWAYS_THERE and _predicts(run):
-        from biomassters.inference.device import choose_device
-
-        try:
-            choose_device(inference.device)
-        except BadInputError as error:
-            yield f"inference.{error}"
-
-
-def _trains(run: PlannedRun) -> bool:
-    return run.makes("fit_weights") or run.makes("final_weights")
-
-
-def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
-    """Weights to start from can be had: days of training from random ones are no replacement."""
-    network: NetworkOptions | None = run.options("network")
-    if network is None or not network.pretrained or network.allow_random_start:
-        return
-    if _trains(run) and backbone_fault(network.backbone) is None:
-        from biomassters.network.encoder import check_pretrained
-
-        try:
-            check_pretrained(network.backbone)
-        except BadInputError as error:
-            yield str(error)
-
-
 def check_window(run: PlannedRun) -> Iterator[str]:
     """Crops, or chips simulated in the same run, train every tap of the backbone's kernels."""
     training: TrainingOptions | None = run.options("training")
@@ -137,65 +133,58 @@ def check_window(run: PlannedRun) -> Iterator[str]:
     from biomassters.network import window
 
     what = "training.crop is" if training.crop else "simulation.chip_size is"
-    try:
-        window.check_window(network.backbone, side, what)
-    except BadInputError as error:
-        yield str(error)
+    yield from _refused(window.check_window, network.backbone, side, what)
 
 
-def _predicts(run: PlannedRun) -> bool:
-    """Whether a node does more with these options than to report them."""
-    return any(
+def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
+    """Weights to start from can be had: days of training from random ones are no replacement."""
+    network: NetworkOptions | None = run.options("network")
+    if network is None or not network.pretrained or network.allow_random_start:
+        return
+    if _trains(run) and backbone_fault(network.backbone) is None:
+        from biomassters.network.encoder import check_pretrained
+
+        yield from _refused(check_pretrained, network.backbone)
+
+
+def check_devices(run: PlannedRun) -> Iterator[str]:
+    """This machine has the devices of training and inference, and enough of them."""
+    training: TrainingOptions | None = run.options("training")
+    if training is not None and _trains(run):
+        simple = training.world_size == 1 and not training.sync_batch_norm
+        if not simple or training.device not in _ALWAYS_THERE:
+            from biomassters.training import checks
+
+            for fault in _refused(checks.check_devices, training):
+                yield f"training.{fault}" if fault.startswith("device:") else fault
+    inference = run.options("inference")
+    # The node that only reports these options needs no device.
+    predicts = any(
         "params:inference" in node.inputs and node.outputs != ["recipe"]
         for node in run.pipeline.nodes
     )
+    if inference is not None and inference.device not in _ALWAYS_THERE and predicts:
+        from biomassters.inference.device import choose_device
+
+        yield from (f"inference.{fault}" for fault in _refused(choose_device, inference.device))
 
 
-def check_folds(run: PlannedRun) -> Iterator[str]:
-    """The folds to be held out are among those that are made, or that were made before."""
-    training: TrainingOptions | None = run.options("training")
-    if training is None or not training.folds or not run.takes("folds"):
-        return
-    made = run.options("data_engineering") if run.makes("folds") else None
-    if made is not None:
-        count, source = made.folds.count, "data_engineering.folds.count"
-    else:
-        path = run.path("folds")
-        if path is None or not path.is_file():
-            return
-        import pandas as pd
+def check_scheduler(run: PlannedRun) -> Iterator[str]:
+    """The Dask scheduler answers, if the run is to use one."""
+    dask = run.options("dask")
+    if dask is not None and dask.scheduler_address is not None:
+        from biomassters.workers.cluster import require_scheduler
 
-        count = int(pd.read_parquet(path, columns=["fold"])["fold"].max()) + 1
-        source = f"{shown(path)}, which data_engineering made,"
-    beyond = [fold for fold in training.folds if fold >= count]
-    if beyond:
-        kind = "fold" if len(beyond) == 1 else "folds"
-        yield (
-            f"training.folds names {kind} {listed(beyond)}, but by {source} there are {count}, "
-            f"numbered 0 to {count - 1}: choose among these or make more."
-        )
+        yield from _refused(require_scheduler, dask)
 
 
-def check_crop(run: PlannedRun) -> Iterator[str]:
-    """The training crop fits into the chips that are simulated in the same run."""
-    training: TrainingOptions | None = run.options("training")
-    simulation = run.options("simulation")
-    if training is None or simulation is None or training.crop is None:
-        return
-    if training.crop > simulation.chip_size:
-        yield (
-            f"training.crop is {training.crop} pixels, but simulation.chip_size is "
-            f"{simulation.chip_size}: lower the crop, or set it to null for whole chips."
-        )
+def _trains(run: PlannedRun) -> bool:
+    return run.makes("fit_weights") or run.makes("final_weights")
 
 
-def check_submission_format(run: PlannedRun) -> Iterator[str]:
-    """The submission's suffix is a format that it can be written in."""
-    path = run.path("submission")
-    if run.makes("submission") and path is not None:
-        from biomassters.submission.formats import archive_suffix
-
-        try:
-            archive_suffix(path)
-        except BadInputError as error:
-            yield f"submission_format: {error}"
+def _refused(check: Callable[..., Any], *arguments: Any) -> Iterator[str]:
+    """What a check says of bad input; nothing if it passes."""
+    try:
+        check(*arguments)
+    except BadInputError as error:
+        yield str(error)

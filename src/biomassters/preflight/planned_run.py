@@ -1,15 +1,32 @@
-"""The run that is about to begin, as the checks look at it."""
+"""The run that is about to begin, as the checks look at it.
 
+Its nodes, their options, where their datasets lie, and how many chips it is about.
+"""
+
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from kedro.io import AbstractDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from biomassters.chips.archive.metadata import FEATURES_METADATA
+from biomassters.errors import BadInputError
 from biomassters.io.storage import is_url
 
 _PARAMETERS = ("params:", "parameters")
+
+
+@dataclass(frozen=True)
+class ChipCounts:
+    """Chips by split, and their size in pixels."""
+
+    train: int
+    test: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class PlannedRun:
 
     def takes(self, name: str) -> bool:
         """Whether a node takes this dataset, made by another one or not."""
-        return any(name in node.inputs for node in self.pipeline.nodes)
+        return name in self.pipeline.all_inputs()
 
     def brought(self) -> list[str]:
         """Datasets that must be there already, by name."""
@@ -57,8 +74,62 @@ class PlannedRun:
             return None
         return Path(str(path)).absolute()
 
+    def chips(self) -> ChipCounts | None:
+        """The chips that are simulated, packed, or listed in the archive's metadata.
 
-def shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
+        None where nobody can say yet; the nodes look for themselves.
+        """
+        simulation = self.options("simulation")
+        if simulation is not None:
+            size = simulation.chip_size
+            return ChipCounts(simulation.train_chips, simulation.test_chips, size, size)
+        store, archive = self.path("chip_store"), self.path("raw_archive")
+        if self.takes("chip_store") and not self.makes("chip_store"):
+            return None if store is None else _packed(store)
+        if self.takes("raw_archive") and self.makes("chip_store"):
+            return None if archive is None else _listed(archive)
+        return None
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest one above that is there."""
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _packed(store: Path) -> ChipCounts | None:
+    # Imported here: few runs begin with a chip store.
+    from biomassters.chips.store.manifest_file import read_manifest
+    from biomassters.chips.store.reader import ChipStore
+
+    try:
+        sources = read_manifest(store).sources()
+    except BadInputError:
+        return None
+    first = ChipStore(store).split(next(iter(sources)))
+    train, test = (len(sources.get(split, ())) for split in ("train", "test"))
+    return ChipCounts(train, test, first.height, first.width)
+
+
+def _listed(archive: Path) -> ChipCounts | None:
+    """From the metadata alone: looking for 250,000 files takes long on a slow disk."""
+    from biomassters.io.raster import read_size  # rasterio, which takes a while
+
+    tables = sorted(archive.glob(f"*{FEATURES_METADATA}*.csv"))
+    images = (
+        f"{folder}/{name}"
+        for folder, _, names in os.walk(archive)
+        for name in names
+        if name.endswith((".tif", ".tiff"))
+    )
+    image = next(images, None)
+    if not tables or image is None:
+        return None
+    try:
+        table = pd.read_csv(tables[0], usecols=["chip_id", "split"], dtype=str)
+        height, width = read_size(image)
+    except (ValueError, OSError):
+        return None
+    chips = table.drop_duplicates("chip_id")["split"].value_counts()
+    return ChipCounts(int(chips.get("train", 0)), int(chips.get("test", 0)), height, width)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from biomassters.io.files import write_durably
 from biomassters.io.row_journal import RowJournal
-from biomassters.redaction import redact
+from biomassters.messages import redact
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.lattice import Block
 

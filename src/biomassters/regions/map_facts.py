@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from biomassters.redaction import redacted
+from biomassters.messages import redacted
 
 TITLE = "Aboveground biomass"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
-from biomassters.progress_bar import Progress
 from biomassters.regions.block_folder import BlockFolder
 from biomassters.regions.block_map import BlockMap
 from biomassters.regions.block_task import BlockTask, FailedBlock

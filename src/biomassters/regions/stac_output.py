@@ -8,7 +8,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from biomassters import __version__
-from biomassters.redaction import redacted
+from biomassters.messages import redacted
 from biomassters.regions.assembly import BANDS
 from biomassters.regions.cog import DESCRIPTIONS
 from biomassters.regions.grid import Bounds, Grid

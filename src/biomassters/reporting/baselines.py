@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import ScoreAccumulator
-from biomassters.progress_bar import tracked
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.yearly_medians import yearly_medians
 

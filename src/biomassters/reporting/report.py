@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 
 from biomassters import __version__
 from biomassters.chips.quality.summary import summarise_data
+from biomassters.console import tracked
 from biomassters.metrics import AGB_UNIT, DensityHistogram
-from biomassters.progress_bar import tracked
 from biomassters.reporting.chip_scatter import chip_scatter
 from biomassters.reporting.comparison import compared_scores, verdict
 from biomassters.reporting.figure_style import to_svg

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.progress_bar import tracked
 
 
 @dataclass(frozen=True)

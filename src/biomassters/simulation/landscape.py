@@ -1,26 +1,123 @@
-"""The ground and its forest in one window."""
+"""The ground and its managed boreal forest, in any window of an endless plane.
+
+First the land cover: lakes, open bogs, fields, settlements. On the rest grow stands with age,
+site, species and density, and their biomass. ``radar`` and ``optical`` look at the result.
+
+Shares of the cover are rounded from Finland's: lakes a tenth of the area, fields 8 %, forestry
+land three quarters (Natural Resources Institute Finland, National Forest Inventory). Growth
+follows Chapman & Richards (Richards 1959, J. Exp. Bot. 10:290; Pienaar & Turnbull 1973, Forest
+Science 19:2): y = y_max · (1 − exp(−k · age))^p. Its parameters, like the spread within and
+between stands, are chosen so that the label's mean, standard deviation, zeros and autocorrelation
+are those of the real labels; shapes and sizes look like the real chips'.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from biomassters.simulation.forest import Forest, make_forest
-from biomassters.simulation.landcover import LandCover, make_land_cover
-from biomassters.simulation.noise import Field, Window
+from biomassters.simulation.random_fields import (
+    Field,
+    Hashes,
+    Window,
+    normal,
+    patch_uniform,
+    patches,
+    smooth,
+    uniform,
+    warped_place,
+)
 
 MARGIN_PIXELS = 4  # around a window, for what blurs; even, so that 20 m pixels stay aligned
+
+LAKE_LEVEL = -1.35  # standard deviations of the terrain: 9 % of a normal distribution below
+BOG_LEVEL = 1.45
+FARM_LEVEL = 0.85
+FIELD_SHARE = 0.55  # of the patches in farmland
+TOWN_LEVEL = 1.55
+BUILDING_SHARE = 0.3  # of the plots in a town
+
+STAND_SPACING_PIXELS = (12.0, 27.0)  # small and large stands, of 1.4 and 7 ha on average
+LARGE_STAND_SHARE = 0.3  # of the large ones; the rest is cut up into small ones
+COMPARTMENT_SPACING_PIXELS = 45.0  # stands of one owner, managed alike
+ROTATION_YEARS = 135.0
+CLEAR_CUT_SHARE = 0.045
+CLEAR_CUT_YEARS = 5.0
+GROWTH_SHAPE = 1.9
+TEXTURE_SD = 0.28  # of the logarithm of biomass within a stand
+TEXTURE_WHITE = 0.7  # its part that differs from pixel to pixel
+# Optically the canopy closes at moderate biomass; in the real chip the reflectances of
+# months 08 and 10 change little above 200 Mg/ha.
+COVER_MAX = 0.92
+COVER_AGB = 50.0
+LEAF_AREA_SD = 0.6  # of its logarithm: crowns of the same biomass differ from pixel to pixel
+HEIGHT_MAX_M = 27.0
+BOG_TREES_MAX = 40.0  # stunted pines
+OUTLIER_SHARE = 2e-5  # the real labels hold rare outliers, up to thousands of Mg/ha
+
+
+@dataclass(frozen=True)
+class LandCover:
+    """The cover of a window, arrays [H, W].
+
+    Attributes:
+        water: Lakes.
+        bog: Open, treeless or nearly treeless bogs.
+        field: Arable land.
+        field_patch: Number of the parcel, for what is sown on it.
+        built: Buildings and streets.
+        town: Gardens, parks and everything else within a settlement, buildings included.
+        wetness: Standard normal, high where the ground is wet.
+        terrain: Standard normal, high on hills.
+    """
+
+    water: NDArray[np.bool_]
+    bog: NDArray[np.bool_]
+    field: NDArray[np.bool_]
+    field_patch: Hashes
+    built: NDArray[np.bool_]
+    town: NDArray[np.bool_]
+    wetness: Field
+    terrain: Field
+
+    @property
+    def forest(self) -> NDArray[np.bool_]:
+        """Where trees grow: everywhere else, towns' gardens included."""
+        return ~(self.water | self.bog | self.field | self.built)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The trees of a window, arrays [H, W], float32 but for the stand.
+
+    Attributes:
+        agb_mg_per_ha: Aboveground biomass density, which the images see.
+        label_mg_per_ha: The same as the label has it, with its few outliers.
+        height_m: Height of the stand's trees.
+        crown_cover: Share of the ground under crowns.
+        pine: Share of pine in the stand; the three shares sum to 1.
+        spruce: Share of spruce.
+        birch: Share of birch and other broad-leaved trees.
+        fertility: Of the site, 0 (barren) to 1 (herb-rich).
+        years_since_cut: Age of the stand.
+        stand: Number of the stand, uint32.
+    """
+
+    agb_mg_per_ha: Field
+    label_mg_per_ha: Field
+    height_m: Field
+    crown_cover: Field
+    pine: Field
+    spruce: Field
+    birch: Field
+    fertility: Field
+    years_since_cut: Field
+    stand: Hashes
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """What the satellites look at.
-
-    Attributes:
-        seed: Of the landscape.
-        window: The pixels described, margin included.
-        cover: Land cover.
-        forest: Trees.
-    """
+    """What the satellites look at; ``window`` has the margin."""
 
     seed: int
     window: Window
@@ -37,19 +134,127 @@ class Landscape:
 
 
 def make_landscape(window: Window, seed: int) -> Landscape:
-    """Makes a window of the endless landscape, with a margin around it.
-
-    Args:
-        window: Where; without the margin.
-        seed: Seed of the landscape.
-    """
+    """Makes a window of the landscape, with a margin of ``MARGIN_PIXELS`` around it."""
     padded = window.padded(MARGIN_PIXELS)
-    cover = make_land_cover(padded, seed)
-    return Landscape(seed, padded, cover, make_forest(padded, seed, cover))
+    cover = _land_cover(padded, seed)
+    return Landscape(seed, padded, cover, _forest(padded, seed, cover))
 
 
 def without_margin(window: Window) -> tuple[slice, slice]:
     """Rows and columns that remain of a padded window's arrays."""
-    inner = slice(MARGIN_PIXELS, -MARGIN_PIXELS)
     assert min(window.shape) > 2 * MARGIN_PIXELS
+    inner = slice(MARGIN_PIXELS, -MARGIN_PIXELS)
     return inner, inner
+
+
+def chapman_richards(age_years: Field, rate: Field | float, shape: float) -> Field:
+    """Growth as a share of its maximum, rising from 0 to 1 with age."""
+    return (1 - np.exp(-rate * age_years)) ** shape
+
+
+def _float32(values: NDArray) -> Field:
+    return np.asarray(values, np.float32)
+
+
+def _correlated(first: Field, second: Field, weight: float) -> Field:
+    """A standard normal field that has the given correlation with the first of two."""
+    return weight * first + np.float32(np.sqrt(1 - weight**2)) * second
+
+
+def _land_cover(window: Window, seed: int) -> LandCover:
+    region = smooth(window, seed, "region", grain=500)
+    relief = smooth(window, seed, "relief", grain=75, octaves=4)
+    terrain = _correlated(region, relief, 0.45)
+    wetness = _correlated(-terrain, smooth(window, seed, "wetness", grain=60, octaves=3), 0.4)
+    water = terrain < LAKE_LEVEL
+    bog = ~water & (wetness > BOG_LEVEL)
+    farm = smooth(window, seed, "farm", grain=260, octaves=2)
+    place = warped_place(window, seed, "parcels", grain=70, shift=4)
+    parcel = patches(place, seed, "parcel", spacing=19)
+    field = (farm > FARM_LEVEL) & (patch_uniform(parcel, "sown") < FIELD_SHARE) & ~water & ~bog
+    town_field = _correlated(farm, smooth(window, seed, "town", grain=160, octaves=2), 0.5)
+    town = (town_field > TOWN_LEVEL) & ~(water | bog | field)
+    plot = patches(place, seed, "plot", spacing=4)
+    built = town & (patch_uniform(plot, "house") < BUILDING_SHARE)
+    return LandCover(water, bog, field, parcel, built, town, wetness, terrain)
+
+
+def _stands(window: Window, seed: int) -> tuple[Hashes, Field]:
+    """Numbers of the stands, large ones and small ones in between, and years since their cut."""
+    place = warped_place(window, seed, "stands", grain=22, shift=3)
+    small, large = (
+        patches(place, seed, "stand", number, spacing=spacing)
+        for number, spacing in enumerate(STAND_SPACING_PIXELS)
+    )
+    stand = np.where(patch_uniform(large, "whole") < LARGE_STAND_SHARE, large, small)
+    compartment = patches(place, seed, "compartment", spacing=COMPARTMENT_SPACING_PIXELS)
+    own, shared = patch_uniform(stand, "age"), patch_uniform(compartment, "age")
+    age = ROTATION_YEARS * (0.65 * own + 0.35 * shared) ** 1.25
+    cut = patch_uniform(stand, "cut")
+    young = CLEAR_CUT_YEARS * cut / CLEAR_CUT_SHARE
+    return stand, np.where(cut < CLEAR_CUT_SHARE, young, age)
+
+
+def _fertility(window: Window, seed: int, stand: Hashes, cover: LandCover) -> Field:
+    region = smooth(window, seed, "fertility region", grain=450)
+    site = smooth(window, seed, "fertility", grain=110, octaves=2)
+    own = patch_uniform(stand, "site") - np.float32(0.5)
+    wet_loss = 0.12 * np.clip(cover.wetness, 0, None)
+    return np.clip(0.5 + 0.15 * region + 0.14 * site + 0.3 * own - wet_loss, 0, 1)
+
+
+def _species(stand: Hashes, fertility: Field, age: Field) -> tuple[Field, Field, Field]:
+    """Shares of pine, spruce and birch.
+
+    Pine holds the poor sites, spruce the fertile ones; birch comes first after a cut.
+    """
+    score = np.stack(
+        [
+            2.2 - 4.0 * fertility + 3.0 * (patch_uniform(stand, "pine") - 0.5),
+            -1.6 + 3.6 * fertility + 3.0 * (patch_uniform(stand, "spruce") - 0.5),
+            -1.5 + 1.7 * np.exp(-age / 25) + 4.0 * (patch_uniform(stand, "birch") - 0.5),
+        ]
+    )
+    weight = np.exp(1.6 * score)
+    pine, spruce, birch = _float32(weight / weight.sum(axis=0))
+    return pine, spruce, birch
+
+
+def _forest(window: Window, seed: int, cover: LandCover) -> Forest:
+    stand, age = _stands(window, seed)
+    fertility = _fertility(window, seed, stand, cover)
+    pine, spruce, birch = _species(stand, fertility, age)
+    share = chapman_richards(age, 0.016 + 0.022 * fertility, GROWTH_SHAPE)
+
+    # Variation within stands, standard normal, grain 10 to 30 m.
+    white, weight = normal(window, seed, "trees")[0], np.float32(TEXTURE_WHITE)
+    grainy = smooth(window, seed, "groups of trees", grain=2.5)
+    texture = weight * white + np.sqrt(1 - weight**2) * grainy
+
+    density = 0.45 + 0.75 * patch_uniform(stand, "density") ** 0.8
+    growing = (60 + 240 * fertility) * share * density
+    trees = growing * np.exp(TEXTURE_SD * texture) - (1.5 + 2.0 * uniform(window, seed, "gaps"))
+    trees *= np.where(cover.town, 0.5, 1.0)
+    agb = np.where(cover.forest, np.clip(trees, 0, None), 0)
+    pines = np.minimum(np.exp(1.1 * texture + 1.4), BOG_TREES_MAX)
+    agb += np.where(cover.bog & (uniform(window, seed, "bog trees") < 0.3), pines, 0)
+    height = HEIGHT_MAX_M * (0.6 + 0.4 * fertility) * share**0.6 * np.exp(0.12 * texture)
+    stand_crowns = 0.85 + 0.3 * patch_uniform(stand, "crowns")
+    crowns = stand_crowns * np.exp(LEAF_AREA_SD * normal(window, seed, "leaf area")[0])
+    closed = 1 - np.exp(-crowns * agb / COVER_AGB)
+
+    # Outliers of the label: zero but for very few pixels, where it is hundreds of Mg/ha.
+    draw = uniform(window, seed, "outliers")
+    extra = np.minimum(400 * (OUTLIER_SHARE / draw) ** 0.5, 2500)
+    return Forest(
+        agb_mg_per_ha=_float32(agb),
+        label_mg_per_ha=_float32(agb + np.where(draw < OUTLIER_SHARE, extra, 0)),
+        height_m=_float32(height),
+        crown_cover=_float32(COVER_MAX * closed),
+        pine=pine,
+        spruce=spruce,
+        birch=birch,
+        fertility=_float32(fertility),
+        years_since_cut=_float32(age),
+        stand=stand,
+    )

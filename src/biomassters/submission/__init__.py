@@ -1,1 +1,1 @@
-"""The archive of maps that is handed in: written, and looked at."""
+"""The archive of maps that is handed in: ``build`` writes it, ``check`` looks at any."""

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from biomassters.progress_bar import Progress
+from biomassters.console import Progress
 from biomassters.training.feed import Feed
 from biomassters.training.options import TrainingOptions
 from biomassters.training.state import TrainingState

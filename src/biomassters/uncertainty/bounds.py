@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from biomassters.chips.predictions import Prediction, PredictionFolder
-from biomassters.progress_bar import tracked
+from biomassters.console import tracked
 from biomassters.uncertainty.intervals import IntervalModel
 
 logger = logging.getLogger(__name__)

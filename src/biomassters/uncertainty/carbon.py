@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import PIXEL_HA
-from biomassters.progress_bar import tracked
+from biomassters.console import tracked
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions

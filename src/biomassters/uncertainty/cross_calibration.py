@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA, LABEL_LIMIT_MG_PER_HA
 from biomassters.metrics.pixel_sums import checked_pixels
-from biomassters.progress_bar import tracked
 from biomassters.uncertainty.calibration import (
     ChipMeans,
     check_chip_count,

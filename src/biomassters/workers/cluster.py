@@ -31,7 +31,7 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError, connect
 
 from biomassters.errors import BadInputError
-from biomassters.redaction import HIDDEN
+from biomassters.messages import HIDDEN
 from biomassters.workers.cores import processors
 from biomassters.workers.options import DaskOptions
 

@@ -26,7 +26,7 @@ from biomassters.errors import BadInputError
 from biomassters.io.raster import read_raster, read_size, write_raster
 from biomassters.io.raster_spec import DamagedFileError, RasterSpec
 from biomassters.io.storage import Place, State, is_url, place_of, state
-from biomassters.redaction import HIDDEN, redact
+from biomassters.messages import HIDDEN, redact
 
 __all__ = [
     "Archive",

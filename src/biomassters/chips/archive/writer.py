@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from biomassters.chips.archive.layout import image_name, label_name
 from biomassters.chips.bands import MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import encode_raster
-from biomassters.progress_bar import tracked
 
 _S3_COLUMNS = ("s3path_us", "s3path_eu", "s3path_as")
 _FEATURE_COLUMNS = (

@@ -11,9 +11,9 @@ from biomassters.chips.archive.archive import Archive
 from biomassters.chips.quality.chip_report import COLUMNS, InspectionOptions, inspect_chip
 from biomassters.chips.quality.statistics import BandStatistics, LevelCounts
 from biomassters.chips.quality.verification import known_damage
+from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import DamagedFileError, describe
-from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)

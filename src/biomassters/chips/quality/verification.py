@@ -13,10 +13,10 @@ from biomassters.chips.archive.archive import Archive
 from biomassters.chips.archive.quarantine import quarantine, quarantined_path
 from biomassters.chips.quality.file_check import DAMAGED, ListedFile, transfer_fault
 from biomassters.chips.quality.listed_chips import CheckChip, ChipListing, chip_listings
+from biomassters.console import Progress
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import Place
 from biomassters.options import Options
-from biomassters.progress_bar import Progress
 from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from biomassters.chips.store.journal import ChipJournal
 from biomassters.chips.store.layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY
 from biomassters.chips.store.manifest import ChipRecord
 from biomassters.chips.store.place import StorePlace
-from biomassters.progress_bar import Progress
+from biomassters.console import Progress
 from biomassters.workers.pool import Workers
 
 # Below what was measured on the real chip 000aa810, 1.8 and 2.1, so that the check of the

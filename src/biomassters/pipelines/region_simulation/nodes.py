@@ -1,7 +1,7 @@
 """Verbs of the region simulation pipeline."""
 
-from biomassters.simulation.region import SimulatedRegion
-from biomassters.simulation.region_options import RegionSimulationOptions
+from biomassters.simulation.options import RegionSimulationOptions
+from biomassters.simulation.simulated_region import SimulatedRegion
 
 
 def simulate_region(region_simulation: RegionSimulationOptions) -> SimulatedRegion:

@@ -11,9 +11,9 @@ from biomassters.chips.predictions import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
+from biomassters.messages import redacted
 from biomassters.pipelines.checks import check_calibration, check_maps
 from biomassters.pipelines.inference.nodes import check_same_data
-from biomassters.redaction import redacted
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.comparison import all_metrics
 from biomassters.reporting.history import best_and_last

@@ -1,7 +1,7 @@
 """Verbs of the simulation pipeline."""
 
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import SimulatedChips
+from biomassters.simulation.simulated_chips import SimulatedChips
 
 
 def simulate_forest(simulation: SimulationOptions) -> SimulatedChips:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore
+from biomassters.console import part
 from biomassters.datasets.network_weights import NetworkWeights, joint_weights
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.training.lineage import as_start, trained_on
@@ -16,7 +17,6 @@ from biomassters.pipelines.training.plan import (
     described,
     joint_history,
 )
-from biomassters.progress_bar import part
 from biomassters.training.options import FinetuningOptions, TrainingOptions
 
 

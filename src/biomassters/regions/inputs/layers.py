@@ -12,7 +12,7 @@ from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.band_names import match_bands
-from biomassters.simulation.region_writer import SIMULATED_TAG
+from biomassters.simulation.simulated_region import SIMULATED_TAG
 
 Values = NDArray[np.float32]
 GDAL_CACHE = {"GDAL_CACHEMAX": 128 * 2**20}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.errors import BadInputError
-from biomassters.redaction import redact
+from biomassters.messages import redact
 from biomassters.regions.area import Area
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.cube import is_cube, read_cube
@@ -22,7 +22,7 @@ from biomassters.regions.inputs.range_check import check_ranges
 from biomassters.regions.inputs.stac import read_item_collection
 from biomassters.regions.map_grid import settle_grid
 from biomassters.regions.options import AreaOptions, ImageOptions
-from biomassters.simulation.region_writer import NOTE
+from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
 

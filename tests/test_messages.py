@@ -1,4 +1,4 @@
-"""Planted secrets are in nothing that leaves."""
+"""Numbers, names and paths as people read them; planted secrets are in nothing that leaves."""
 
 import logging
 
@@ -8,12 +8,67 @@ from kedro.io import DataCatalog, MemoryDataset
 from biomassters.console import stream
 from biomassters.lineage.run_record import RunRecord
 from biomassters.lineage.tracking import loggable_parameters
-from biomassters.redaction import redact, redacted
+from biomassters.messages import (
+    hint,
+    listed,
+    readable_bytes,
+    readable_seconds,
+    redact,
+    redacted,
+    shown_path,
+)
 
 SOURCE = "https://me:PLANTED-1@host.example/a/b.tif?sv=1&sig=PLANTED%2F2"
 PARAMETERS = {"acquisition": {"source": SOURCE, "secret_access_key": "PLANTED-3"},
               "dask": {"scheduler_address": "tls://u:PLANTED@4@scheduler:8786"},
               "regions": {"hrefs": ["az://box/x?sas=PLANTED-5", "s3://bucket/x.tif"]}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (12_345, "12.3 kB"),
+        (99_960, "100 kB"),
+        (999_600, "1.0 MB"),
+        (2_300_000, "2.3 MB"),
+        (270_000_000_000, "270 GB"),
+        (3e15, "3000 TB"),
+    ],
+)
+def test_bytes_are_said_in_a_unit_that_shows_them(count, text):
+    assert readable_bytes(count) == text
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert listed([]) == "none"
+    assert listed(["a"]) == "a"
+    assert listed("abc") == "a, b and c"
+
+
+def test_a_name_like_no_other_gets_those_to_choose_from():
+    assert hint("trainng", {"training", "reporting"}) == "did you mean 'training'?"
+    assert hint("zzz", {"training", "reporting"}) == "choose from reporting and training."
+    many = {f"name_{number:02d}" for number in range(40)}
+    assert hint("zzz", many).endswith("name_14 and 25 more.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (0.9, "0.9 s"), (12.4, "12 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"),
+     (3599.7, "1 h 00 min"), (7500, "2 h 05 min"), (360_000, "100 h 00 min")],
+)  # fmt: skip
+def test_durations_in_words(seconds, text):
+    assert readable_seconds(seconds) == text
+
+
+def test_paths_are_as_short_as_they_can_be_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(tmp_path / "data" / "map.tif") == "data/map.tif"
+    assert shown_path(tmp_path) == str(tmp_path)
+    assert shown_path("/elsewhere/map.tif") == "/elsewhere/map.tif"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biomassters.simulation.noise import Window, mix, normal, smooth, uniform
-from biomassters.simulation.patches import patch_uniform, patches, warped_place
+from biomassters.simulation.random_fields import (
+    Window,
+    mix,
+    normal,
+    patch_uniform,
+    patches,
+    smooth,
+    uniform,
+    warped_place,
+)
 
 BIG = Window(-50, 1000, 256, 256)
 windows = st.builds(

@@ -1,4 +1,8 @@
-"""Simulated chips: made on demand, each a function of the options and its index."""
+"""Simulated chips: made on demand, each a function of the options and its index.
+
+``SimulatedChips`` is what the simulation pipeline passes on, ``write_simulated`` what writes them
+as a raw archive. One chip, from its window to its images, is ``simulate_chip``.
+"""
 
 import hashlib
 import json
@@ -10,16 +14,14 @@ import numpy as np
 from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.provenance import SIMULATION_NOTE
-from biomassters.simulation.availability import everything, make_availability
-from biomassters.simulation.backscatter import make_backscatter
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.noise import Window, key, mix
+from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.reflectance import make_reflectance
-from biomassters.simulation.weather import make_weather
+from biomassters.simulation.radar import make_backscatter
+from biomassters.simulation.random_fields import Window, key, mix
+from biomassters.simulation.year import everything, make_availability, make_weather
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
-FINGERPRINT_FILE = SIMULATION_NOTE
 CHIP_SPACING_PIXELS = 4096  # beyond the reach of the widest field's grain
 CHIPS_PER_ROW = 128
 
@@ -45,7 +47,7 @@ class SimulatedChips:
 
 
 def chip_name(seed: int, index: int) -> str:
-    """Eight hexadecimal digits, unlike for every index of a seed."""
+    """Eight hexadecimal digits, others for every index of a seed."""
     with np.errstate(over="ignore"):
         scrambled = mix(np.array([index], np.uint32) ^ key(seed, "chip names")[0])
     return f"{int(scrambled[0]):08x}"
@@ -100,19 +102,15 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
     Raises:
         BadInputError: If the folder holds files that were not generated.
     """
-    note = Path(root) / FINGERPRINT_FILE
-    if _fingerprint_in(note) == chips.fingerprint:
-        return False
-    write_archive(Path(root), chips, total=len(chips), progress=progress)
+    note = root / SIMULATION_NOTE
+    try:
+        if json.loads(note.read_text())["fingerprint"] == chips.fingerprint:
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no simulation, or one that was interrupted
+    write_archive(root, chips, total=len(chips), progress=progress)
     facts = {"fingerprint": chips.fingerprint, "options": chips.options.model_dump()}
     partial = note.with_suffix(".partial")
     partial.write_text(json.dumps(facts, indent=2) + "\n")
     partial.replace(note)  # last: without it, the archive is written again
     return True
-
-
-def _fingerprint_in(note: Path) -> str | None:
-    try:
-        return json.loads(note.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

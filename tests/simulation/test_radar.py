@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomassters.simulation.availability import everything
-from biomassters.simulation.backscatter import (
+from biomassters.simulation.landscape import make_landscape, without_margin
+from biomassters.simulation.radar import (
     canopy_db,
     ground_db,
     make_backscatter,
     speckle,
     water_cloud,
 )
-from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.noise import Window, normal
-from biomassters.simulation.weather import make_weather
+from biomassters.simulation.random_fields import Window, normal
+from biomassters.simulation.year import everything, make_weather
 
 WINDOW = Window(0, 0, 64, 64)
 levels = st.floats(1e-4, 1)

@@ -6,7 +6,7 @@ import pytest
 from biomassters.chips.archive.archive import Archive
 from biomassters.errors import BadInputError
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import (
+from biomassters.simulation.simulated_chips import (
     SimulatedChips,
     chip_name,
     simulate_chip,

@@ -3,11 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biomassters.simulation.forest import chapman_richards
-from biomassters.simulation.landscape import MARGIN_PIXELS, make_landscape, without_margin
-from biomassters.simulation.noise import Window
+from biomassters.simulation.landscape import (
+    MARGIN_PIXELS,
+    chapman_richards,
+    make_landscape,
+    without_margin,
+)
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.simulate import chip_window
+from biomassters.simulation.random_fields import Window
+from biomassters.simulation.simulated_chips import chip_window
 
 OPTIONS = SimulationOptions()
 

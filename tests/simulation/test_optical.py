@@ -3,12 +3,17 @@ import itertools
 import numpy as np
 import pytest
 
-from biomassters.simulation.availability import SwathEdge, everything
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.mixture import MEMBERS, member_shares, member_spectra, snow_shares
-from biomassters.simulation.noise import Window
-from biomassters.simulation.reflectance import COARSE, make_reflectance
-from biomassters.simulation.weather import make_weather
+from biomassters.simulation.optical import (
+    COARSE,
+    MEMBERS,
+    make_reflectance,
+    member_shares,
+    member_spectra,
+    snow_shares,
+)
+from biomassters.simulation.random_fields import Window
+from biomassters.simulation.year import SwathEdge, everything, make_weather
 
 WINDOW = Window(0, 40_000, 128, 128)
 RED, NIR, SWIR, CLP = 2, 6, 8, 10

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biomassters.cli import parse_params
 from biomassters.errors import BadInputError
-from biomassters.runtime_params import parse_params
 
 
 @pytest.mark.parametrize(

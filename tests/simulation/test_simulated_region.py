@@ -5,11 +5,10 @@ import pytest
 import rasterio
 
 from biomassters.errors import BadInputError
-from biomassters.simulation.availability import SwathEdge
-from biomassters.simulation.noise import Window
-from biomassters.simulation.region import SimulatedRegion
-from biomassters.simulation.region_options import RegionSimulationOptions
-from biomassters.simulation.region_writer import write_region
+from biomassters.simulation.options import RegionSimulationOptions
+from biomassters.simulation.random_fields import Window
+from biomassters.simulation.simulated_region import SimulatedRegion, write_region
+from biomassters.simulation.year import SwathEdge
 
 
 def region(**options):

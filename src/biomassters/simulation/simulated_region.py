@@ -1,0 +1,226 @@
+"""One seamless region, made and written window by window: memory stays the same at any size.
+
+``SimulatedRegion`` makes any window of it, ``write_region`` writes one GeoTIFF a month and sensor,
+and the true biomass.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biomassters.chips.bands import (
+    PIXEL_SIZE_M,
+    S1,
+    S1_STORE_FILL,
+    S1_STORE_SCALE_DB,
+    S2,
+    SENSORS,
+)
+from biomassters.chips.store.integers import pack_backscatter
+from biomassters.console import tracked
+from biomassters.errors import BadInputError
+from biomassters.io.files import require_space
+from biomassters.io.gdal import gdal_environment, open_raster, parse_crs
+from biomassters.simulation.landscape import make_landscape, without_margin
+from biomassters.simulation.optical import make_reflectance
+from biomassters.simulation.options import RegionSimulationOptions
+from biomassters.simulation.radar import make_backscatter
+from biomassters.simulation.random_fields import Window
+from biomassters.simulation.year import everything, make_availability, make_weather
+
+REGION_VERSION = 1  # raise it with every change that changes a region
+TILE_PIXELS = 256  # even, so that Sentinel-2's 20 m pixels keep their place
+NORTH_OF_CHIPS = 4096  # the archive's chips begin at row 0: none of them lies in a region
+NOTE = "region_simulation.json"
+TRUTH = "agb.tif"
+SIMULATED_TAG = "simulated"  # of each file, so that one that is copied elsewhere still says so
+_REGION = 0x7E6104  # keeps the draws apart from those of the chips
+
+
+@dataclass(frozen=True, eq=False)
+class RegionTile:
+    """A window of a region, with all that there is to see.
+
+    Attributes:
+        window: Where, from the region's upper left corner.
+        s1: int16 [12, 4, H, W], 0.01 dB; −32768 where there is no data.
+        s2: uint16 [12, 11, H, W], counts and cloud probability; 0 (CLP 255) without data.
+        agb_mg_per_ha: float32 [H, W], the truth.
+    """
+
+    window: Window
+    s1: NDArray[np.int16]
+    s2: NDArray[np.uint16]
+    agb_mg_per_ha: NDArray[np.float32]
+
+
+class SimulatedRegion:
+    """A region in which any window can be made on its own, and agrees with its neighbours.
+
+    The weather, the gaps and what a whole image shares are drawn once for all windows.
+    """
+
+    def __init__(self, options: RegionSimulationOptions) -> None:
+        self.options = options
+        self._weather = make_weather(self._random(0))
+        gaps = self._random(1)
+        self._available = (
+            make_availability(gaps, "test") if options.missing_images else everything()
+        )
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Bool [12, 2]: months that have a Sentinel-1 and a Sentinel-2 image."""
+        wanted = np.isin(np.arange(12), self.options.months)
+        return np.stack([wanted, wanted & self._available.s2], axis=1)
+
+    def tiles(self) -> Iterator[RegionTile]:
+        """All windows, row by row; at the right and lower border they are narrower."""
+        for top in range(0, self.options.height, TILE_PIXELS):
+            for left in range(0, self.options.width, TILE_PIXELS):
+                height = min(TILE_PIXELS, self.options.height - top)
+                width = min(TILE_PIXELS, self.options.width - left)
+                yield self.tile(Window(top, left, height, width))
+
+    def tile(self, window: Window) -> RegionTile:
+        """Make one window, given from the region's upper left corner; top and left are even."""
+        options, weather = self.options, self._weather
+        # Sentinel-2's coarse pixels are pairs of rows and columns: make whole ones.
+        whole = replace(window, height=_even(window.height), width=_even(window.width))
+        top = -NORTH_OF_CHIPS - _even(options.height) + whole.top
+        landscape = make_landscape(replace(whole, top=top), options.seed)
+        size = (options.height, options.width)
+        edges = self._available.swath_edges.items()
+        available = replace(
+            self._available, swath_edges={month: edge.within(size, whole) for month, edge in edges}
+        )
+        s1_db = make_backscatter(
+            landscape, weather, available, looks=options.speckle_looks, rng=self._random(2)
+        )
+        s2 = make_reflectance(
+            landscape, weather, available, cloudiness=options.cloudiness, rng=self._random(3)
+        )
+        agb = landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
+        part = (..., slice(window.height), slice(window.width))
+        return RegionTile(window, pack_backscatter(s1_db[part]), s2[part], agb[part])
+
+    def _random(self, purpose: int) -> np.random.Generator:
+        """A new generator for each window, so that all of them draw the same."""
+        return np.random.default_rng([self.options.seed, _REGION, purpose])
+
+
+def _even(count: int) -> int:
+    return count + count % 2
+
+
+def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True) -> bool:
+    """Write ``S1_00.tif`` … ``S2_11.tif`` and ``agb.tif``, unless the same are there already.
+
+    Args:
+        region: What to write.
+        folder: Where to; takes its name when every file is complete.
+        progress: Show a bar on stderr.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        BadInputError: The folder holds something else, or the disk is too small.
+    """
+    options = region.options
+    facts = {"version": REGION_VERSION, "options": options.model_dump(mode="json")}
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    if _is_there(folder, fingerprint):
+        return False
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    images = region.present.sum(axis=0)
+    a_pixel = int(images[0] * len(S1.bands) * 2 + images[1] * len(S2.bands) * 2 + 4)
+    needed = options.width * options.height * a_pixel
+    require_space(partial.parent, needed, f"The simulated region in {folder}")
+    _write_images(region, partial, progress)
+    (partial / NOTE).write_text(json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
+    if folder.exists():
+        shutil.rmtree(folder)  # an earlier simulation: _is_there refuses anything else
+    partial.replace(folder)
+    return True
+
+
+def _is_there(folder: Path, fingerprint: str) -> bool:
+    """Whether just this region lies there; anything that was not simulated is refused."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / NOTE).read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInputError(
+            f"{folder} holds files that were not simulated: choose another folder with "
+            "'--params region_root=FOLDER'."
+        ) from None
+    return bool(found == fingerprint)
+
+
+def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None:
+    """Every image that exists, and the truth, all open at once and written tile by tile."""
+    # Imported here: the command line would wait for rasterio.
+    from rasterio.windows import Window as RasterWindow
+
+    options = region.options
+    tiles = -(-options.height // TILE_PIXELS) * -(-options.width // TILE_PIXELS)
+    with gdal_environment(GDAL_CACHEMAX=64 * 2**20), ExitStack() as stack:
+        files = {}
+        for month, number in np.argwhere(region.present):
+            sensor = SENSORS[number]
+            path = folder / f"{sensor.file_tag}_{month:02d}.tif"
+            count = len(sensor.bands)
+            if sensor is S1:
+                file = stack.enter_context(
+                    _create(options, path, sensor.bands, "int16", S1_STORE_FILL)
+                )
+                file.scales, file.units = (S1_STORE_SCALE_DB,) * count, ("dB",) * count
+            else:
+                file = stack.enter_context(_create(options, path, sensor.bands, "uint16", None))
+                file.units = ("reflectance x 10000",) * (count - 1) + ("percent",)
+            files[month, sensor] = file
+        truth = stack.enter_context(
+            _create(options, folder / TRUTH, ("AGB",), "float32", float("nan"))
+        )
+        truth.units = ("Mg/ha",)
+        for tile in tracked(region.tiles(), "simulating", tiles, shown=progress):
+            place = RasterWindow(
+                tile.window.left, tile.window.top, tile.window.width, tile.window.height
+            )
+            for (month, sensor), file in files.items():
+                file.write((tile.s1 if sensor is S1 else tile.s2)[month], window=place)
+            truth.write(tile.agb_mg_per_ha, 1, window=place)
+
+
+def _create(
+    options: RegionSimulationOptions,
+    path: Path,
+    bands: tuple[str, ...],
+    dtype: str,
+    nodata: float | None,
+) -> Any:
+    from rasterio.transform import from_origin
+
+    transform = from_origin(options.west_m, options.north_m, PIXEL_SIZE_M, PIXEL_SIZE_M)
+    file = open_raster(
+        path, "w", count=len(bands), dtype=dtype, nodata=nodata, width=options.width,
+        height=options.height, crs=parse_crs(options.crs, "region_simulation.crs"),
+        transform=transform, tiled=True, blockxsize=TILE_PIXELS, blockysize=TILE_PIXELS,
+        interleave="pixel", compress="zstd", zstd_level=1,
+        predictor=3 if dtype == "float32" else 2, bigtiff="if_safer",
+    )  # fmt: skip
+    file.descriptions = bands
+    file.update_tags(**{SIMULATED_TAG: "yes"})
+    return file
