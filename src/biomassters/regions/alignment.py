@@ -26,13 +26,8 @@ def read_aligned(layer: Layer, grid: Grid, window: Window) -> Values:
     data where the image has data at the pixel's centre, so that the area with data is right on
     average, and neighbouring scenes leave neither gap nor overlap.
 
-    Args:
-        layer: The image.
-        grid: Of the map.
-        window: Of the map; may reach beyond map and image.
-
     Returns:
-        float32 [bands, h, w], NaN where there is no data.
+        float32 [bands, h, w], NaN where there is no data; the window may reach beyond both.
 
     Raises:
         DamagedFileError: The file can't be read.

@@ -7,7 +7,6 @@ as they are read.
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, pairwise
@@ -170,9 +169,6 @@ class StatedArea:
 def state_area(options: AreaOptions) -> StatedArea | None:
     """The area that options name, or None where they name none.
 
-    Args:
-        options: A GeoJSON file or bounds.
-
     Raises:
         BadInputError: The file can't be read or holds no polygon, the coordinate system is
             unknown, or the area is empty or crosses the antimeridian.
@@ -223,8 +219,14 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
         BadInputError: The file can't be read, holds no polygon, one that is malformed or lies
             nowhere in its coordinate system, or names a system that is unknown.
     """
-    with _without_collections():
+    # No search for cycles while millions of lists come and go: JSON has none, and it took 2 of 6 s.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
         content = read_json(path, "give the area as GeoJSON, for instance from QGIS", _compact)
+    finally:
+        if was_on:
+            gc.enable()
     found = _geometries(content)
     if not found:
         raise BadInputError(f"{path} holds no polygon: save the area as polygons in GeoJSON.")
@@ -243,18 +245,6 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
     lowest, highest = np.hsplit(polygons.bounds, 2)
     extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
     return polygons, np.hstack(extents), crs
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """No search for cycles while millions of lists come and go: JSON has none, and 2 of 6 s."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.errors import WindowError
 from rasterio.transform import Affine, array_bounds
-from rasterio.warp import calculate_default_transform, transform_bounds
+from rasterio.warp import calculate_default_transform, transform, transform_bounds
 from rasterio.windows import Window, intersection
 
 from biomassters.chips.ground import GroundPixels
@@ -75,8 +75,8 @@ class Grid:
     @cached_property
     def ground(self) -> GroundPixels:
         """The pixels as they are on the ground."""
-        transform = tuple(self.transform)[:6]
-        return GroundPixels(self.crs.to_wkt(), transform, self.height, self.width)
+        coefficients = tuple(self.transform)[:6]
+        return GroundPixels(self.crs.to_wkt(), coefficients, self.height, self.width)
 
     @property
     def bounds(self) -> Bounds:
@@ -90,8 +90,8 @@ class Grid:
 
     def part(self, window: Window) -> "Grid":
         """The grid of a window."""
-        transform = self.transform @ Affine.translation(window.col_off, window.row_off)
-        return Grid(self.crs, transform, window.height, window.width)
+        moved = self.transform @ Affine.translation(window.col_off, window.row_off)
+        return Grid(self.crs, moved, window.height, window.width)
 
     def resized(self, height: int, width: int) -> "Grid":
         """The same ground in another number of pixels."""
@@ -106,6 +106,12 @@ class Grid:
         left, top = (int(np.floor(axis.min() + _SAME)) for axis in (columns, rows))
         right, bottom = (int(np.ceil(axis.max() - _SAME)) for axis in (columns, rows))
         return Window(left, top, right - left, bottom - top)
+
+    def degrees(self, places: Iterable[tuple[float, float]]) -> list[list[float]]:
+        """Longitude and latitude of places in pixels, x before y."""
+        there = [self.transform @ place for place in places]
+        east, north = transform(self.crs, WORLD, *zip(*there, strict=True))
+        return [[float(x), float(y)] for x, y in zip(east, north, strict=True)]
 
     def offset_in(self, other: "Grid") -> tuple[int, int] | None:
         """Row and column of this grid's corner in another one of the same pixels, or None."""
@@ -122,8 +128,8 @@ class Grid:
         return (row, column) if same else None
 
 
-def _grid_of(wkt: str, transform: tuple[float, ...], height: int, width: int) -> Grid:
-    return Grid(CRS.from_wkt(wkt), Affine(*transform), height, width)
+def _grid_of(wkt: str, coefficients: tuple[float, ...], height: int, width: int) -> Grid:
+    return Grid(CRS.from_wkt(wkt), Affine(*coefficients), height, width)
 
 
 def settle_grid(
@@ -197,11 +203,11 @@ def _new_grid(images: Sequence[Grid], crs: CRS, size: float) -> Grid:
     bounds = np.array(_around(grid.bounds_in(crs) for grid in images))
     west, south = np.floor(bounds[:2] / size) * size
     east, north = np.ceil(bounds[2:] / size) * size
-    transform, width, height = calculate_default_transform(
+    fitted, width, height = calculate_default_transform(
         crs, crs, round((east - west) / size), round((north - south) / size),
         west, south, east, north, resolution=size,
     )  # fmt: skip
-    return Grid(crs, transform, height, width)
+    return Grid(crs, fitted, height, width)
 
 
 def _cut(grid: Grid, wanted: Bounds, place: str) -> Grid:

@@ -104,16 +104,7 @@ def _fingerprint(facts: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """What is mapped, from what, with what, and to where.
-
-    Attributes:
-        source: The images.
-        weights: The networks.
-        tiling: Where chips lie.
-        options: Of the map.
-        inference: How the networks are used.
-        path: The map to write.
-    """
+    """What is mapped, from what, with what, and to where."""
 
     source: RegionSource
     weights: WeightsFiles
@@ -262,12 +253,7 @@ class Calibration:
 def read_calibration(
     path: Path, weights_fingerprint: str, made_with: Provenance = UNKNOWN
 ) -> Calibration | None:
-    """Read what the ``uncertainty`` pipeline wrote.
-
-    Args:
-        path: Its JSON.
-        weights_fingerprint: Of the weights that map.
-        made_with: How the map is made.
+    """Read what the ``uncertainty`` pipeline wrote, for a map that is made in this way.
 
     Returns:
         None, with the reason in the log, where there is none for these weights and views. Where
@@ -319,12 +305,6 @@ def finish_map(
     carbon_fraction: float = CARBON_FRACTION,
 ) -> dict[str, Any]:
     """Put the blocks together, write the map, and delete the blocks.
-
-    Args:
-        plan: What was mapped.
-        scratch: Where the blocks lie.
-        calibration: How wrong maps of these weights are, if that is known.
-        carbon_fraction: Mg of carbon in a Mg of biomass.
 
     Returns:
         The summary, ready for JSON and without secrets.

@@ -42,15 +42,7 @@ _Place = tuple[slice, slice]
 
 @dataclass
 class Predictor:
-    """Networks and how they are used.
-
-    Attributes:
-        networks: Ready to predict, on the device.
-        options: Views, batch size, precision.
-        device: Where the networks are.
-        tiling: Chips of the region.
-        cores: That it may keep busy; None: all that the process may use.
-    """
+    """Networks on their device, and how they are used; cores None: all of the process."""
 
     networks: Sequence[MonthNetwork]
     options: InferenceOptions
@@ -72,11 +64,7 @@ class Predictor:
         return cls(ready, options, device, tiling, cores)
 
     def predict(self, block: Block, images: WindowImages) -> BlockMap:
-        """Map one block.
-
-        Args:
-            block: Which.
-            images: Of its extent.
+        """Map one block, from the images of its extent.
 
         Raises:
             BadInputError: The network predicts no number, or one chip is too much for memory.
@@ -182,11 +170,7 @@ class BlockTask:
     """Maps blocks; picklable, and loads the networks once a process.
 
     Attributes:
-        source: The images.
         load_networks: Picklable; gives the networks, on the CPU.
-        tiling: Where chips lie.
-        options: How the networks are used.
-        reader_threads: Threads that read images.
         cores: For the network's arithmetic; None: all that the process may use.
     """
 
@@ -246,13 +230,7 @@ class BlockTask:
 
 @dataclass(frozen=True)
 class PredictionTimes:
-    """Where the time went.
-
-    Attributes:
-        wall_s: From the first block to the last.
-        network_s: Within the networks.
-        chips: Chips predicted.
-    """
+    """Seconds from the first block to the last and within the networks, and chips predicted."""
 
     wall_s: float
     network_s: float
@@ -271,7 +249,7 @@ def predict_region(
 
     Args:
         task: How a block becomes a part of the map.
-        folder: Finished blocks.
+        folder: Of finished blocks.
         workers: Processes, or None: this one, which reads, predicts and writes at the same time.
         progress: Show a bar on stderr.
 

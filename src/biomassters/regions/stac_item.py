@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio.warp import transform
 
 from biomassters import __version__
 from biomassters.redaction import redacted
-from biomassters.regions.grid import WORLD, Grid
+from biomassters.regions.grid import Grid
 from biomassters.regions.map_writer import DESCRIPTIONS
 from biomassters.regions.options import TITLE
 
@@ -30,13 +29,10 @@ def describe_map(
 
     Args:
         path: The map; the item is meant to lie beside it.
-        grid: Where it lies.
+        grid: Of the map.
         summary: Its numbers.
         first_year: Of the September that the images begin with; None: unknown, the item then has
             the time of its making.
-
-    Returns:
-        The item, ready for JSON.
     """
     import pystac  # few commands need it
 
@@ -82,7 +78,6 @@ def _outline(grid: Grid) -> list[list[float]]:
         *((step, 0) for step in steps), *((1, step) for step in steps),
         *((1 - step, 1) for step in steps), *((0, 1 - step) for step in steps),
     ]  # fmt: skip
-    places = [grid.transform @ (x * grid.width, y * grid.height) for x, y in ring]
-    east, north = transform(grid.crs, WORLD, *zip(*places, strict=True))
-    points = [[round(x, 7), round(y, 7)] for x, y in zip(east, north, strict=True)][::-1]
+    places = grid.degrees((x * grid.width, y * grid.height) for x, y in ring)
+    points = [[round(x, 7), round(y, 7)] for x, y in reversed(places)]
     return [*points, points[0]]

@@ -18,7 +18,6 @@ from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.warp import transform
 from rasterio.windows import Window
 
 from biomassters import __version__
@@ -27,7 +26,7 @@ from biomassters.chips.provenance import training_words
 from biomassters.io.gdal_open import gdal_environment, open_raster
 from biomassters.metrics import AGB_UNIT
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.grid import WORLD, Grid
+from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import GDAL_CACHE
 from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.map_writer import BANDS
@@ -85,12 +84,7 @@ def bar_length_m(width_m: float) -> float:
 
 
 def make_picture(path: Path, source: RegionSource) -> MapPicture:
-    """Read a map at low resolution, from its overviews, and an image beneath it.
-
-    Args:
-        path: The map.
-        source: The images.
-    """
+    """Read a map at low resolution, from its overviews, and an image beneath it."""
     factor = max(1.0, max(source.grid.shape) / _LONGEST_SIDE)
     height, width = (max(1, round(size / factor)) for size in source.grid.shape)
     grid = source.grid.resized(height, width)
@@ -128,12 +122,7 @@ def _stretched(image: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[n
 
 
 def quick_look(picture: MapPicture, title: str) -> Figure:
-    """Draw a map with scale bar and legend.
-
-    Args:
-        picture: What is shown.
-        title: Above it.
-    """
+    """Draw a map with scale bar and legend."""
     height, width = picture.grid.shape
     figure = new_figure(_WIDTH_IN, min(12.0, max(3.0, _WIDTH_IN * 0.86 * height / width + 0.7)))
     axes = figure.subplots()
@@ -175,16 +164,7 @@ def _draw_scale_bar(axes: Axes, picture: MapPicture) -> None:
 
 
 def render_page(picture: MapPicture, summary: dict[str, Any], title: str) -> str:
-    """Build the page.
-
-    Args:
-        picture: What it shows.
-        summary: Numbers of the whole map.
-        title: Heading.
-
-    Returns:
-        HTML with images and values inside.
-    """
+    """A page of HTML, with images and values inside; the summary is that of the whole map."""
     environment = Environment(
         loader=PackageLoader("biomassters.regions"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -214,7 +194,8 @@ def render_page(picture: MapPicture, summary: dict[str, Any], title: str) -> str
             "perUnit": _STEPS_PER_UNIT,
             "noData": _NO_DATA,
             "transform": tuple(grid.transform)[:6],
-            "corners": _corners(grid),
+            # Upper left and right, lower left and right.
+            "corners": grid.degrees((x, y) for y in (0, grid.height) for x in (0, grid.width)),
             "layers": [{"title": one["title"], "unit": one["unit"]} for one in layers],
         },
         values=[one["values"] for one in layers],
@@ -248,10 +229,3 @@ def _png(image: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     imsave(buffer, image, format="png")
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _corners(grid: Grid) -> list[list[float]]:
-    """Longitude and latitude of the corners: upper left and right, lower left and right."""
-    places = [grid.transform @ (x, y) for y in (0, grid.height) for x in (0, grid.width)]
-    east, north = transform(grid.crs, WORLD, *zip(*places, strict=True))
-    return [[float(x), float(y)] for x, y in zip(east, north, strict=True)]

@@ -6,6 +6,8 @@ EPSG:…) and ``transform`` (six affine coefficients, pixel to map units) say wh
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,15 +37,7 @@ _MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is a
 
 @dataclass(frozen=True)
 class CubeLayer:
-    """One month and sensor of a cube.
-
-    Attributes:
-        name: Address of the array, and the month.
-        bands: All bands of the sensor.
-        grid: Of the cube.
-        array: Address of the array.
-        month: 0 (September) to 11.
-    """
+    """One month, 0 (September) to 11, of the array of a sensor at an address."""
 
     name: str
     bands: tuple[str, ...]
@@ -92,10 +86,7 @@ def is_cube(place: str) -> bool:
 
 
 def read_cube(place: str) -> list[MonthLayers]:
-    """The months of a cube.
-
-    Args:
-        place: Folder, or address of s3://, gs://, az:// or https://.
+    """The months of a cube in a folder or at an address of s3://, gs://, az:// or https://.
 
     Raises:
         BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
@@ -126,22 +117,25 @@ def _open_group(place: str) -> Any:
 
     if "://" not in place:
         _check_files(Path(place))
-    try:
+    with _refused(f"{place} is no Zarr group", "give the cube's path"):
         return zarr.open_group(_zarr_store(place), mode="r")
-    except BadInputError:
-        raise
-    except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
-        reason = _reason(error)
-    raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
 
 
 def _has(group: Any, name: str, place: str) -> bool:
     """Whether an array is there, and is one."""
-    try:
+    with _refused(f"{place}/{name} is no Zarr array", "write the cube anew"):
         return name in group and bool(group[name].name)
-    except Exception as error:  # zarr believes whatever its metadata say until it stumbles
-        reason = _reason(error)
-    raise BadInputError(f"{place}/{name} is no Zarr array ({reason}): write the cube anew.")
+
+
+@contextmanager
+def _refused(what: str, remedy: str) -> Iterator[None]:
+    """Zarr and its stores raise whatever they like at what isn't theirs, some of it late."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"{what} ({_reason(error)}): {remedy}.") from None
 
 
 def _reason(error: Exception) -> str:

@@ -49,9 +49,7 @@ class Layer(Protocol):
     def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
         """Values of a window within the grid, float32 [bands, h, w]; NaN where there is no data.
 
-        Args:
-            window: Which pixels.
-            shape: Fewer pixels to pick out of the window.
+        A ``shape`` picks fewer pixels out of the window.
 
         Raises:
             DamagedFileError: The file can't be read.
@@ -81,10 +79,8 @@ class RasterLayer:
     """A GeoTIFF or, by its name, a JPEG 2000; a file or an address.
 
     Attributes:
-        name: Path or address.
         bands: Names of the bands that are used.
         numbers: Their numbers in the file, from 1.
-        grid: Its pixels.
     """
 
     name: str

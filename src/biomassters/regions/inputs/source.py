@@ -71,7 +71,6 @@ class RegionSource:
     Attributes:
         name: Where the images lie.
         grid: Of the map.
-        months: What exists.
         area: What of the grid is to be mapped, or None: all of it.
         simulated: Whether the images say that they were simulated.
     """
@@ -83,11 +82,7 @@ class RegionSource:
     simulated: bool = False
 
     def read(self, window: Window, pool: ThreadPoolExecutor) -> WindowImages:
-        """Read a window; may reach beyond the grid, where there is no data.
-
-        Args:
-            window: Of the map.
-            pool: Threads that each read one month.
+        """Read a window of the map, which may reach beyond it; the threads read a month each.
 
         Raises:
             DamagedFileError: A file can't be read.
