@@ -64,12 +64,12 @@ def _predict(images: Path, weights: Path, barrier: Any, rates: Any) -> None:
 def _windows(images: Path) -> list[tuple[Any, Any]]:
     """Images of some windows of 256 pixels, as tensors."""
     import torch
+    from rasterio.windows import Window
 
-    from biomassters.regions.grid import PixelWindow
     from biomassters.regions.inputs.source import open_region
     from biomassters.regions.options import AreaOptions, ImageOptions
 
     source = open_region(str(images), ImageOptions(), AreaOptions())
     with ThreadPoolExecutor(1) as pool:
-        read = [source.read(PixelWindow(0, 256 * n, 256, 256), pool) for n in range(WINDOWS)]
+        read = [source.read(Window(256 * n, 0, 256, 256), pool) for n in range(WINDOWS)]
     return [(torch.from_numpy(one.s1), torch.from_numpy(one.s2)) for one in read]

@@ -83,7 +83,7 @@ def _peak_mb() -> float:
 
 def made_calibration() -> Any:
     """Intervals and errors that cost what real ones cost; their values are no matter."""
-    from biomassters.regions.calibration import Calibration
+    from biomassters.regions.mapping import Calibration
     from biomassters.uncertainty.error_model import ErrorModel
     from biomassters.uncertainty.intervals import IntervalModel
 
@@ -136,9 +136,8 @@ def map_region(
     """Predict, assemble, write; where the prediction's time went."""
     from biomassters.inference.options import InferenceOptions
     from biomassters.regions.inputs.source import open_region
-    from biomassters.regions.networks import WeightsFiles
+    from biomassters.regions.mapping import WeightsFiles, finish_map, plan_region, predict_blocks
     from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-    from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
     from biomassters.workers.options import DaskOptions
 
     scratch = out / "scratch"

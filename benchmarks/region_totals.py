@@ -111,9 +111,8 @@ def map_region(region: Path, network: Path) -> None:
     """The region's map by one network, as the pipeline ``mapping`` makes it."""
     from biomassters.inference.options import InferenceOptions
     from biomassters.regions.inputs.source import open_region
-    from biomassters.regions.networks import WeightsFiles
+    from biomassters.regions.mapping import WeightsFiles, finish_map, plan_region, predict_blocks
     from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-    from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
     from biomassters.workers.options import DaskOptions
 
     path = map_path(region, network)

@@ -1,5 +1,6 @@
 """Small regions on disk, and small networks."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import rasterio
 from pyproj import Transformer
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 from biomassters.chips.bands import S1, S2
 from biomassters.chips.scaling import BandScaling
+from biomassters.regions.inputs.source import open_region
+from biomassters.regions.options import AreaOptions, ImageOptions
 from biomassters.simulation.options import RegionSimulationOptions
 from biomassters.simulation.simulated_region import SimulatedRegion, write_region
 
@@ -53,6 +57,13 @@ def images_at(folder, crs, longitude, latitude, pixel=10.0, size=64):
     return write_tif(
         folder / "S1_00.tif", s1, names=S1.bands, crs=crs, pixel=pixel, west=x, north=y
     )
+
+
+def everything_at(place, images=None, **area):
+    """A whole region, as a map's blocks read it."""
+    source = open_region(str(place), images or ImageOptions(), AreaOptions(**area))
+    with ThreadPoolExecutor(2) as pool:
+        return source.read(Window(0, 0, source.grid.width, source.grid.height), pool)
 
 
 def write_month(folder: Path, month: int, height: int, width: int, seed: int = 0) -> None:

@@ -8,11 +8,11 @@ import time
 import pytest
 from distributed import Nanny, Status
 
-from biomassters.regions.region_map import finish_map, predict_blocks
+from biomassters.regions.mapping import finish_map, predict_blocks
 from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
 
-from .test_region_map import ONE_VIEW, plan_of
+from .test_mapping import ONE_VIEW, plan_of
 
 pytestmark = pytest.mark.slow
 OPTIONS = {"window": 64, "overlap": 0.5}
@@ -34,9 +34,9 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from biomassters.inference.options import InferenceOptions
-from biomassters.regions.networks import WeightsFiles
+from biomassters.regions.mapping import WeightsFiles
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
+from biomassters.regions.mapping import finish_map, plan_region, predict_blocks
 from biomassters.regions.inputs.source import open_region
 from biomassters.workers.options import DaskOptions
 def work(images, weights, path, scratch):

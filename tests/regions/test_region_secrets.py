@@ -8,12 +8,10 @@ import rasterio
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.weights import load_network, save_network
 from biomassters.regions.inputs.source import open_region
-from biomassters.regions.networks import WeightsFiles
+from biomassters.regions.mapping import WeightsFiles, finish_map, plan_region, predict_blocks
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-from biomassters.regions.page import render_page
-from biomassters.regions.picture import make_picture
-from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
-from biomassters.regions.stac_output import describe_map
+from biomassters.regions.stac_item import describe_map
+from biomassters.regions.visuals import make_picture, render_page
 from biomassters.workers.options import DaskOptions
 
 from .conftest import write_month

@@ -1,15 +1,13 @@
 """Images of any coordinate system and resolution on the map's grid, window by window."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.transform import Affine
 from rasterio.warp import reproject
+from rasterio.windows import Window
 
 from biomassters.chips.bands import S1, S1_LEAST_DB
-from biomassters.regions.grid import Grid, PixelWindow, bounds_between
+from biomassters.regions.grid import Grid, bounds_between, clipped, slices_in
 from biomassters.regions.inputs.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.inputs.layers import Layer, Values
 
@@ -18,7 +16,7 @@ _PICKED_BEYOND, _PICKED = 8, 4  # of an image's pixels in one of the map's, alon
 _FINER = 0.75  # of the map's pixel: below it several of the image's pixels are averaged
 
 
-def read_aligned(layer: Layer, grid: Grid, window: PixelWindow) -> Values:
+def read_aligned(layer: Layer, grid: Grid, window: Window) -> Values:
     """An image as it looks in a window of the map.
 
     On the map's own grid pixels are copied. Elsewhere they are averaged where the image is finer
@@ -28,79 +26,67 @@ def read_aligned(layer: Layer, grid: Grid, window: PixelWindow) -> Values:
     data where the image has data at the pixel's centre, so that the area with data is right on
     average, and neighbouring scenes leave neither gap nor overlap.
 
-    Args:
-        layer: The image.
-        grid: Of the map.
-        window: Of the map; may reach beyond map and image.
-
     Returns:
-        float32 [bands, h, w], NaN where there is no data.
+        float32 [bands, h, w], NaN where there is no data; the window may reach beyond both.
 
     Raises:
         DamagedFileError: The file can't be read.
     """
     target = grid.part(window)
+    out = np.full((len(layer.bands), *target.shape), np.nan, np.float32)
     offset = target.offset_in(layer.grid)
-    if offset is not None:
-        return _copied(layer, PixelWindow(*offset, *window.shape))
-    return _resampled(layer, target)
-
-
-def _copied(layer: Layer, window: PixelWindow) -> Values:
-    out = np.full((len(layer.bands), *window.shape), np.nan, np.float32)
-    inside = window.clipped(*layer.grid.shape)
-    if inside.height and inside.width:
-        out[(..., *inside.slices_in(window))] = _read(layer, inside)
+    if offset is None:
+        _resample(layer, target, out)
+        return out
+    top, left = offset
+    there = Window(left, top, target.width, target.height)
+    part = clipped(there, *layer.grid.shape)
+    if part is not None:
+        out[(..., *slices_in(part, there))] = _read(layer, part)
     return out
 
 
-def _resampled(layer: Layer, target: Grid) -> Values:
-    out = np.full((len(layer.bands), *target.shape), np.nan, np.float32)
+def _resample(layer: Layer, target: Grid, out: Values) -> None:
     margin = 2 * max(target.pixel_size, 1e-12)
     west, south, east, north = target.bounds
     around = (west - margin, south - margin, east + margin, north + margin)
     wanted = layer.grid.window_of(bounds_between(target.crs, layer.grid.crs, around))
-    grown = PixelWindow(wanted.top - 2, wanted.left - 2, wanted.height + 4, wanted.width + 4)
-    inside = grown.clipped(*layer.grid.shape)
-    if not inside.height or not inside.width:
-        return out
+    grown = Window(wanted.col_off - 2, wanted.row_off - 2, wanted.width + 4, wanted.height + 4)
+    part = clipped(grown, *layer.grid.shape)
+    if part is None:
+        return
     ratio = wanted.width / target.width
     smooth = Resampling.average if ratio > 1 / _FINER else Resampling.bilinear
-    values = _read(layer, inside, _picked(inside, ratio))
-    source = _of_size(layer.grid.part(inside), *values.shape[1:])
-    centres = _at_centres(values, source, target)
-    for index, band in enumerate(layer.bands):
+    size = None
+    if ratio > _PICKED_BEYOND:  # a picture needs no more
+        height, width = (int(side * _PICKED / ratio) for side in (part.height, part.width))
+        size = max(1, height), max(1, width)
+    values = _read(layer, part, size)
+    source = layer.grid.part(part).resized(*values.shape[1:])
+    # The image's pixels at the centres of the map's; beyond the image number 0 stands in.
+    numbers = np.arange(source.height * source.width, dtype=np.int32).reshape(source.shape)
+    nearest = np.full(target.shape, -1, np.int32)
+    _warp(numbers, source, nearest, target, -1, Resampling.nearest)
+    centres = values.reshape(len(values), -1)[:, np.maximum(nearest, 0)]
+    centres[:, nearest < 0] = np.nan
+    for band, image, warped, centre in zip(layer.bands, values, out, centres, strict=True):
         if band in _BY_CLASS:
-            out[index] = centres[index]
+            warped[:] = centre
             continue
-        is_db = band in S1.bands
-        image = _power(values[index]) if is_db else values[index]
-        _warp(image, source, out[index], target, np.nan, smooth)
-        if is_db:
-            out[index] = _decibels(out[index])
+        if band in S1.bands:
+            power = np.float32(10) ** (image / np.float32(10))
+            _warp(power, source, warped, target, np.nan, smooth)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                warped[:] = 10 * np.log10(warped)
+        else:
+            _warp(image, source, warped, target, np.nan, smooth)
         # Pixels that an image's edge merely touches would all count whole: 6.8 % too much area
         # of 64 x 64 pixels of Web Mercator at 62 degrees north.
-        out[index, np.isnan(centres[index])] = np.nan
-    return out
-
-
-def _at_centres(values: Values, source: Grid, target: Grid) -> Values:
-    """The source's pixels at the centres of the target's, float32 [bands, h, w], NaN beyond it."""
-    places = np.arange(source.height * source.width, dtype=np.int32).reshape(source.shape)
-    at = np.full(target.shape, -1, np.int32)
-    _warp(places, source, at, target, -1, Resampling.nearest)
-    picked = values.reshape(len(values), -1)[:, np.maximum(at, 0)]
-    picked[:, at < 0] = np.nan
-    return picked
+        warped[np.isnan(centre)] = np.nan
 
 
 def _warp(
-    image: NDArray[Any],
-    source: Grid,
-    out: NDArray[Any],
-    target: Grid,
-    nodata: float,
-    method: Resampling,
+    image: NDArray, source: Grid, out: NDArray, target: Grid, nodata: float, method: Resampling
 ) -> None:
     reproject(
         image, out, src_transform=source.transform, src_crs=source.crs, src_nodata=nodata,
@@ -109,32 +95,9 @@ def _warp(
     )  # fmt: skip
 
 
-def _read(layer: Layer, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+def _read(layer: Layer, window: Window, shape: tuple[int, int] | None = None) -> Values:
     values = layer.read(window, shape)
     for band, image in zip(layer.bands, values, strict=True):
         if band in S1.bands:
             image[image < S1_LEAST_DB] = np.nan
     return values
-
-
-def _picked(window: PixelWindow, ratio: float) -> tuple[int, int] | None:
-    """Pixels to pick where very many lie in one of the map's: pictures need no more."""
-    if ratio <= _PICKED_BEYOND:
-        return None
-    height, width = (max(1, int(size * _PICKED / ratio)) for size in window.shape)
-    return height, width
-
-
-def _of_size(grid: Grid, height: int, width: int) -> Grid:
-    """A grid over the same ground with another number of pixels."""
-    scale = Affine.scale(grid.width / width, grid.height / height)
-    return Grid(grid.crs, grid.transform @ scale, height, width)
-
-
-def _power(db: Values) -> Values:
-    return np.power(np.float32(10), db / np.float32(10))
-
-
-def _decibels(power: Values) -> Values:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(10 * np.log10(power), np.float32)

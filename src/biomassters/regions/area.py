@@ -1,31 +1,115 @@
-"""The area of interest: a rectangle or polygons, in any coordinate system."""
+"""The area of interest: a rectangle or the polygons of a GeoJSON file, in any coordinate system.
 
+GDAL crashes at some GeoJSON, so every polygon is checked before it sees one. A file may hold
+200,000 polygons: as GeoJSON's lists they took 700 MB and 44 s, so they become three arrays as soon
+as they are read.
+"""
+
+import gc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain, pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.warp import transform
+from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.regions.geojson import read_crs, read_polygons
-from biomassters.regions.grid import Bounds, Grid, PixelWindow, bounds_between
+from biomassters.io.files import read_json
+from biomassters.io.gdal import parse_crs
+from biomassters.regions.grid import WORLD, Bounds, Grid, bounds_between, clipped
 from biomassters.regions.options import AreaOptions
-from biomassters.regions.polygons import Polygons
 
-_MOST_DEGREES = 360
+Rings = list[NDArray[np.float64]]  # of one polygon, the outer one first; [N, 2] each
+_POSITIONS = 100_000  # moved at once: GDAL gives them back as Python's numbers
+_SHAPES = 500  # drawn at once, which makes lists of them
 _STRIP = 256  # rows
+_KINDS = ("Polygon", "MultiPolygon")
+_WITHIN = {
+    "Feature": "geometry",
+    "FeatureCollection": "features",
+    "GeometryCollection": "geometries",
+}
+_NUMBERS = {2, 3, 4}  # of a position: a height and a measure may follow
+_FEWEST_POSITIONS = 4
+_MOST_DEGREES = 360
+_MOST_METRES = 1e9  # or feet: no projection of the Earth reaches further
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Polygons that may overlap; each position x before y.
+
+    Attributes:
+        positions: float64 [N, 2], ring after ring.
+        rings: int64 [R + 1], where each ring begins in ``positions``, and N.
+        polygons: int64 [P + 1], where each polygon begins in ``rings``, and R.
+    """
+
+    positions: NDArray[np.float64]
+    rings: NDArray[np.int64]
+    polygons: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, polygons: Sequence[Rings]) -> "Polygons":
+        """From the rings of at least one polygon."""
+        rings = list(chain.from_iterable(polygons))
+        starts = (np.cumsum([0, *map(len, parts)]) for parts in (rings, polygons))
+        return cls(np.concatenate(rings), *starts)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """West, south, east, north of each, [P, 4]."""
+        first = self.rings[self.polygons[:-1]]
+        return np.hstack([end.reduceat(self.positions, first) for end in (np.minimum, np.maximum)])
+
+    def moved(self, source: CRS, target: CRS) -> "Polygons":
+        """The same in another coordinate system.
+
+        Raises:
+            Exception: GDAL's, which rasterio has no public name for: a position has no place there.
+        """
+        positions = np.empty_like(self.positions)
+        for at in range(0, len(positions), _POSITIONS):
+            x, y = self.positions[at : at + _POSITIONS].T.tolist()  # faster than arrays
+            positions[at : at + _POSITIONS] = np.stack(transform(source, target, x, y), axis=1)
+        return Polygons(positions, self.rings, self.polygons)
+
+    def inside(self, part: Grid) -> NDArray[np.bool_]:
+        """Pixels whose centre lies in at least one polygon, [h, w]."""
+        west, south, east, north = part.bounds
+        lefts, bottoms, rights, tops = self.bounds.T
+        near = (lefts <= east) & (rights >= west) & (bottoms <= north) & (tops >= south)
+        numbers = near.nonzero()[0]
+        found = np.zeros(part.shape, np.uint8)
+        for at in range(0, len(numbers), _SHAPES):
+            some = map(self._shape, numbers[at : at + _SHAPES])
+            rasterize(some, out=found, transform=part.transform)
+        return found.view(bool)
+
+    def digest(self) -> str:
+        """SHA-256 of all positions and of which belong together."""
+        arrays = (self.positions, self.rings, self.polygons)
+        return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def _shape(self, number: int) -> dict[str, Any]:
+        """One polygon as rasterio takes it."""
+        first, end = self.polygons[number : number + 2]
+        ends = self.rings[first : end + 1]
+        rings = [self.positions[start:stop].tolist() for start, stop in pairwise(ends)]
+        return {"type": "Polygon", "coordinates": rings}
 
 
 @dataclass(frozen=True)
 class Area:
-    """What is to be mapped, in the map's coordinates.
-
-    Attributes:
-        bounds: West, south, east, north.
-        polygons: None: the whole rectangle.
-    """
+    """What is to be mapped, in the map's coordinates; without polygons the whole rectangle."""
 
     bounds: Bounds
     polygons: Polygons | None = None
@@ -33,12 +117,12 @@ class Area:
     def is_empty(self, grid: Grid) -> bool:
         """Whether no pixel of a map has its centre in the area; a strip of rows at a time."""
         strips = (
-            PixelWindow(top, 0, _STRIP, grid.width).clipped(*grid.shape)
+            clipped(Window(0, top, grid.width, _STRIP), *grid.shape)
             for top in range(0, grid.height, _STRIP)
         )
         return not any(self.inside(grid, strip).any() for strip in strips)
 
-    def inside(self, grid: Grid, window: PixelWindow) -> NDArray[np.bool_]:
+    def inside(self, grid: Grid, window: Window) -> NDArray[np.bool_]:
         """Pixels of a window of the map whose centre lies in the area, [h, w]."""
         part = grid.part(window)
         return np.ones(part.shape, bool) if self.polygons is None else self.polygons.inside(part)
@@ -53,14 +137,12 @@ class StatedArea:
     """An area as its file or bounds have it; a file is read once, whatever maps are tried.
 
     Attributes:
-        bounds: West, south, east, north; None where there are polygons.
-        polygons: None where there are bounds.
+        shape: West, south, east, north, or polygons.
         crs: Of either.
         name: Where it was stated, for messages.
     """
 
-    bounds: Bounds | None
-    polygons: Polygons | None
+    shape: Bounds | Polygons
     crs: CRS
     name: str
 
@@ -70,46 +152,36 @@ class StatedArea:
         Raises:
             BadInputError: A polygon lies where these have no numbers.
         """
-        if self.polygons is None:
-            assert self.bounds is not None
-            return Area(bounds_between(self.crs, crs, self.bounds))
+        if not isinstance(self.shape, Polygons):
+            return Area(bounds_between(self.crs, crs, self.shape))
         try:
-            here = self.polygons.moved(self.crs, crs)
+            here = self.shape.moved(self.crs, crs)
         except Exception as error:
             raise BadInputError(
                 f"{self.name} holds a polygon that can't be drawn in {crs} ({error}): mend it, or "
                 "choose mapping.images.crs."
             ) from error
-        west, south = here.positions.min(axis=0)
-        east, north = here.positions.max(axis=0)
-        return Area((float(west), float(south), float(east), float(north)), here)
+        west, south = here.positions.min(axis=0).tolist()
+        east, north = here.positions.max(axis=0).tolist()
+        return Area((west, south, east, north), here)
 
 
 def state_area(options: AreaOptions) -> StatedArea | None:
     """The area that options name, or None where they name none.
-
-    Args:
-        options: A GeoJSON file or bounds.
 
     Raises:
         BadInputError: The file can't be read or holds no polygon, the coordinate system is
             unknown, or the area is empty or crosses the antimeridian.
     """
     if options.bounds is not None:
-        crs, name = read_crs(options.bounds_crs, "mapping.area.bounds_crs"), "mapping.area.bounds"
+        crs, name = _read_crs(options.bounds_crs, "mapping.area.bounds_crs"), "mapping.area.bounds"
         _check_bounds(np.array([options.bounds]), crs, name)
-        return StatedArea(options.bounds, None, crs, name)
+        return StatedArea(options.bounds, crs, name)
     if options.geojson is None:
         return None
     polygons, extents, crs = read_polygons(Path(options.geojson))
     _check_bounds(extents, crs, options.geojson)
-    return StatedArea(None, polygons, crs, options.geojson)
-
-
-def read_area(options: AreaOptions, crs: CRS) -> Area | None:
-    """The area that options name, in a map's coordinates; see ``state_area``."""
-    stated = state_area(options)
-    return None if stated is None else stated.within(crs)
+    return StatedArea(polygons, crs, options.geojson)
 
 
 def _check_bounds(bounds: NDArray[np.float64], crs: CRS, what: str) -> None:
@@ -134,3 +206,132 @@ def _check_bounds(bounds: NDArray[np.float64], crs: CRS, what: str) -> None:
             )
     if found := first(west >= east):
         raise BadInputError(f"{what}: expected west, south, east, north, got {found}.")
+
+
+def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
+    """Every polygon of a GeoJSON file.
+
+    Returns:
+        The polygons, those of a multipolygon apart; west, south, east, north of each geometry,
+        a multipolygon as a whole, [G, 4]; and the coordinate system.
+
+    Raises:
+        BadInputError: The file can't be read, holds no polygon, one that is malformed or lies
+            nowhere in its coordinate system, or names a system that is unknown.
+    """
+    # No search for cycles while millions of lists come and go: JSON has none, and it took 2 of 6 s.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        content = read_json(path, "give the area as GeoJSON, for instance from QGIS", _compact)
+    finally:
+        if was_on:
+            gc.enable()
+    found = _geometries(content)
+    if not found:
+        raise BadInputError(f"{path} holds no polygon: save the area as polygons in GeoJSON.")
+    fault = next((one.fault for one in found if one.fault is not None), None)
+    if fault is not None:
+        raise BadInputError(f"{path} holds {fault}: mend the polygon.")
+    polygons = Polygons.of([rings for one in found for rings in one.polygons])
+    crs = _crs_of(content, path)
+    farthest = np.abs(polygons.positions).max()
+    if farthest > (_MOST_DEGREES if crs.is_geographic else _MOST_METRES):
+        raise BadInputError(
+            f"{path} holds a coordinate of {farthest:g}, which lies nowhere in its coordinate "
+            "system: state it ('crs' in the GeoJSON file), or mend the polygon."
+        )
+    first = np.cumsum([0, *(len(one.polygons) for one in found[:-1])])
+    lowest, highest = np.hsplit(polygons.bounds, 2)
+    extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
+    return polygons, np.hstack(extents), crs
+
+
+@dataclass(slots=True)
+class _Geometry:
+    """A polygon or multipolygon: its polygons, or what is wrong with it."""
+
+    polygons: list[Rings]
+    fault: str | None
+    crs: Any  # that it states itself
+
+
+def _compact(one: dict[str, Any]) -> Any:
+    """What is needed of a JSON object, as soon as it is read: all lists at once take 500 MB.
+
+    Faults are only noted: somebody's property may look like a polygon, and is never used.
+    """
+    kind, crs = one.get("type"), one.get("crs")
+    if kind == "Feature":
+        geometry = one.get("geometry")
+        return geometry if crs is None else {"type": kind, "geometry": geometry, "crs": crs}
+    if kind in _KINDS and one.get("coordinates"):
+        parts = one["coordinates"]
+        try:
+            polygons = list(_polygons([parts] if kind == "Polygon" else parts))
+        except ValueError as error:
+            return _Geometry([], str(error), crs)
+        return _Geometry(polygons, None, crs)
+    return one
+
+
+def _polygons(parts: Any) -> Iterator[Rings]:
+    _require(isinstance(parts, list), "a polygon without a ring")
+    for rings in parts:
+        _require(isinstance(rings, list) and bool(rings), "a polygon without a ring")
+        yield [_ring(ring) for ring in rings]
+
+
+def _ring(ring: Any) -> NDArray[np.float64]:
+    """Positions of a ring, [N, 2]; whole lists at a time, for a file may have millions."""
+    _require(isinstance(ring, list), "a ring that is no list of positions")
+    are_lists = set(map(type, ring)) <= {list}
+    widths = set(map(len, ring)) if are_lists else {0}
+    _require(widths <= _NUMBERS, "a position that is no pair of numbers")
+    numbers = list(chain.from_iterable(ring))
+    _require(set(map(type, numbers)) <= {int, float} and _are_finite(numbers),
+             "a coordinate that is no finite number")  # fmt: skip
+    _require(len(ring) >= _FEWEST_POSITIONS, "a ring of fewer than four positions")
+    _require(ring[0] == ring[-1], "a ring that is not closed")
+    if len(widths) > 1:
+        return np.array([position[:2] for position in ring], np.float64)
+    return np.array(numbers, np.float64).reshape(len(ring), -1)[:, :2]  # faster than from slices
+
+
+def _are_finite(numbers: list[float]) -> bool:
+    try:
+        return all(map(isfinite, numbers))
+    except OverflowError:  # an integer may have thousands of digits
+        return False
+
+
+def _require(holds: bool, fault: str) -> None:
+    if not holds:
+        raise ValueError(fault)
+
+
+def _geometries(content: Any) -> list[_Geometry]:
+    """Every polygon of a file; collections may be nested as deep as anybody likes."""
+    found, waiting = [], [content]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, _Geometry):
+            found.append(one)
+        elif isinstance(one, dict):
+            inner = one.get(_WITHIN.get(str(one.get("type")), ""))
+            waiting += reversed(inner) if isinstance(inner, list) else [inner]
+    return found
+
+
+def _crs_of(content: Any, path: Path) -> CRS:
+    """As the "crs" member of GeoJSON before RFC 7946 says; degrees, as the RFC has it, without."""
+    crs = content.crs if isinstance(content, _Geometry) else content.get("crs")
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
+    return WORLD if name is None else _read_crs(str(name), str(path))
+
+
+def _read_crs(text: str, what: str) -> CRS:
+    crs = parse_crs(text, what)
+    # GeoJSON's usual name of longitude and latitude.
+    return WORLD if crs == CRS.from_user_input("OGC:CRS84") else crs

@@ -8,6 +8,7 @@ from biomassters.chips.bands import S1, S2
 from biomassters.options import Options, Places
 
 CHIP_STEP_PIXELS = 32
+TITLE = "Aboveground biomass"  # of every map's summary, page and STAC item
 
 
 class AreaOptions(Options):

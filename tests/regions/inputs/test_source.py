@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from rasterio.windows import Window
 from tests.regions.conftest import NORTH, WEST, month_values, write_month, write_tif
 
 from biomassters.chips.bands import S1, S2
 from biomassters.errors import BadInputError
-from biomassters.regions.grid import PixelWindow
 from biomassters.regions.inputs.source import open_region
 from biomassters.regions.options import AreaOptions, ImageOptions
 
@@ -21,7 +21,7 @@ def opened(folder, images=None, **area):
 
 def everything(source):
     with ThreadPoolExecutor(2) as pool:
-        return source.read(PixelWindow(0, 0, *source.grid.shape), pool)
+        return source.read(Window(0, 0, source.grid.width, source.grid.height), pool)
 
 
 def test_any_subset_of_months(tmp_path):

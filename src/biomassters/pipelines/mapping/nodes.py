@@ -8,10 +8,18 @@ from matplotlib.figure import Figure
 from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
-from biomassters.regions.map_facts import TITLE
-from biomassters.regions.options import MappingOptions
-from biomassters.regions.picture import MapPicture, make_picture
-from biomassters.regions.region_map import RegionPlan, plan_region
+from biomassters.regions.inputs.source import open_region
+from biomassters.regions.mapping import (
+    RegionPlan,
+    WeightsFiles,
+    finish_map,
+    plan_region,
+    predict_blocks,
+    read_calibration,
+)
+from biomassters.regions.options import TITLE, MappingOptions
+from biomassters.regions.stac_item import describe_map
+from biomassters.regions.visuals import MapPicture, make_picture, quick_look, render_page
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.workers.options import DaskOptions
 
@@ -24,9 +32,6 @@ def plan_map(
     inference: InferenceOptions,
 ) -> RegionPlan:
     """Images, weights and place looked at, before any work is done."""
-    from biomassters.regions.inputs.source import open_region
-    from biomassters.regions.networks import WeightsFiles
-
     source = open_region(images, mapping.images, mapping.area)
     warn_of_simulated_weights(weights.name, weights.trained_on, source.simulated, images)
     files = WeightsFiles.of(weights.files, weights.fingerprint, mapping.ensemble)
@@ -35,8 +40,6 @@ def plan_map(
 
 def map_blocks(plan: RegionPlan, scratch: Path, dask: DaskOptions) -> RegionPlan:
     """Every block predicted and kept in the scratch folder."""
-    from biomassters.regions.region_map import predict_blocks
-
     predict_blocks(plan, scratch, dask)
     return plan
 
@@ -45,11 +48,8 @@ def write_map(
     plan: RegionPlan, scratch: Path, calibration_file: str, uncertainty: UncertaintyOptions
 ) -> dict[str, Any]:
     """Blocks put together to one GeoTIFF with intervals; the map's numbers."""
-    from biomassters.regions.calibration import read_calibration
-    from biomassters.regions.region_map import finish_map
-
     calibration = read_calibration(
-        Path(calibration_file), plan.weights.fingerprint, plan.views, plan.provenance()
+        Path(calibration_file), plan.weights.fingerprint, plan.provenance()
     )
     return finish_map(plan, scratch, calibration, uncertainty.carbon_fraction)
 
@@ -61,20 +61,14 @@ def picture_map(plan: RegionPlan, summary: dict[str, Any]) -> MapPicture:
 
 def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
     """The quick look."""
-    from biomassters.regions.quicklook import quick_look
-
     return quick_look(picture, TITLE)
 
 
 def render_map_page(picture: MapPicture, plan: RegionPlan, summary: dict[str, Any]) -> str:
     """A page with the map over a background."""
-    from biomassters.regions.page import render_page
-
     return render_page(picture, summary, TITLE)
 
 
 def describe_region(plan: RegionPlan, summary: dict[str, Any]) -> dict[str, Any]:
     """A STAC item."""
-    from biomassters.regions.stac_output import describe_map
-
     return describe_map(plan.path, plan.source.grid, summary, plan.options.first_year)

@@ -1,4 +1,4 @@
-"""One Zarr cube of a region, with the chip store's conventions.
+"""A Zarr cube of a region, with the chip store's conventions; a folder or an address.
 
 Arrays ``s1`` int16 [month, s1_band, y, x] in 0.01 dB (−32768: no data) and ``s2`` uint16
 [month, s2_band, y, x] in counts; ``present`` bool [month, sensor]; the attributes ``crs`` (WKT or
@@ -6,6 +6,8 @@ EPSG:…) and ``transform`` (six affine coefficients, pixel to map units) say wh
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,34 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2, Sensor
+from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.io.files import IrregularFileError, irregular
 from biomassters.io.gdal import parse_crs
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, require_bucket, stay
-from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.inputs.layers import Values
-from biomassters.regions.inputs.month_image import MonthLayers
+from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, stay
+from biomassters.regions.grid import Grid
+from biomassters.regions.inputs.layers import MonthLayers, Values, by_month
 
-_METADATA = ("zarr.json", ".zgroup")
+# zarr and obstore are imported where they are used: few regions are cubes.
+
 _DTYPES = {"s1": "int16", "s2": "uint16", "present": "bool"}
-_MOST_CHUNKS = 100_000  # of a row or column
+_MOST_CHUNKS = 100_000  # of a row or column: zarr goes through them all, whatever is asked of it
 _MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is asked of it
 
 
 @dataclass(frozen=True)
 class CubeLayer:
-    """One month and sensor of a cube.
-
-    Attributes:
-        name: Address of the array, and the month.
-        bands: All bands of the sensor.
-        grid: Of the cube.
-        array: Address of the array.
-        month: 0 (September) to 11.
-    """
+    """One month, 0 (September) to 11, of the array of a sensor at an address."""
 
     name: str
     bands: tuple[str, ...]
@@ -49,13 +44,14 @@ class CubeLayer:
     month: int
     _opened: list[Any] = field(default_factory=list, compare=False, repr=False)
 
-    def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
         """See ``layers.Layer.read``."""
+        height, width = shape or (window.height, window.width)
         rows, columns = (
-            slice(start, start + size, 1 if count is None else max(1, size // count))
+            slice(start, start + size, max(1, size // max(1, count)))
             for start, size, count in (
-                (window.top, window.height, shape and shape[0]),
-                (window.left, window.width, shape and shape[1]),
+                (window.row_off, window.height, height),
+                (window.col_off, window.width, width),
             )
         )
         try:
@@ -83,24 +79,20 @@ class CubeLayer:
 def is_cube(place: str) -> bool:
     """Whether a Zarr group lies at a path or address."""
     return place.rstrip("/").endswith(".zarr") or any(
-        (Path(place) / name).is_file() for name in _METADATA
+        (Path(place) / name).is_file() for name in ("zarr.json", ".zgroup")
     )
 
 
 def read_cube(place: str) -> list[MonthLayers]:
-    """The months of a cube.
-
-    Args:
-        place: Folder, or address of s3://, gs://, az:// or https://.
+    """The months of a cube in a folder or at an address of s3://, gs://, az:// or https://.
 
     Raises:
         BadInputError: There is no cube, it lies nowhere, or its arrays have other shapes.
     """
     group = _open_group(place)
-    names = [name for name in ("s1", "s2", "present") if _has(group, name, place)]
-    arrays = {name: group[name] for name in names}
+    arrays = {name: group[name] for name in _DTYPES if _has(group, name, place)}
     shapes = {name: getattr(array, "shape", ()) for name, array in arrays.items()}
-    sizes = {shapes[sensor.name][-2:] for sensor in (S1, S2) if sensor.name in shapes}
+    sizes = {shapes[sensor.name][-2:] for sensor in SENSORS if sensor.name in shapes}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise BadInputError(
             f"{place}: expected arrays s1 and s2 [month, band, y, x] of the same size, "
@@ -109,12 +101,13 @@ def read_cube(place: str) -> list[MonthLayers]:
     for name, array in arrays.items():
         _check_array(f"{place}/{name}", array, _DTYPES[name])
     grid = _grid(place, dict(group.attrs), *sizes.pop())
-    present = _present(group, shapes)
-    return [
-        MonthLayers(month, *(_layers(place, sensor, grid, month, present) for sensor in (S1, S2)))
-        for month in range(MONTH_COUNT)
-        if present[month].any()
-    ]
+    layers = {}
+    for month, number in np.argwhere(_present(group, shapes)).tolist():
+        sensor = SENSORS[number]
+        array = f"{place.rstrip('/')}/{sensor.name}"
+        name = f"{array}, month {month:02d},"
+        layers[month, sensor.name] = [CubeLayer(name, sensor.bands, grid, array, month)]
+    return by_month(layers)
 
 
 def _open_group(place: str) -> Any:
@@ -122,22 +115,25 @@ def _open_group(place: str) -> Any:
 
     if "://" not in place:
         _check_files(Path(place))
-    try:
+    with _refused(f"{place} is no Zarr group", "give the cube's path"):
         return zarr.open_group(_zarr_store(place), mode="r")
-    except BadInputError:
-        raise
-    except Exception as error:  # whatever zarr and its stores raise at what isn't theirs
-        reason = _reason(error)
-    raise BadInputError(f"{place} is no Zarr group ({reason}): give the cube's path.")
 
 
 def _has(group: Any, name: str, place: str) -> bool:
     """Whether an array is there, and is one."""
-    try:
+    with _refused(f"{place}/{name} is no Zarr array", "write the cube anew"):
         return name in group and bool(group[name].name)
-    except Exception as error:  # zarr believes whatever its metadata say until it stumbles
-        reason = _reason(error)
-    raise BadInputError(f"{place}/{name} is no Zarr array ({reason}): write the cube anew.")
+
+
+@contextmanager
+def _refused(what: str, remedy: str) -> Iterator[None]:
+    """Zarr and its stores raise whatever they like at what isn't theirs, some of it late."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"{what} ({_reason(error)}): {remedy}.") from None
 
 
 def _reason(error: Exception) -> str:
@@ -181,24 +177,16 @@ def _check_array(name: str, array: Any, dtype: str) -> None:
     if str(array.dtype) != dtype:
         raise BadInputError(f"{name} holds {array.dtype}, expected {dtype}: convert the cube.")
     size = int(np.prod(array.chunks, dtype=float)) * array.dtype.itemsize
-    # zarr goes through all chunks of a row, whatever is asked of it.
-    axes = list(zip(array.shape, array.chunks, strict=True))
-    fault = ""
+    fault = None
     if size > _MOST_CHUNK_BYTES:
         fault = f"chunks of {size / 2**20:,.0f} MiB"
-    elif any(length > _MOST_CHUNKS * chunk for length, chunk in axes):
+    elif any(
+        length > _MOST_CHUNKS * chunk
+        for length, chunk in zip(array.shape, array.chunks, strict=True)
+    ):
         fault = f"a shape of {array.shape} in chunks of {array.chunks}"
     if fault:
         raise BadInputError(f"{name} has {fault}: write it in chunks of one month and 512 pixels.")
-
-
-def _layers(
-    place: str, sensor: Sensor, grid: Grid, month: int, present: NDArray[np.bool_]
-) -> tuple[CubeLayer, ...]:
-    if not present[month, (S1, S2).index(sensor)]:
-        return ()
-    array = f"{place.rstrip('/')}/{sensor.name}"
-    return (CubeLayer(f"{array}, month {month:02d},", sensor.bands, grid, array, month),)
 
 
 def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Grid:
@@ -207,9 +195,9 @@ def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Gr
         transform = Affine(*map(float, attributes["transform"][:6]))
         if not np.isfinite(transform).all() or transform.is_degenerate:
             raise TypeError
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, BadInputError):
-            raise
+    except BadInputError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise BadInputError(
             f"{place} doesn't say where it lies: give the group the attributes crs (as in "
             "EPSG:3067) and transform (six affine coefficients)."
@@ -219,8 +207,8 @@ def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Gr
 
 def _present(group: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[np.bool_]:
     """Bool [12, 2]; without the array of that name, every month is there."""
-    found = np.zeros((MONTH_COUNT, 2), bool)
-    for number, sensor in enumerate((S1, S2)):
+    found = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
+    for number, sensor in enumerate(SENSORS):
         shape = shapes.get(sensor.name)
         if shape is not None and shape[:2] != (MONTH_COUNT, len(sensor.bands)):
             raise BadInputError(

@@ -1,28 +1,41 @@
-"""One image, or a part of one, that can be read window by window."""
+"""Images that are read window by window, and the layout in which a plain folder holds them.
 
+A layer is a raster file or a month of a Zarr cube (``cube``); an item collection (``stac``) lists
+files. ``source`` puts the layers of a year on the map's grid.
+"""
+
+import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.regions.grid import Grid, PixelWindow
-from biomassters.regions.inputs.band_names import match_bands
+from biomassters.regions.grid import Grid
+from biomassters.regions.inputs.band_names import match_bands, require_bands
+from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import SIMULATED_TAG
 
 Values = NDArray[np.float32]
 GDAL_CACHE = {"GDAL_CACHEMAX": 128 * 2**20}
+_FILE_NAME = re.compile(r"S([12])_(\d\d)\.tiff?", re.IGNORECASE)
 
 
 class Layer(Protocol):
     """An image of one month and sensor; picklable, for any number of threads.
 
     Attributes:
-        name: For messages.
+        name: Path or address, for messages.
         bands: Names of the bands it holds, as in ``chips.bands``, or SCL.
         grid: Its own pixels.
     """
@@ -33,12 +46,10 @@ class Layer(Protocol):
     def bands(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def grid(self) -> Grid: ...  # noqa: D102
-    def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
         """Values of a window within the grid, float32 [bands, h, w]; NaN where there is no data.
 
-        Args:
-            window: Which pixels.
-            shape: Fewer pixels to pick out of the window.
+        A ``shape`` picks fewer pixels out of the window.
 
         Raises:
             DamagedFileError: The file can't be read.
@@ -47,14 +58,29 @@ class Layer(Protocol):
 
 
 @dataclass(frozen=True)
+class MonthLayers:
+    """Images of one month, 0 (September) to 11; where they overlap, the first with data counts."""
+
+    month: int
+    s1: tuple[Layer, ...] = ()
+    s2: tuple[Layer, ...] = ()
+
+
+def by_month(layers: Mapping[tuple[int, str], Sequence[Layer]]) -> list[MonthLayers]:
+    """Layers by month and sensor, put together month by month."""
+    return [
+        MonthLayers(month, *(tuple(layers.get((month, sensor.name), ())) for sensor in SENSORS))
+        for month in sorted({month for month, _ in layers})
+    ]
+
+
+@dataclass(frozen=True)
 class RasterLayer:
     """A GeoTIFF or, by its name, a JPEG 2000; a file or an address.
 
     Attributes:
-        name: Path or address.
         bands: Names of the bands that are used.
         numbers: Their numbers in the file, from 1.
-        grid: Its pixels.
     """
 
     name: str
@@ -78,8 +104,7 @@ class RasterLayer:
         Raises:
             BadInputError: It can't be read, lies nowhere, or has other bands.
         """
-        file = _open(path)
-        with file:
+        with _open(path) as file:
             if file.crs is None:
                 raise BadInputError(
                     f"{path} has no coordinate system: give it one, for instance with "
@@ -95,41 +120,30 @@ class RasterLayer:
         with _open(self.name) as file:
             return bool(file.tags().get(SIMULATED_TAG) == "yes")
 
-    def read(self, window: PixelWindow, shape: tuple[int, int] | None = None) -> Values:
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
         """See ``Layer.read``."""
-        import rasterio
-
-        damage: DamagedFileError | None = None
         try:
             with gdal_environment(**GDAL_CACHE):
                 return self._read(window, shape)
-        except (rasterio.errors.RasterioError, OSError) as error:
-            # rasterio itself says only "see previous exception".
-            cause = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-            damage = DamagedFileError(self.name, f"can't be read ({cause})")
+        except (RasterioError, OSError) as error:
+            damage = DamagedFileError(self.name, f"can't be read ({_reason(error)})")
         raise damage  # outside, for GDAL's exceptions can't be pickled
 
-    def _read(self, window: PixelWindow, shape: tuple[int, int] | None) -> Values:
-        from rasterio.windows import Window
-
+    def _read(self, window: Window, shape: tuple[int, int] | None) -> Values:
         file = self._handles.get(self.name)
-        place = Window(window.left, window.top, window.width, window.height)
-        numbers = list(self.numbers)
-        size = None if shape is None else (len(numbers), *shape)
-        raw = file.read(numbers, window=place, out_shape=size)
+        size = None if shape is None else (len(self.numbers), *shape)
+        raw = file.read(list(self.numbers), window=window, out_shape=size)
         values = raw.astype(np.float32)
-        for index, number in enumerate(numbers):
-            nodata = file.nodatavals[number - 1]
-            absent = (
-                None if nodata is None or np.isnan(nodata) else raw[index] == raw.dtype.type(nodata)
-            )
+        for image, stored, number in zip(values, raw, self.numbers, strict=True):
             scale, offset = file.scales[number - 1], file.offsets[number - 1]
             if (scale, offset) != (1.0, 0.0):
-                values[index] = values[index] * np.float32(scale) + np.float32(offset)
-            if absent is not None:
-                values[index][absent] = np.nan
-        if _has_mask(file):
-            values[:, file.dataset_mask(window=place, out_shape=shape) == 0] = np.nan
+                image[:] = image * np.float32(scale) + np.float32(offset)
+            nodata = file.nodatavals[number - 1]
+            if nodata is not None and not np.isnan(nodata):
+                image[stored == raw.dtype.type(nodata)] = np.nan
+        flags = {flag for of_band in file.mask_flag_enums for flag in of_band}
+        if flags & {MaskFlags.per_dataset, MaskFlags.alpha}:
+            values[:, file.dataset_mask(window=window, out_shape=shape) == 0] = np.nan
         return values
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -148,22 +162,46 @@ class _Handles(threading.local):
         return self._file
 
 
-def _has_mask(file: Any) -> bool:
-    from rasterio.enums import MaskFlags
-
-    return any(
-        MaskFlags.per_dataset in flags or MaskFlags.alpha in flags for flags in file.mask_flag_enums
-    )
-
-
 def _open(path: str) -> Any:
-    import rasterio
-
     try:
         with gdal_environment(**GDAL_CACHE):
             return open_raster(path, images=True)
-    except (rasterio.errors.RasterioError, OSError) as error:
-        message = " ".join(str(error).split()).rstrip(".")
+    except (RasterioError, OSError) as error:
         raise BadInputError(
-            f"{path} can't be opened as a raster ({message}): fetch it again or leave it out."
+            f"{path} can't be opened as a raster ({_reason(error)}): fetch it again or leave it "
+            "out."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """GDAL's own words; of those that it chained, rasterio says only "see previous exception"."""
+    return " ".join(str(error.__cause__ or error).split()).rstrip(".")
+
+
+def read_folder(folder: Path, options: ImageOptions) -> list[MonthLayers]:
+    """What a folder of ``S1_00.tif`` … ``S2_11.tif`` holds, any subset; only headers are read.
+
+    Raises:
+        BadInputError: There is no month, a month is no month or there twice, or a file can't be
+            read or lacks bands.
+    """
+    found: dict[tuple[int, str], list[RasterLayer]] = {}
+    for path in sorted(folder.iterdir()):
+        name = _FILE_NAME.fullmatch(path.name)
+        if name is None:
+            continue
+        sensor, month = SENSORS[int(name[1]) - 1].name, int(name[2])
+        if month >= MONTH_COUNT:
+            raise BadInputError(f"{path}: months are 00 (September) to 11 (August); rename it.")
+        if (month, sensor) in found:
+            other = found[month, sensor][0].name
+            raise BadInputError(f"{path}: {other} is the same month; keep one.")
+        layer = RasterLayer.open(str(path), sensor, getattr(options, f"{sensor}_bands"))
+        require_bands(str(path), sensor, set(layer.bands))
+        found[month, sensor] = [layer]
+    if not found:
+        raise BadInputError(
+            f"{folder} holds no month: expected files such as S1_00.tif (September) and S2_11.tif "
+            "(August)."
+        )
+    return by_month(found)

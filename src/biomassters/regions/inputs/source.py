@@ -1,30 +1,44 @@
-"""A year of images of a region, read window by window on the map's grid."""
+"""A year of images of a region, read window by window on the map's grid.
+
+``open_region`` looks at what a user handed in (``layers``, ``stac``, ``cube``) and settles the
+map's pixels (``grid``); ``RegionSource.read`` is what the prediction of each block begins with.
+"""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
-from biomassters.chips.bands import S1, S1_STORE_FILL, S2, SENSORS
+from biomassters.chips.bands import CLP_NONE, S1, S1_STORE_FILL, S2, SENSORS
+from biomassters.chips.pixel_checks import image_unit_fault
+from biomassters.chips.store.integers import pack_backscatter
 from biomassters.errors import BadInputError
+from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact
-from biomassters.regions.area import Area
-from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.alignment import read_aligned
+from biomassters.regions.area import Area, state_area
+from biomassters.regions.grid import Grid, clipped, settle_grid, slices_in
+from biomassters.regions.inputs.band_names import (
+    SCENE_CLASSES,
+    SCENE_CLOUDS_PERCENT,
+    SCENE_NODATA,
+)
 from biomassters.regions.inputs.cube import is_cube, read_cube
-from biomassters.regions.inputs.folder import read_folder
-from biomassters.regions.inputs.layers import Layer, RasterLayer
-from biomassters.regions.inputs.month_image import MonthLayers
-from biomassters.regions.inputs.range_check import check_ranges
+from biomassters.regions.inputs.layers import Layer, MonthLayers, RasterLayer, Values, read_folder
 from biomassters.regions.inputs.stac import read_item_collection
-from biomassters.regions.map_grid import settle_grid
 from biomassters.regions.options import AreaOptions, ImageOptions
 from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
+_COUNTS_MAX = 65535
+_PLACES, _PLACE_PIXELS = 4, 64  # along a side: no more is looked at of an image of any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +71,6 @@ class RegionSource:
     Attributes:
         name: Where the images lie.
         grid: Of the map.
-        months: What exists.
         area: What of the grid is to be mapped, or None: all of it.
         simulated: Whether the images say that they were simulated.
     """
@@ -68,33 +81,32 @@ class RegionSource:
     area: Area | None
     simulated: bool = False
 
-    def read(self, window: PixelWindow, pool: ThreadPoolExecutor) -> WindowImages:
-        """Read a window; may reach beyond the grid, where there is no data.
-
-        Args:
-            window: Of the map.
-            pool: Threads that each read one image.
+    def read(self, window: Window, pool: ThreadPoolExecutor) -> WindowImages:
+        """Read a window of the map, which may reach beyond it; the threads read a month each.
 
         Raises:
             DamagedFileError: A file can't be read.
         """
-        s1 = np.empty((len(self.months), len(S1.bands), *window.shape), np.int16)
-        s2 = np.empty((len(self.months), len(S2.bands), *window.shape), np.uint16)
+        shape = (window.height, window.width)
+        s1 = np.empty((len(self.months), len(S1.bands), *shape), np.int16)
+        s2 = np.empty((len(self.months), len(S2.bands), *shape), np.uint16)
 
         def fill(index: int) -> None:
-            s1[index] = self.months[index].read_s1(self.grid, window)
-            s2[index] = self.months[index].read_s2(self.grid, window)
+            month = self.months[index]
+            s1[index] = read_s1(month.s1, self.grid, window) if month.s1 else S1_STORE_FILL
+            s2[index] = read_s2(month.s2, self.grid, window) if month.s2 else 0
 
         for _ in pool.map(fill, range(len(self.months))):
             pass
-        inside = np.zeros(window.shape, bool)
-        part = window.clipped(*self.grid.shape)
-        rows, columns = part.slices_in(window)
-        inside[rows, columns] = True if self.area is None else self.area.inside(self.grid, part)
+        inside = np.zeros(shape, bool)
+        part = clipped(window, *self.grid.shape)
+        if part is not None:
+            here = True if self.area is None else self.area.inside(self.grid, part)
+            inside[slices_in(part, window)] = here
         return WindowImages(tuple(month.month for month in self.months), s1, s2, inside)
 
     def identity(self) -> list[Any]:
-        """Which images the map is made of."""
+        """Which images the map is made of, for JSON."""
         return [
             (month.month, layer.name, layer.bands)
             for month in self.months
@@ -106,25 +118,48 @@ class RegionSource:
 
         They are written to the scratch folder, so addresses come without their secrets.
         """
-        return {redact(layer.name): _file_facts(layer.name) for _, layer in self.layers()}
+        facts: dict[str, list[int]] = {}
+        for month in self.months:
+            for layer in (*month.s1, *month.s2):
+                try:
+                    status = Path(layer.name).stat()
+                    facts[redact(layer.name)] = [status.st_size, status.st_mtime_ns]
+                except OSError:
+                    facts[redact(layer.name)] = []
+        return facts
 
-    def layers(self) -> list[tuple[str, Layer]]:
-        """Every image with its sensor's name."""
-        return [
-            (sensor.name, layer)
-            for month in self.months
-            for sensor in SENSORS
-            for layer in (month.s1 if sensor is S1 else month.s2)
-        ]
+
+def read_s1(layers: Sequence[Layer], grid: Grid, window: Window) -> NDArray[np.int16]:
+    """A month's Sentinel-1, int16 [4, h, w] in 0.01 dB; −32768 where there is no data."""
+    return pack_backscatter(_merged(layers, S1.bands, grid, window))
 
 
-def _file_facts(name: str) -> list[int]:
-    """Size and time of change of a local file; nothing of anything else."""
-    try:
-        status = Path(name).stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+def read_s2(layers: Sequence[Layer], grid: Grid, window: Window) -> NDArray[np.uint16]:
+    """A month's Sentinel-2, uint16 [11, h, w]; without data 0, and 255 in CLP."""
+    values = _merged(layers, (*S2.bands, SCENE_CLASSES), grid, window)
+    optical, clouds, scene = values[:-2], values[-2], values[-1]
+    # Scene classes say what has no data, and stand in for missing cloud probabilities.
+    optical[:, np.isin(scene, SCENE_NODATA)] = np.nan
+    unknown = np.isnan(clouds) & ~np.isnan(scene)
+    clouds[unknown] = 0.0
+    for number, percent in SCENE_CLOUDS_PERCENT.items():
+        clouds[unknown & (scene == number)] = percent
+    seen = (optical > 0).any(axis=0)  # NaN is not
+    optical[:, ~seen] = 0
+    clouds[~seen | np.isnan(clouds)] = CLP_NONE
+    counts = values[:-1]
+    np.fmax(np.rint(counts, out=counts), 0, out=counts)  # NaN becomes 0, too
+    return np.minimum(counts, _COUNTS_MAX, out=counts).astype(np.uint16)
+
+
+def _merged(layers: Sequence[Layer], names: tuple[str, ...], grid: Grid, window: Window) -> Values:
+    """Bands in the order of ``names``, float32 [bands, h, w]; NaN where no layer has data."""
+    out = np.full((len(names), window.height, window.width), np.nan, np.float32)
+    for layer in layers:
+        for band, image in zip(layer.bands, read_aligned(layer, grid, window), strict=True):
+            place = out[names.index(band)]
+            np.copyto(place, image, where=np.isnan(place))
+    return out
 
 
 def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSource:
@@ -141,59 +176,101 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
     """
     months = _read_months(place, images)
     layers = [layer for month in months for layer in (*month.s2, *month.s1)]
-    grid, wanted = settle_grid(layers, images, area, place)
+    stated = state_area(area)
+    # Millions of corners are moved once a coordinate system.
+    within = None if stated is None else lru_cache(stated.within)
+    grid = settle_grid(
+        [layer.grid for layer in layers],
+        images,
+        None if within is None else lambda crs: within(crs).bounds,
+        place,
+    )
+    wanted = None if within is None else within(grid.crs)
     if wanted is not None and wanted.is_empty(grid):
         raise BadInputError(
             f"The area holds no pixel's centre of the images in {place}: check mapping.area for "
             f"polygons that lie elsewhere or are smaller than a pixel of {images.pixel_size_m:g} m."
         )
-    overlapping = _overlapping(months, grid, place)
-    source = RegionSource(place, grid, overlapping, wanted, is_simulated(place, layers))
+    months = _overlapping(months, grid, place)
     if images.check_ranges:
-        for sensor, layer in source.layers():
-            check_ranges(layer, sensor)
-    return source
-
-
-def is_simulated(place: str, layers: list[Layer]) -> bool:
-    """Whether images were simulated here: a note lies beside them, or a file's tag says so."""
-    folders = {Path(place), *(Path(layer.name).parent for layer in layers)}
-    if any((folder / NOTE).is_file() for folder in folders):
-        return True
-    return any(isinstance(layer, RasterLayer) and layer.says_simulated() for layer in layers[:1])
+        for month in months:
+            for sensor in SENSORS:
+                for layer in getattr(month, sensor.name):
+                    _check_ranges(layer, sensor.name)
+    return RegionSource(place, grid, tuple(months), wanted, _is_simulated(place, layers))
 
 
 def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
-    path = Path(place)
     if place.endswith((".json", ".geojson")):
         return read_item_collection(place, images)
     if is_cube(place):
         return read_cube(place)
-    if not path.is_dir():
+    if not Path(place).is_dir():
         raise BadInputError(
             f"There are no images at {place}: give a folder, a STAC item collection or a Zarr "
             "cube with '--params region_root=PLACE', or run '--pipelines region_simulation' first."
         )
-    return read_folder(path, images)
+    return read_folder(Path(place), images)
 
 
-def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> tuple[MonthLayers, ...]:
+def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> list[MonthLayers]:
     """The images that meet the map; those that don't are named in the log and left out."""
 
     def meets(layer: Layer) -> bool:
-        part = layer.grid.window_of(grid.bounds_in(layer.grid.crs)).clipped(*layer.grid.shape)
-        if not part.height or not part.width:
-            log.warning("%s does not overlap the area and is left out.", layer.name)
-            return False
-        return True
+        there = layer.grid.window_of(grid.bounds_in(layer.grid.crs))
+        if clipped(there, *layer.grid.shape) is not None:
+            return True
+        log.warning("%s does not overlap the area and is left out.", layer.name)
+        return False
 
     kept = [
         MonthLayers(one.month, tuple(filter(meets, one.s1)), tuple(filter(meets, one.s2)))
         for one in months
     ]
-    left = tuple(one for one in kept if (*one.s1, *one.s2))
-    if not left:
+    kept = [one for one in kept if one.s1 or one.s2]
+    if not kept:
         raise BadInputError(
             f"No image in {place} overlaps the area: check mapping.area and the coordinate systems."
         )
-    return left
+    return kept
+
+
+def _is_simulated(place: str, layers: list[Layer]) -> bool:
+    """Whether images were simulated here: a note lies beside them, or the first one's tag."""
+    folders = {Path(place), *(Path(layer.name).parent for layer in layers)}
+    return any((folder / NOTE).is_file() for folder in folders) or any(
+        isinstance(layer, RasterLayer) and layer.says_simulated() for layer in layers[:1]
+    )
+
+
+def _check_ranges(layer: Layer, sensor: str) -> None:
+    """Refuse an image in another unit or with swapped bands, by some places of it.
+
+    Damage there is no matter here: it costs the blocks that need it.
+    """
+    rows, columns = (_places(size) for size in layer.grid.shape)
+    found = []
+    for top, height in rows:
+        for left, width in columns:
+            try:
+                values = layer.read(Window(left, top, width, height))
+            except DamagedFileError:
+                continue
+            found.append(values.reshape(len(layer.bands), -1))
+    if not found:
+        return
+    values_of = dict(zip(layer.bands, np.concatenate(found, axis=1), strict=True))
+    fault = image_unit_fault(sensor, values_of)
+    if fault is not None:
+        raise BadInputError(
+            f"{layer.name} {fault.reason}: {fault.remedy}, state its bands in "
+            f"mapping.images.{sensor}_bands, or set mapping.images.check_ranges to false."
+        )
+
+
+def _places(size: int) -> list[tuple[int, int]]:
+    """Where along an axis pixels are read, and how many."""
+    if size <= _PLACES * _PLACE_PIXELS:
+        return [(0, size)]
+    starts = np.linspace(0, size - _PLACE_PIXELS, _PLACES).astype(int)
+    return [(int(start), _PLACE_PIXELS) for start in starts]

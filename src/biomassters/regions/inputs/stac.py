@@ -7,20 +7,23 @@ that its ``bands`` (STAC 1.1), ``eo:bands`` or the file's descriptions name.
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from biomassters.chips.bands import SENSORS, Sensor
+from biomassters.chips.bands import SENSORS
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_json
 from biomassters.regions.inputs.band_names import canonical_name, require_bands
-from biomassters.regions.inputs.layers import RasterLayer
-from biomassters.regions.inputs.month_image import MonthLayers
+from biomassters.regions.inputs.layers import MonthLayers, RasterLayer, by_month
 from biomassters.regions.options import ImageOptions
 
 _SENSOR = re.compile(r"(?:sentinel[-_ ]?|\bs)([12])(?![0-9])", re.IGNORECASE)
 _RASTER_TYPES = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
+_RASTER_NAMES = (".tif", ".tiff", ".jp2")
+_STACK_KEYS = ("s1", "s2", "data", "image")
+_ORBITS = {"ascending": "asc", "descending": "desc"}
 
 
 def read_item_collection(place: str, options: ImageOptions) -> list[MonthLayers]:
@@ -30,14 +33,13 @@ def read_item_collection(place: str, options: ImageOptions) -> list[MonthLayers]
         BadInputError: It can't be read, holds no item with images, or two years.
     """
     path = Path(place)
-    items = _items(path)
     layers: dict[tuple[int, str], list[RasterLayer]] = defaultdict(list)
     years = set()
-    for item in items:
+    for item in _items(path):
         when, sensor = _date(item, path), _sensor(item, path)
         years.add(when.year - (when.month < 9))
         for layer in _layers(item, sensor, path, options):
-            layers[(when.month - 9) % 12, sensor.name].append(layer)
+            layers[(when.month - 9) % 12, sensor].append(layer)
     if len(years) > 1:
         raise BadInputError(
             f"{path} holds items of {len(years)} years from September to August (beginning in "
@@ -45,54 +47,52 @@ def read_item_collection(place: str, options: ImageOptions) -> list[MonthLayers]
         )
     if not layers:
         raise BadInputError(f"{path} holds no month: none of its items has an image asset.")
-    for (month, name), found in layers.items():
+    for (month, sensor), found in layers.items():
         bands = {band for layer in found for band in layer.bands}
-        require_bands(f"{path}, {name} of month {month:02d},", name, bands)
-    return [
-        MonthLayers(month, *(tuple(layers.get((month, sensor.name), ())) for sensor in SENSORS))
-        for month in sorted({month for month, _ in layers})
-    ]
+        require_bands(f"{path}, {sensor} of month {month:02d},", sensor, bands)
+    return by_month(layers)
 
 
 def _items(path: Path) -> list[dict[str, Any]]:
     content = read_json(path, "give a STAC item collection")
-    kind = content.get("type") if isinstance(content, dict) else None
-    kind = kind if kind in ("Feature", "FeatureCollection") else None
-    features = [content] if kind == "Feature" else content.get("features") if kind else None
-    if not kind or not isinstance(features, list) or not features:
+    found = None
+    if isinstance(content, dict) and content.get("type") in ("Feature", "FeatureCollection"):
+        found = [content] if content["type"] == "Feature" else content.get("features")
+    if not isinstance(found, list) or not found:
         raise BadInputError(
             f"{path} is no STAC item collection: expected a FeatureCollection with items."
         )
-    for item in features:
+    for item in found:
         _check_item(item, path)
-    return features
+    return found
 
 
 def _check_item(item: Any, path: Path) -> None:
     """The parts that are read have the types that STAC gives them."""
-    _expect(item, dict, path, "an item", "an object")
+
+    def expect(value: Any, kind: type, what: str, called: str = "an object") -> None:
+        if not isinstance(value, kind):
+            found = "missing" if value is None else f"no {called.split()[-1]}"
+            raise BadInputError(
+                f"{path}: {what} is {found}, expected {called}: mend the collection."
+            )
+
+    expect(item, dict, "an item")
     what = f"item {str(item.get('id'))[:80]}"
-    _expect(item.get("properties"), dict, path, f"the properties of {what}", "an object")
-    _expect(item.get("assets"), dict, path, f"the assets of {what}", "an object")
+    for part in ("properties", "assets"):
+        expect(item.get(part), dict, f"the {part} of {what}")
     for key, asset in item["assets"].items():
         of_asset = f"asset {str(key)[:80]} of {what}"
-        _expect(asset, dict, path, of_asset, "an object")
-        _expect(asset.get("href"), str, path, f"the href of {of_asset}", "a text")
+        expect(asset, dict, of_asset)
+        expect(asset.get("href"), str, f"the href of {of_asset}", "a text")
         for bands in (asset.get("bands") or [], asset.get("eo:bands") or []):
-            _expect(bands, list, path, f"the bands of {of_asset}", "a list")
+            expect(bands, list, f"the bands of {of_asset}", "a list")
             for band in bands:
-                _expect(band, dict, path, f"a band of {of_asset}", "an object")
-
-
-def _expect(value: Any, kind: type, path: Path, what: str, called: str) -> None:
-    if not isinstance(value, kind):
-        found = "missing" if value is None else f"no {called.split()[-1]}"
-        raise BadInputError(f"{path}: {what} is {found}, expected {called}: mend the collection.")
+                expect(band, dict, f"a band of {of_asset}")
 
 
 def _date(item: dict[str, Any], path: Path) -> datetime:
-    properties = item.get("properties", {})
-    text = properties.get("datetime") or properties.get("start_datetime")
+    text = item["properties"].get("datetime") or item["properties"].get("start_datetime")
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:
@@ -102,12 +102,11 @@ def _date(item: dict[str, Any], path: Path) -> datetime:
         ) from None
 
 
-def _sensor(item: dict[str, Any], path: Path) -> Sensor:
-    properties = item.get("properties", {})
-    texts = [properties.get("constellation"), properties.get("platform")]
+def _sensor(item: dict[str, Any], path: Path) -> str:
+    texts = [item["properties"].get(name) for name in ("constellation", "platform")]
     for text in (*texts, item.get("collection"), item.get("id")):
         if text and (found := _SENSOR.search(str(text))):
-            return SENSORS[int(found[1]) - 1]
+            return SENSORS[int(found[1]) - 1].name
     raise BadInputError(
         f"{path}: item {item.get('id')} doesn't say whether it is Sentinel-1 or Sentinel-2: set "
         "its constellation."
@@ -115,43 +114,36 @@ def _sensor(item: dict[str, Any], path: Path) -> Sensor:
 
 
 def _layers(
-    item: dict[str, Any], sensor: Sensor, path: Path, options: ImageOptions
-) -> list[RasterLayer]:
-    stated = {"s1": options.s1_bands, "s2": options.s2_bands}[sensor.name]
-    orbit_state = str(item["properties"].get("sat:orbit_state", ""))
-    orbit = {"ascending": "asc", "descending": "desc"}.get(orbit_state)
-    found = []
-    for key, asset in item.get("assets", {}).items():
+    item: dict[str, Any], sensor: str, path: Path, options: ImageOptions
+) -> Iterator[RasterLayer]:
+    orbit = _ORBITS.get(str(item["properties"].get("sat:orbit_state")))
+    for key, asset in item["assets"].items():
         if not _is_image(asset):
             continue
-        names = tuple(_band_name(band, orbit) for band in _bands(asset))
+        bands = asset.get("bands") or asset.get("eo:bands") or []
+        names = tuple(_band_name(band, orbit) for band in bands)
         own = canonical_name(key, orbit)
-        if not any(names) and own is not None:
+        if own is not None and not any(names):
             names = (own,)
-        if own is None and not names and not _is_stack(key, asset):
+        if not names and not _is_stack(key, asset):
             continue
-        layer = RasterLayer.open(_address(asset["href"], path), sensor.name, stated, names)
+        href = asset["href"]
+        address = href if "://" in href or href.startswith("/") else str(path.parent / href)
+        layer = RasterLayer.open(address, sensor, getattr(options, f"{sensor}_bands"), names)
         if layer.bands:
-            found.append(layer)
-    return found
+            yield layer
 
 
 def _is_image(asset: dict[str, Any]) -> bool:
     kind = str(asset.get("type") or "")
-    return kind.startswith(_RASTER_TYPES) or (
-        not kind and asset.get("href", "").lower().endswith((".tif", ".tiff", ".jp2"))
-    )
+    return kind.startswith(_RASTER_TYPES) if kind else asset["href"].lower().endswith(_RASTER_NAMES)
 
 
 def _is_stack(key: str, asset: dict[str, Any]) -> bool:
     """Whether an asset that names no band is the image itself, not a preview of it."""
     roles = asset.get("roles") or []
     roles = roles if isinstance(roles, list) else [roles]
-    return "data" in roles or (not roles and key.lower() in ("s1", "s2", "data", "image"))
-
-
-def _bands(asset: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(asset.get("bands") or asset.get("eo:bands") or [])
+    return "data" in roles or (not roles and key.lower() in _STACK_KEYS)
 
 
 def _band_name(band: dict[str, Any], orbit: str | None) -> str:
@@ -159,8 +151,3 @@ def _band_name(band: dict[str, Any], orbit: str | None) -> str:
         if text and (name := canonical_name(str(text), orbit)):
             return name
     return ""
-
-
-def _address(href: str, path: Path) -> str:
-    """An absolute address or path; relative ones are relative to the collection."""
-    return href if "://" in href or href.startswith("/") else str(path.parent / href)

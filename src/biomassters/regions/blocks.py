@@ -1,10 +1,15 @@
-"""Finished blocks on disk: what a killed run has done is never done again."""
+"""Finished blocks of a map on disk: what a killed run has done is never done again.
 
+``tiling`` says which chips a block has, ``predictor`` makes what is kept here, and ``map_writer``
+puts it together.
+"""
+
+import ctypes
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -14,10 +19,29 @@ from numpy.typing import NDArray
 from biomassters.io.files import write_durably
 from biomassters.io.row_journal import RowJournal
 from biomassters.messages import redact
-from biomassters.regions.block_map import BlockMap
-from biomassters.regions.lattice import Block
+from biomassters.regions.blocks import BlockMap
+from biomassters.regions.tiling import Block
 
 _JOB = "job.json"
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMap:
+    """What a block contributes to the map.
+
+    Attributes:
+        block: Which.
+        sums: float32 [h, w] of its extent: Σ weight · AGB, Mg/ha; None where there is no data.
+        months: uint8 [h, w] of its core: months with data at each pixel.
+        network_s: Seconds that the network took.
+        chips: Chips predicted.
+    """
+
+    block: Block
+    sums: NDArray[np.float32] | None
+    months: NDArray[np.uint8]
+    network_s: float = 0.0
+    chips: int = 0
 
 
 class BlockFolder:
@@ -45,42 +69,42 @@ class BlockFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._journal.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._journal.__exit__(*error)
 
     def has(self, block: Block) -> bool:
         """Whether a block is complete: in the journal, with the bytes that were noted."""
         noted = self._journal.entries.get(block.name)
         if noted is None:
             return False
+        paths = self._paths(block)[: len(noted)]
         try:
-            return [crc32c(path.read_bytes()) for path in self._paths(block, noted)] == noted
+            return [crc32c(path.read_bytes()) for path in paths] == noted
         except OSError:
             return False
 
     def save(self, result: BlockMap) -> None:
         """Write a block; it counts when all its bytes are on the disk."""
-        arrays = [result.months] + ([] if result.sums is None else [result.sums])
-        contents = [_encoded(array) for array in arrays]
-        checksums = [crc32c(content) for content in contents]
-        for path, content in zip(self._paths(result.block, checksums), contents, strict=True):
-            write_durably(path, [content])
+        checksums = []
+        for path, array in zip(
+            self._paths(result.block), (result.months, result.sums), strict=True
+        ):
+            if array is not None:
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                write_durably(path, [buffer.getbuffer()])
+                checksums.append(crc32c(buffer.getbuffer()))
         self._journal.append(result.block.name, checksums)
 
     def sums(self, block: Block) -> NDArray[np.float32] | None:
         """A complete block's sums, mapped from the disk; None where it has no data."""
         if len(self._journal.entries[block.name]) == 1:
             return None
-        return np.asarray(np.load(self._sums(block), mmap_mode="r"))
+        return np.asarray(np.load(self._paths(block)[1], mmap_mode="r"))
 
     def months(self, block: Block) -> NDArray[np.uint8]:
         """A complete block's months with data, [h, w] of its core."""
-        return np.asarray(np.load(self._months(block)))
+        return np.asarray(np.load(self._paths(block)[0]))
 
     def clear(self) -> None:
         """Delete every block."""
@@ -88,11 +112,6 @@ class BlockFolder:
         for path in self._folder.glob("*.npy*"):
             path.unlink()
         (self._folder / _JOB).unlink(missing_ok=True)
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder
 
     def note_damaged(self, names: set[str]) -> None:
         """Remember files that are to be mended, addresses without their secrets."""
@@ -107,14 +126,8 @@ class BlockFolder:
         except (OSError, ValueError, TypeError):
             return {}
 
-    def _paths(self, block: Block, noted: list[Any]) -> list[Path]:
-        return [self._months(block), self._sums(block)][: len(noted)]
-
-    def _months(self, block: Block) -> Path:
-        return self._folder / f"{block.name}.months.npy"
-
-    def _sums(self, block: Block) -> Path:
-        return self._folder / f"{block.name}.sums.npy"
+    def _paths(self, block: Block) -> list[Path]:
+        return [self._folder / f"{block.name}.{kind}.npy" for kind in ("months", "sums")]
 
 
 def _same_job(noted: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -124,7 +137,12 @@ def _same_job(noted: dict[str, Any], now: dict[str, Any]) -> bool:
     return noted.get("job") == now["job"] and changed <= set(noted.get("damaged", []))
 
 
-def _encoded(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+def return_freed_memory() -> None:
+    """Give back what glibc's malloc keeps; on other systems nothing.
+
+    It keeps free pieces between those in use, more of them with every block: the memory of the
+    process would grow with the map though nothing holds it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

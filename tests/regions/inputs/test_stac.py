@@ -1,24 +1,11 @@
-"""The other two kinds of input: a STAC item collection, a Zarr cube."""
-
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tests.regions.conftest import everything_at, month_values, write_tif
 
 from biomassters.chips.bands import S2
 from biomassters.errors import BadInputError
-from biomassters.regions.grid import PixelWindow
-from biomassters.regions.inputs.source import open_region
-from biomassters.regions.options import AreaOptions, ImageOptions
-
-from .conftest import NORTH, WEST, month_values, write_tif
-
-
-def everything(place):
-    source = open_region(str(place), ImageOptions(), AreaOptions())
-    with ThreadPoolExecutor(2) as pool:
-        return source.read(PixelWindow(0, 0, *source.grid.shape), pool)
 
 
 def item(name, when, constellation, assets, **properties):
@@ -46,7 +33,7 @@ def test_items_with_one_file_a_band(tmp_path):
         write_tif(tmp_path / f"{name}.tif", image[None], nodata=-9999)
     optical = {band: asset(f"{band}.tif") for band in S2.bands}
     radar = {name: asset(f"./{name}.tif") for name in ("vv", "vh")}
-    images = everything(
+    images = everything_at(
         collection(
             tmp_path,
             item("a", "2020-11-15T10:00:00Z", "sentinel-2", optical),
@@ -70,7 +57,7 @@ def test_two_scenes_of_a_month_are_put_together(tmp_path):
         item(name, "2021-07-01T00:00:00Z", "sentinel-2", {"data": asset(f"{name}.tif")})
         for name in ("left", "right")
     ]
-    images = everything(collection(tmp_path, *items))
+    images = everything_at(collection(tmp_path, *items))
     assert images.months == (10,)
     np.testing.assert_array_equal(images.s2[0, :10], s2[:10])
 
@@ -88,43 +75,4 @@ def test_two_scenes_of_a_month_are_put_together(tmp_path):
 )  # fmt: skip
 def test_collections_that_cannot_be(tmp_path, items, sentence):
     with pytest.raises(BadInputError, match=sentence):
-        everything(collection(tmp_path, *items))
-
-
-def write_cube(path, s1, s2, present, **attributes):
-    import zarr
-
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    group.attrs.update(attributes)
-    group.create_array("s1", data=s1, chunks=(1, 4, 16, 16))
-    group.create_array("s2", data=s2, chunks=(1, 11, 16, 16))
-    group.create_array("present", data=present)
-
-
-def test_a_cube(tmp_path):
-    shape = (40, 50)
-    months = [month_values(*shape, seed) for seed in range(12)]
-    s1 = np.stack([np.rint(one[0] * 100).astype(np.int16) for one in months])
-    s2 = np.stack([one[1] for one in months])
-    present = np.zeros((12, 2), bool)
-    present[3], present[7, 1] = True, True
-    transform = (10.0, 0.0, WEST, 0.0, -10.0, NORTH)
-    path = tmp_path / "cube.zarr"
-    write_cube(path, s1, s2, present, crs="EPSG:3067", transform=transform)
-    images = everything(path)
-    assert images.months == (3, 7)
-    np.testing.assert_array_equal(images.s1[0], s1[3])
-    assert (images.s1[1] == -32768).all()
-    np.testing.assert_array_equal(images.s2, s2[[3, 7]])
-
-
-def test_a_cube_that_lies_nowhere(tmp_path):
-    s1, s2 = np.zeros((12, 4, 8, 8), np.int16), np.zeros((12, 11, 8, 8), np.uint16)
-    write_cube(tmp_path / "c.zarr", s1, s2, np.ones((12, 2), bool))
-    with pytest.raises(BadInputError, match="doesn't say where it lies"):
-        everything(tmp_path / "c.zarr")
-
-
-def test_no_cube(tmp_path):
-    with pytest.raises(BadInputError, match="is no Zarr group"):
-        everything(tmp_path / "nothing.zarr")
+        everything_at(collection(tmp_path, *items))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
 from biomassters.chips.bands import S1, S2
@@ -18,22 +19,23 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batch
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.network.weights import load_network, save_network
-from biomassters.regions.assembly import AGB, LOWER, MONTHS, UPPER, Assembly
-from biomassters.regions.block_folder import BlockFolder
-from biomassters.regions.block_prediction import Predictor
-from biomassters.regions.block_task import BlockTask
-from biomassters.regions.calibration import Calibration, read_calibration
-from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.blocks import BlockFolder
+from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.source import open_region
-from biomassters.regions.lattice import Axis, Lattice
-from biomassters.regions.networks import WeightsFiles
+from biomassters.regions.map_writer import AGB, LOWER, MONTHS, UPPER, map_pieces
+from biomassters.regions.mapping import (
+    Calibration,
+    WeightsFiles,
+    finish_map,
+    plan_region,
+    predict_blocks,
+    read_calibration,
+)
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-from biomassters.regions.page import render_page
-from biomassters.regions.picture import make_picture
-from biomassters.regions.quicklook import bar_length_m, quick_look
-from biomassters.regions.region_map import finish_map, plan_region, predict_blocks
-from biomassters.regions.region_prediction import predict_region
-from biomassters.regions.stac_output import describe_map
+from biomassters.regions.predictor import BlockTask, Predictor, predict_region
+from biomassters.regions.stac_item import describe_map
+from biomassters.regions.tiling import Axis, Tiling
+from biomassters.regions.visuals import bar_length_m, make_picture, quick_look, render_page
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.workers.options import DaskOptions
@@ -79,15 +81,14 @@ def mapped(plan, scratch, calibration=None):
 def pixel_map(folder, scratch, chip=64, overlap=0.3, window=96):
     """A region as ``PixelNetwork`` sees it."""
     source = open_region(str(folder), ImageOptions(check_ranges=False), AreaOptions())
-    lattice = Lattice(*(Axis.of(size, chip, overlap, window) for size in source.grid.shape))
-    task = BlockTask(source, WeightsFiles((), "", chip), lattice, ONE_VIEW, 2)
-    task._predictor = Predictor([PixelNetwork()], ONE_VIEW, torch.device("cpu"), lattice)
+    tiling = Tiling.of(source.grid.shape, chip, overlap, window)
+    task = BlockTask(source, list, tiling, ONE_VIEW, 2)
+    task._predictor = Predictor([PixelNetwork()], ONE_VIEW, torch.device("cpu"), tiling)
     with BlockFolder(scratch, "job") as blocks:
         predict_region(task, blocks, progress=False)
         out = np.full((4, *source.grid.shape), np.nan, np.float32)
-        for piece in Assembly(lattice, blocks, None, clip_negative=False).pieces():
-            rows, columns = piece.window.slices_in(PixelWindow(0, 0, *source.grid.shape))
-            out[:, rows, columns] = piece.values
+        for piece in map_pieces(tiling, blocks, None, clip_negative=False):
+            out[(slice(None), *piece.window.toslices())] = piece.values
     return out
 
 
@@ -136,7 +137,7 @@ def test_a_chip_in_one_window_equals_chip_inference(region_folder, weights, tmp_
     assert plan.source.grid.shape == (64, 64)
     found, _ = mapped(plan, tmp_path / "scratch")
     with ThreadPoolExecutor(1) as pool:
-        images = plan.source.read(PixelWindow(0, 0, 64, 64), pool)
+        images = plan.source.read(Window(0, 0, 64, 64), pool)
     expected = predict_batch(
         load_network(weights), torch.from_numpy(images.s1), torch.from_numpy(images.s2),
         torch.zeros(len(images.months), dtype=torch.int64), 1, inference.views,
@@ -162,7 +163,7 @@ def test_no_seam_shows_where_windows_meet(region_folder, weights, tmp_path):
     """The largest jump across a window's border against those elsewhere in the same rows."""
     plan = plan_of(region_folder, weights, tmp_path / "agb.tif", window=64, overlap=0.5)
     agb = mapped(plan, tmp_path / "scratch")[0][AGB]
-    axis = plan.lattice.columns
+    axis = plan.tiling.columns
     borders = {axis.core(block)[0] for block in range(1, axis.block_count)}
     borders |= {axis.extent(block)[1] for block in range(axis.block_count - 1)}
     jump = np.abs(np.diff(agb, axis=1))
@@ -181,7 +182,7 @@ def test_a_region_smaller_than_a_chip(region_folder, weights, tmp_path):
     large = tmp_path / "weights.safetensors"
     save_network(load_network(weights), large, {"chip_size": 256})
     plan = plan_of(region_folder, large, tmp_path / "agb.tif", area=area)
-    assert plan.lattice.rows.chip == 64
+    assert plan.tiling.rows.chip == 64
     found, _ = mapped(plan, tmp_path / "scratch")
     assert found.shape == (4, 40, 45)
     assert np.isfinite(found[AGB]).all()
@@ -384,14 +385,14 @@ def test_damage_is_named_with_its_cause(tmp_path):
         ThreadPoolExecutor(1) as pool,
         pytest.raises(DamagedFileError, match=r"S2_00\.tif can't be"),
     ):
-        source.read(PixelWindow(0, 0, 64, 64), pool)
+        source.read(Window(0, 0, 64, 64), pool)
 
 
 def test_only_an_error_of_memory_is_taken_for_one(region_folder, weights, tmp_path):
-    lattice = Lattice(Axis.of(64, 64, 0, 64), Axis.of(128, 64, 0, 128))
+    tiling = Tiling(Axis.of(64, 64, 0, 64), Axis.of(128, 64, 0, 128))
     source = open_region(str(region_folder), ImageOptions(), AreaOptions())
     with ThreadPoolExecutor(1) as pool:
-        images = source.read(PixelWindow(0, 0, 64, 128), pool)
+        images = source.read(Window(0, 0, 128, 64), pool)
 
     class Failing(PixelNetwork):
         def __init__(self, message):
@@ -405,8 +406,8 @@ def test_only_an_error_of_memory_is_taken_for_one(region_folder, weights, tmp_pa
             return super().forward_scaled(x, chip_of_month, chip_count)
 
     def predict(network):
-        predictor = Predictor([network], ONE_VIEW, torch.device("cpu"), lattice)
-        return predictor.predict(lattice.blocks()[0], images)
+        predictor = Predictor([network], ONE_VIEW, torch.device("cpu"), tiling)
+        return predictor.predict(tiling.blocks()[0], images)
 
     small = Failing("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     assert predict(small).chips == 2
@@ -435,9 +436,9 @@ def test_blocks_of_another_job_are_forgotten(tmp_path, region_folder, weights):
     other = replace(plan, inference=ONE_VIEW.model_copy(update={"views": ("up_down",)}))
     facts = plan.source.file_facts()
     with BlockFolder(scratch, plan.job, facts) as folder:
-        assert all(map(folder.has, plan.lattice.blocks()))
+        assert all(map(folder.has, plan.tiling.blocks()))
     with BlockFolder(scratch, other.job, facts) as folder:
-        assert not any(map(folder.has, plan.lattice.blocks()))
+        assert not any(map(folder.has, plan.tiling.blocks()))
 
 
 def test_blocks_of_changed_images_are_forgotten(tmp_path, weights):
@@ -450,7 +451,7 @@ def test_blocks_of_changed_images_are_forgotten(tmp_path, weights):
     write_month(images, 0, 64, 64, seed=1)
     facts = plan.source.file_facts()
     with BlockFolder(scratch, plan.job, facts) as folder:
-        assert not any(map(folder.has, plan.lattice.blocks()))
+        assert not any(map(folder.has, plan.tiling.blocks()))
 
 
 def test_two_runs_never_share_a_scratch_folder(tmp_path):
@@ -470,15 +471,15 @@ def test_a_calibration_of_other_weights_is_not_used(tmp_path, caplog):
     models = {"intervals": CALIBRATION.intervals.to_dict(), "errors": CALIBRATION.errors.to_dict(),
               "weights_fingerprint": "these"}  # fmt: skip
     path = tmp_path / "uncertainty.json"
-    assert read_calibration(path, "these", 1) is None
+    assert read_calibration(path, "these") is None
     assert "there is no" in caplog.text
     path.write_text(json.dumps(models))
-    assert read_calibration(path, "these", 1) == CALIBRATION
-    assert read_calibration(path, "others", 1) is None
+    assert read_calibration(path, "these") == CALIBRATION
+    assert read_calibration(path, "others") is None
     assert "calibrated for other weights" in caplog.text
     path.write_text("{}")
     with pytest.raises(BadInputError, match="is damaged"):
-        read_calibration(path, "these", 1)
+        read_calibration(path, "these")
 
 
 def test_a_calibration_of_other_views_is_not_used(tmp_path, caplog):
@@ -487,10 +488,10 @@ def test_a_calibration_of_other_views_is_not_used(tmp_path, caplog):
               "weights_fingerprint": "these", "made_with": made_with.to_dict()}  # fmt: skip
     path = tmp_path / "uncertainty.json"
     path.write_text(json.dumps(models))
-    assert read_calibration(path, "these", 2, made_with) == CALIBRATION
-    assert read_calibration(path, "these", 1, replace(made_with, views=("both",))) is None
+    assert read_calibration(path, "these", made_with) == CALIBRATION
+    assert read_calibration(path, "these", replace(made_with, views=("both",))) is None
     assert "this one has views both instead of identity, both" in caplog.text
-    found = read_calibration(path, "these", 2, replace(made_with, precision="bfloat16"))
+    found = read_calibration(path, "these", replace(made_with, precision="bfloat16"))
     assert found is not None
     assert found.note == "precision bfloat16 instead of float32"
 

@@ -10,11 +10,11 @@ from rasterio.crs import CRS
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
+from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.regions.area import read_area
-from biomassters.regions.geojson import read_polygons
-from biomassters.regions.grid import Grid, PixelWindow
+from biomassters.regions.area import read_polygons, state_area
+from biomassters.regions.grid import Grid, clipped, slices_in
 from biomassters.regions.options import AreaOptions
 
 WEST, NORTH = 400_000.0, 6_900_000.0
@@ -50,17 +50,17 @@ def area_of(path, *geometries, crs="EPSG:3067"):
     if crs is not None:
         content["crs"] = {"type": "name", "properties": {"name": crs}}
     path.write_text(json.dumps(content))
-    return read_area(AreaOptions(geojson=str(path)), FINLAND)
+    return state_area(AreaOptions(geojson=str(path))).within(FINLAND)
 
 
 def in_windows(area, grid, side):
     """The area of a map, put together from windows as blocks of a map are."""
     found = np.zeros(grid.shape, bool)
-    whole = PixelWindow(0, 0, *grid.shape)
+    whole = Window(0, 0, grid.width, grid.height)
     for top in range(0, grid.height, side):
         for left in range(0, grid.width, side):
-            window = PixelWindow(top, left, side, side).clipped(*grid.shape)
-            found[window.slices_in(whole)] = area.inside(grid, window)
+            window = clipped(Window(left, top, side, side), *grid.shape)
+            found[slices_in(window, whole)] = area.inside(grid, window)
     return found
 
 
@@ -186,7 +186,7 @@ def many(tmp_path_factory):
 def test_many_polygons_take_little_time(many):
     """Measured: 2 s of a processor. As lists, with all polygons in every window, it was 32 s."""
     grid, start = grid_of(2048, 2048), time.process_time()
-    area = read_area(AreaOptions(geojson=str(many)), FINLAND)
+    area = state_area(AreaOptions(geojson=str(many))).within(FINLAND)
     assert 0.04 < in_windows(area, grid, 128).mean() < 0.06
     assert time.process_time() - start < 15
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from biomassters.regions.assembly import AGB, MONTHS, MapPiece
 from biomassters.regions.grid import Grid
+from biomassters.regions.map_writer import AGB, MONTHS, MapPiece
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.gedi_cells import GediCells
 from biomassters.uncertainty.totals import RegionTotals
@@ -27,11 +27,12 @@ class MapSummary:
     def __init__(self, grid: Grid, carbon_fraction: float, errors: ErrorModel | None) -> None:
         self._ground = grid.ground
         self._carbon_fraction = carbon_fraction
-        pixel_m = float(self._ground.sides_m()[-1].mean())  # of the middle; elsewhere within 1 %
-        self._totals = (
-            None if errors is None else RegionTotals(errors, pixel_m, None, carbon_fraction)
-        )
-        self._cells = None if errors is None else GediCells(errors, pixel_m)
+        self._corrected: tuple[RegionTotals, GediCells] | None = None
+        if errors is not None:
+            # Of the pixel in the middle; elsewhere within 1 %.
+            pixel_m = float(self._ground.sides_m()[-1].mean())
+            totals = RegionTotals(errors, pixel_m, None, carbon_fraction)
+            self._corrected = totals, GediCells(errors, pixel_m)
         self._all_pixels = grid.height * grid.width
         self._pixels = 0
         self._area_ha = 0.0
@@ -48,12 +49,13 @@ class MapSummary:
 
     def update(self, piece: MapPiece) -> None:
         """Take in a piece; each pixel of the map once."""
-        agb, window = piece.values[AGB], piece.window
+        agb = piece.values[AGB]
         valid = ~np.isnan(agb)
         known = agb[valid].astype(np.float64)
         if not known.size:
             return
-        areas_ha = self._ground.areas_ha(window.top, window.left, *window.shape)
+        top, left = piece.window.row_off, piece.window.col_off
+        areas_ha = self._ground.areas_ha(top, left, *agb.shape)
         hectares = areas_ha[valid]
         self._pixels += known.size
         self._area_ha += float(hectares.sum())
@@ -62,10 +64,8 @@ class MapSummary:
         classes = np.searchsorted(HISTOGRAM_EDGES, known, side="right") - 1
         self._class_ha += np.bincount(np.maximum(classes, 0), hectares, len(HISTOGRAM_EDGES))
         self._months_ha += np.bincount(piece.values[MONTHS][valid].astype(np.int64), hectares, 13)
-        if self._totals is not None:
-            self._totals.update(agb, valid, window.top, window.left, areas_ha)
-        if self._cells is not None:
-            self._cells.update(agb, valid, window.top, window.left, areas_ha)
+        for one in self._corrected or ():
+            one.update(agb, valid, top, left, areas_ha)
 
     def result(self) -> dict[str, Any]:
         """Ready for JSON; Mg are tonnes of dry matter or of carbon in the whole area.
@@ -75,7 +75,7 @@ class MapSummary:
         the share of them within GEDI's requirement are there where a square kilometre is whole.
         """
         mean = self._biomass_mg / self._area_ha if self._pixels else None
-        plain = {
+        found = {
             "area_ha": self._area_ha,
             "share_mapped": self._pixels / max(1, self._all_pixels),
             "biomass_mg": self._biomass_mg,
@@ -83,15 +83,15 @@ class MapSummary:
             "mean_agb_mg_per_ha": mean,
             "carbon_fraction": self._carbon_fraction,
         }
-        totals = {} if self._totals is None or not self._pixels else self._totals.result()
+        if self._corrected is not None:
+            totals, cells = self._corrected
+            found |= (totals.result() if self._pixels else {}) | cells.result()
         return {
-            **plain,
-            **totals,
-            **({} if self._cells is None else self._cells.result()),
+            **found,
             "mean_of_map_mg_per_ha": mean,
             "biomass_of_map_mg": self._biomass_mg,
             "highest_agb_mg_per_ha": self._highest,
-            "intervals": bool(totals),
+            "intervals": self._corrected is not None and self._pixels > 0,
             "histogram": {
                 "lower_edge_mg_per_ha": HISTOGRAM_EDGES.tolist(),
                 "area_ha": self._class_ha.tolist(),

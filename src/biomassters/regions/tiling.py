@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
-from biomassters.regions.grid import PixelWindow
 from biomassters.regions.options import CHIP_STEP_PIXELS
 
 
@@ -57,13 +57,13 @@ class Axis:
     @cached_property
     def weights(self) -> tuple[NDArray[np.float32], ...]:
         """Weight of each chip's pixels, float32 [chip]; over all chips they sum to 1."""
-        raw = [self._ramps(number) for number in range(len(self.starts))]
+        ramps = [self._ramps(number) for number in range(len(self.starts))]
         total = np.zeros(self.starts[-1] + self.chip)
-        for start, ramp in zip(self.starts, raw, strict=True):
+        for start, ramp in zip(self.starts, ramps, strict=True):
             total[start : start + self.chip] += ramp
         return tuple(
             (ramp / total[start : start + self.chip]).astype(np.float32)
-            for start, ramp in zip(self.starts, raw, strict=True)
+            for start, ramp in zip(self.starts, ramps, strict=True)
         )
 
     def _ramps(self, number: int) -> NDArray[np.float64]:
@@ -93,9 +93,13 @@ class Axis:
 
     def core(self, block: int) -> tuple[int, int]:
         """First pixel that a block is in charge of and the one after the last; no gaps."""
-        start = self.starts[self.chips(block)[0]]
         following = block + 1 < self.block_count
-        return start, self.starts[self.chips(block + 1)[0]] if following else self.length
+        return self.extent(block)[0], self.extent(block + 1)[0] if following else self.length
+
+    def touching(self, start: int, end: int) -> list[int]:
+        """Blocks with chips among some pixels."""
+        extents = map(self.extent, range(self.block_count))
+        return [block for block, (a, b) in enumerate(extents) if a < end and start < b]
 
 
 @dataclass(frozen=True, order=True)
@@ -112,58 +116,46 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Lattice:
-    """Chips of a region.
-
-    Attributes:
-        rows: Down.
-        columns: To the right.
-    """
+class Tiling:
+    """Chips of a region: down its rows and to the right."""
 
     rows: Axis
     columns: Axis
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], chip: int, overlap: float, window: int) -> "Tiling":
+        """Lay out chips over a region of this height and width; otherwise as ``Axis.of``."""
+        return cls(*(Axis.of(length, chip, overlap, window) for length in shape))
 
     def blocks(self) -> list[Block]:
         """Every block, row by row."""
         table = np.ndindex(self.rows.block_count, self.columns.block_count)
         return [Block(row, column) for row, column in table]
 
-    def extent(self, block: Block) -> PixelWindow:
+    def extent(self, block: Block) -> Window:
         """All pixels of a block's chips; may reach beyond a region that is smaller than a chip."""
-        return _window(self.rows.extent(block.row), self.columns.extent(block.column))
+        return Window.from_slices(self.rows.extent(block.row), self.columns.extent(block.column))
 
-    def core(self, block: Block) -> PixelWindow:
+    def core(self, block: Block) -> Window:
         """The pixels that a block is in charge of: the cores of all blocks tile the region."""
-        return _window(self.rows.core(block.row), self.columns.core(block.column))
+        return Window.from_slices(self.rows.core(block.row), self.columns.core(block.column))
 
     def chips(self, block: Block) -> list[tuple[int, int]]:
         """Row and column numbers of a block's chips."""
         columns = self.columns.chips(block.column)
         return [(row, column) for row in self.rows.chips(block.row) for column in columns]
 
-    def chip_window(self, row: int, column: int) -> PixelWindow:
+    def chip_window(self, row: int, column: int) -> Window:
         """Where a chip lies."""
-        top, left = self.rows.starts[row], self.columns.starts[column]
-        return PixelWindow(top, left, self.rows.chip, self.columns.chip)
+        left, top = self.columns.starts[column], self.rows.starts[row]
+        return Window(left, top, self.columns.chip, self.rows.chip)
 
     def weight(self, row: int, column: int) -> NDArray[np.float32]:
         """Weight of a chip's pixels, float32 [chip rows, chip columns]."""
         return np.outer(self.rows.weights[row], self.columns.weights[column])
 
-    def touching(self, window: PixelWindow) -> list[Block]:
+    def touching(self, window: Window) -> list[Block]:
         """Blocks with chips in a window, row by row."""
-        rows = _touching(self.rows, window.top, window.top + window.height)
-        columns = _touching(self.columns, window.left, window.left + window.width)
-        return [Block(row, column) for row in rows for column in columns]
-
-
-def _touching(axis: Axis, start: int, end: int) -> list[int]:
-    return [
-        block
-        for block in range(axis.block_count)
-        if axis.extent(block)[0] < end and start < axis.extent(block)[1]
-    ]
-
-
-def _window(rows: tuple[int, int], columns: tuple[int, int]) -> PixelWindow:
-    return PixelWindow(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+        (top, bottom), (left, right) = window.toranges()
+        columns = self.columns.touching(left, right)
+        return [Block(row, column) for row in self.rows.touching(top, bottom) for column in columns]
