@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from biomassters.io.files import write_durably
 from biomassters.io.row_journal import RowJournal
 from biomassters.messages import redact
-from biomassters.regions.blocks import BlockMap
 from biomassters.regions.tiling import Block
 
 _JOB = "job.json"

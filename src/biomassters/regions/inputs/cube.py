@@ -22,7 +22,7 @@ from biomassters.errors import BadInputError
 from biomassters.io.files import IrregularFileError, irregular
 from biomassters.io.gdal import parse_crs
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, stay
+from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, require_bucket, stay
 from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import MonthLayers, Values, by_month
 
