@@ -9,7 +9,8 @@ import copy
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -208,18 +209,29 @@ def _check_selection(chosen: list[str], selection: Mapping[str, Any]) -> None:
 def _unknown(
     name: str, what: str, known: set[str], where: str, names_of: Callable[[Pipeline], set[str]]
 ) -> str:
-    inside = [one for one in known if one.endswith(f".{name}")]
-    if inside:
-        return f"There is no {what} '{name}'; did you mean {listed(sorted(inside))}?"
+    # A namespace is more often left out than misspelt.
+    whole = {one: one.rpartition(".")[2] for one in known}
+    if name in whole.values():
+        return f"There is no {what} '{name}'; {_did_you_mean(whole, [name])}"
     pipelines.set_requested(None)
-    elsewhere = [other for other in sorted(pipelines) if name in names_of(pipelines[other])]
+    elsewhere = [
+        other for other in sorted(pipelines)
+        if any(f".{one}".endswith(f".{name}") for one in names_of(pipelines[other]))
+    ]  # fmt: skip
     if elsewhere:
         others = [other for other in elsewhere if other not in (DEFAULT, "from_archive")]
         return (
             f"{where} no {what} '{name}', but {listed(others or elsewhere)} has: name it with "
             "--pipelines."
         )
-    return f"There is no {what} '{name}'; {hint(name, known)}"
+    close = get_close_matches(name, whole.values(), n=1)
+    meant = _did_you_mean(whole, close) if close else hint(name, known)
+    return f"There is no {what} '{name}'; {meant}"
+
+
+def _did_you_mean(whole: Mapping[str, str], last: Collection[str]) -> str:
+    meant = sorted(f"'{one}'" for one, own in whole.items() if own in last)
+    return f"did you mean {' or '.join(meant)}?"
 
 
 def _refuse(sentences: Iterable[str]) -> None:

@@ -24,7 +24,6 @@ from biomassters.io.files import read_regular
 _SUFFIXES = (".yml", ".yaml", ".json")  # as Kedro's loader
 _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
-# Python's own limit is not the same in every process: some libraries raise it.
 _DEEPEST = 100
 # libyaml's is ten times as fast; both know the same tags.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -73,13 +72,13 @@ def require_readable(*folders: Path) -> None:
 
 def _require_plain(path: Path) -> None:
     try:
-        root = yaml.compose(read_regular(path, _MOST_BYTES).decode(), Loader=_LOADER)
+        text = read_regular(path, _MOST_BYTES).decode()
+        _check_depth(text)
+        root = yaml.compose(text, Loader=_LOADER)
         if root is not None:
             if not isinstance(root, yaml.MappingNode):
                 raise _fault("it holds no names", root)
             _count(root, {})
-    except RecursionError:
-        fault = "nests too deeply"
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
         fault = f"is no plain YAML{line} ({error.problem})"
@@ -90,11 +89,25 @@ def _require_plain(path: Path) -> None:
     raise BadInputError(f"{path} {fault}: write plain values there, as the files in conf/base do.")
 
 
-def _fault(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+def _check_depth(text: str) -> None:
+    # By events, which don't recurse: where a library has raised Python's limit of recursion,
+    # composing 100,000 lists in one another overruns the C stack, and the process with it.
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise _fault("nests too deeply", event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
-def _count(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
+def _fault(problem: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    mark: Any = at.start_mark  # libyaml's marks are of another type
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node stands for, each as often as it is referred to."""
     size = known.get(id(node))
     if size == 0:
@@ -102,10 +115,8 @@ def _count(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
     if size is None:
         if node.tag not in _TAGS:
             raise _fault(f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')}", node)
-        if depth > _DEEPEST:
-            raise RecursionError
         known[id(node)] = 0  # is being looked at
-        size = 1 + sum(_count(inner, known, depth + 1) for inner in _inside(node))
+        size = 1 + sum(_count(inner, known) for inner in _inside(node))
         known[id(node)] = size
     if size > _MOST_VALUES:
         raise _fault(f"more than {_MOST_VALUES:,} values", node)
