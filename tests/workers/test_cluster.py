@@ -174,8 +174,6 @@ import sys
 from biomassters.errors import BadInputError
 from biomassters.workers.cluster import DaskWorkers
 from biomassters.workers.options import DaskOptions
-
-from .conftest import Cluster
 try:
     list(DaskWorkers(DaskOptions(scheduler_address=sys.argv[1])).each(len, ["a"]))
 except BadInputError as error:
