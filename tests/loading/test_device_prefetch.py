@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from biomassters.loading.device_prefetch import ahead_on_device
-from biomassters.training.feed import Feed
+from biomassters.training.micro_batches import Feed
 
 
 def batches(store, options):

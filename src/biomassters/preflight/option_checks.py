@@ -87,10 +87,10 @@ def check_devices(run: PlannedRun) -> Iterator[str]:
     if training is not None and _trains(run):
         simple = training.world_size == 1 and not training.sync_batch_norm
         if not simple or training.device not in _ALWAYS_THERE:
-            from biomassters.training import checks
+            from biomassters.training import train
 
             try:
-                checks.check_devices(training)
+                train.check_devices(training)
             except BadInputError as error:
                 text = str(error)
                 yield f"training.{text}" if text.startswith("device:") else text
