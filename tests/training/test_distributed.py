@@ -84,8 +84,8 @@ def in_the_middle_of_a_step(number):
 in_the_middle_of_a_step(3)
 
 def started_by(method, config=distributed._config):
-    def changed(options, here):
-        launch = config(options, here)
+    def changed(options):
+        launch = config(options)
         assert launch.start_method == "spawn"
         launch.start_method = method
         return launch

@@ -65,7 +65,8 @@ def augment(
         Images [M, 15, h, w], channels last, and new labels. Where a rotated label rests on
         pixels that are left out of the loss it is ``loss_limit``, and so is left out as well.
     """
-    shape = (sum(len(sample.months) for sample in samples), len(BAND_NAMES), *agb_BHW.shape[1:])
+    height, width = agb_BHW.shape[1:]
+    shape = (sum(len(sample.months) for sample in samples), len(BAND_NAMES), height, width)
     x_out = torch.empty(shape, device=agb_BHW.device, memory_format=torch.channels_last)
     agb_out = torch.empty_like(agb_BHW)
     # One image at a time never leaves the processor's cache; a GPU wants more work at once.
@@ -73,7 +74,10 @@ def augment(
     start = 0
     for index, sample in enumerate(samples):
         end = start + len(sample.months)
-        rotation = _rotation(sample, agb_BHW)
+        rotation = None
+        if sample.rotation_deg != 0.0:
+            source = _source(sample, height, width)
+            rotation = Resampler(source, height, width, agb_BHW.device)
         for first in range(start, end, at_once):
             rows = slice(first, min(first + at_once, end))
             x_MCHW = scaled(rows)
@@ -88,14 +92,6 @@ def augment(
             agb_out[index] = _rotated_label(agb_BHW[index], rotation, loss_limit)
         start = end
     return x_out, agb_out
-
-
-def _rotation(sample: Sample, like: Tensor) -> Resampler | None:
-    """All changes of a sample that holds an arbitrary rotation; None without one."""
-    if sample.rotation_deg == 0.0:
-        return None
-    height, width = like.shape[-2:]
-    return Resampler(_source(sample, height, width), height, width, like.device)
 
 
 def _flipped_and_turned(image: Tensor, sample: Sample) -> Tensor:
@@ -131,11 +127,6 @@ def _source(sample: Sample, height: int, width: int) -> NDArray[np.float64]:
     return (unflip @ unturn @ unrotate)[:2]
 
 
-def _inverse_weight(weight: Tensor) -> Tensor:
-    """1 / weight where pixels with data have at least half of the weight, else 0."""
-    return torch.where(weight >= 0.5, 1.0 / weight, 0.0)
-
-
 def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
     """Months of one chip, [m, 15, h, w], turned alike."""
     rotated = rotation.bilinear(x_MCHW)
@@ -144,7 +135,8 @@ def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
     else:
         groups = [x_MCHW[:, group].abs().amax(dim=1) > 0 for group in DATA_GROUPS]
         has_data = torch.stack(groups, dim=1).to(x_MCHW.dtype)
-        factor = _inverse_weight(rotation.bilinear(has_data))
+        weight = rotation.bilinear(has_data)
+        factor = torch.where(weight >= 0.5, 1.0 / weight, 0.0)
         for index, group in enumerate(DATA_GROUPS):
             rotated[:, group] *= factor[:, index, None]
     rotated[:, CLOUD] = rotation.nearest(x_MCHW[:, CLOUD])
@@ -227,14 +219,12 @@ def _positions(
     for along, side in zip(source, (height, width), strict=True):
         per_row, per_column, offset = along * 2.0 / side + [0.0, 0.0, 1.0 / side - 1.0]
         in_unit = (rows * per_row + columns * per_column) + offset
-        positions.append(_mirrored((in_unit + 1.0) * (side / 2) - 0.5, side))
+        position = (in_unit + 1.0) * (side / 2) - 0.5
+        # Beyond the outer edges of the outermost pixels: mirrored there.
+        from_edge = (position + 0.5).abs() % (2 * side)
+        mirrored = torch.minimum(from_edge, 2 * side - from_edge) - 0.5
+        positions.append(mirrored.clamp(0, side - 1))
     return positions[0], positions[1]
-
-
-def _mirrored(position: Tensor, side: int) -> Tensor:
-    """Positions beyond the outer edges of the outermost pixels, mirrored there."""
-    from_edge = (position + 0.5).abs() % (2 * side)
-    return (torch.minimum(from_edge, 2 * side - from_edge) - 0.5).clamp(0, side - 1)
 
 
 def _flat(row: Tensor, column: Tensor, width: int) -> Tensor:

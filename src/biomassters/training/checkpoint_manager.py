@@ -30,15 +30,7 @@ RESTART = "set training.restart=true to start afresh"
 
 
 class CheckpointManager:
-    """Saves and resumes one run.
-
-    Args:
-        folder: Of its checkpoints.
-        identity: What ``run_identity`` says of the run.
-        options: How often to save.
-        feed: Of the run.
-        ranks: Of them the first alone writes; all read what it chose.
-    """
+    """Saves and resumes one run; the first rank alone writes, all read what it chose."""
 
     def __init__(
         self,
@@ -57,11 +49,7 @@ class CheckpointManager:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out of the folder within the block; also a killed one lets it go.
-
-        Raises:
-            BadInputError: Another run has it.
-        """
+        """Keep other runs out of the folder within the block; also a killed one lets it go."""
         with ExitStack() as block:
 
             def lock() -> None:
@@ -225,16 +213,7 @@ _DIFFERENCES = {
 
 
 def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
-    """Refuse to continue another run.
-
-    Args:
-        begun: The checkpoint's identity.
-        now: This run's.
-        folder: Of the checkpoints, for the message.
-
-    Raises:
-        BadInputError: They differ; the message says in what, and the remedy.
-    """
+    """Refuse to continue a run (``begun``) as another (``now``), and say in what they differ."""
     changed = [what for key, what in _DIFFERENCES.items() if begun.get(key) != now[key]]
     if changed:
         raise BadInputError(

@@ -70,10 +70,6 @@ class RankLostError(Exception):
 def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
     """Have ranks do a run, and read what it came to from its checkpoints.
 
-    Args:
-        job: The run.
-        progress: Whether the first rank shows bars on stderr.
-
     Raises:
         BadInputError: The ranks refused, or were lost too often, or the machines did not meet.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.

@@ -17,13 +17,7 @@ from biomassters.chips.store.reader import StoreSplit
 from biomassters.loading.batch import Batch
 from biomassters.loading.device_prefetch import ahead_on_device
 from biomassters.loading.loader import ThreadedLoader
-from biomassters.loading.sampling import (
-    Sample,
-    batches_of,
-    epoch_samples,
-    parts_of,
-    plain_sample,
-)
+from biomassters.loading.sampling import Sample, batches_of, epoch_samples, parts_of, plain_sample
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
 
@@ -72,13 +66,9 @@ class Step(NamedTuple):
 
 
 def parts_at_once(chips: int, accumulation: int, wanted: int) -> int:
-    """How many parts of a batch are worked side by side.
+    """How many parts of a batch are worked side by side: as wanted, but of two chips at least.
 
-    Args:
-        chips: Of the batch.
-        accumulation: Groups of parts that are worked one after another.
-        wanted: At most so many; fewer where a part would hold less than two chips, since batch
-            normalization looks at one part.
+    Batch normalization looks at one part.
     """
     return max(1, min(wanted, chips // (2 * accumulation)))
 
@@ -114,13 +104,12 @@ def share_of(
 class Feed:
     """Training batches of any epoch, from any step on, and the validation chips.
 
-    Args:
-        split: Of the chip store.
-        training: Indices of the chips to learn from.
-        validation: Indices of the chips held out.
-        options: Of the run.
-        device: Where the batches go.
-        ranks: The process among those that share the run; it reads its share alone.
+    A rank reads its share alone.
+
+    Attributes:
+        steps: Of an epoch.
+        chips: Learnt from in an epoch.
+        validation_chips: Held out.
     """
 
     def __init__(
@@ -182,15 +171,7 @@ class Feed:
         return tuple(self.split.chip_ids[sample.chip] for sample in samples)
 
     def read(self, epoch: int, first_step: int) -> Generator[Step, None, None]:
-        """Read an epoch's batches ahead of their use.
-
-        Args:
-            epoch: Counted from 0.
-            first_step: Steps before it are left out.
-
-        Yields:
-            This rank's share of each step.
-        """
+        """Read this rank's share of each step of an epoch (from 0), ahead of its use."""
         ranks, options = self._ranks, self._options
         at_once = options.cpu_parts if self._device.type == "cpu" else 1
         batches = self.batches(epoch)[first_step:]

@@ -23,13 +23,7 @@ class TrainingProgress:
 
     A validated chip counts as much as it costs beside one that is learnt from: as the finished
     epochs show, and before there is one, a third (no backward pass) times its larger size.
-
-    Args:
-        feed: The run's chips.
-        options: Of the run.
-        state: How far it is when it begins.
-        device: Its memory is shown where it is a GPU.
-        shown: Whether to show anything but the last epoch's line.
+    Where it is not shown the last epoch's line is logged all the same.
     """
 
     def __init__(
@@ -116,13 +110,7 @@ def gpu_memory_gib(device: torch.device) -> float:
 
 
 def epoch_line(row: Mapping[str, Any], timing: Mapping[str, Any], epochs: int) -> str:
-    """One sentence on a finished epoch.
-
-    Args:
-        row: Its row of the history.
-        timing: Its row of the timing.
-        epochs: Of the whole run.
-    """
+    """One sentence on a finished epoch: its rows of history and timing, the run's epochs."""
     score = row["validation_rmse_per_chip_mean"]
     parts = [f"loss {row['train_loss']:.2f}"]
     if not math.isnan(score):
@@ -176,12 +164,7 @@ class EventLog:
             self._writer.add_scalar("step/loss", loss, step)
 
     def epoch(self, step: int, row: Mapping[str, Any]) -> None:
-        """Note a finished epoch.
-
-        Args:
-            step: Steps done.
-            row: Of history and timing; what is NaN was not measured and is left out.
-        """
+        """Note a row of history and timing; what is NaN was not measured and is left out."""
         if self._writer is None:
             return
         for name, curve in CURVES.items():

@@ -8,7 +8,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biomassters.training.options import TrainingOptions
 
@@ -78,7 +78,8 @@ class AveragedNetwork:
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after a step, counted from 0 over the whole run."""
         decay = min(self.decay, (1.0 + step) / (10.0 + step))
-        averages, weights = list(self.network.parameters()), list(network.parameters())
+        averages: list[Tensor] = list(self.network.parameters())
+        weights: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averages, weights, 1.0 - decay)
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             if buffer.is_floating_point():

@@ -144,15 +144,7 @@ class TrainingState:
         gpu_memory_gib: float = math.nan,
         saving_s: float = 0.0,
     ) -> None:
-        """Write the epoch at work into the history and begin the next.
-
-        Args:
-            learning_rate: It was trained with.
-            scores: Of the validation; empty without one.
-            validation_s: Seconds that the validation took.
-            gpu_memory_gib: Most memory taken on a GPU so far; NaN without one.
-            saving_s: Seconds that checkpoints took since the epoch before was finished.
-        """
+        """Write the epoch at work into the history and begin the next; no scores: not validated."""
         position, metrics = self.position, self.metrics
         position.epoch += 1
         score = scores.get("rmse_per_chip_mean", math.nan)

@@ -32,11 +32,6 @@ LABELS_READ = 64
 def new_network(options: NetworkOptions, scaling: BandScaling, seed: int) -> AgbNet:
     """A network with random weights that the seed decides; the caller's random state stays.
 
-    Args:
-        options: The architecture.
-        scaling: Minimum and maximum of each band.
-        seed: Of the run.
-
     Raises:
         BadInputError: The backbone is unknown or has no five feature levels.
     """
@@ -152,17 +147,7 @@ def check_chips(
     validation: Sequence[int],
     options: TrainingOptions,
 ) -> None:
-    """Refuse chips that can't be trained on.
-
-    Args:
-        split: Of the chip store.
-        training: Chips to learn from.
-        validation: Chips held out.
-        options: Of the run.
-
-    Raises:
-        BadInputError: No chips, too few, without label or images, or of an unfit size.
-    """
+    """Refuse chips that are none, too few, without label or images, or of an unfit size."""
     if not training:
         raise BadInputError(
             "There are no chips to train on: the archive needs more labelled chips than one fold "
@@ -184,9 +169,8 @@ def check_chips(
             f"The split {split.name} of the chip store has no labels to learn from: train on a "
             "split that has."
         )
-    has_images = split.present.any(axis=(1, 2))
     for chip in (*training, *validation):
-        if not has_images[chip]:
+        if not split.present[chip].any():
             raise BadInputError(
                 f"Chip {split.chip_ids[chip]} has no image of any month: leave it out of the folds."
             )
@@ -214,11 +198,7 @@ def _check_size(split: StoreSplit, options: TrainingOptions) -> None:
 
 
 def check_devices(options: TrainingOptions) -> None:
-    """Refuse a device that this machine lacks, and more ranks than it has GPUs.
-
-    Raises:
-        BadInputError: One of these.
-    """
+    """Refuse a device that this machine lacks, and more ranks than it has GPUs."""
     device = choose_device(options.device)
     if options.sync_batch_norm and device.type != "cuda":
         raise BadInputError(

@@ -50,14 +50,7 @@ class StepResult(NamedTuple):
 
 
 class Stepper:
-    """Takes the optimizer steps of a run.
-
-    Args:
-        network: Lies on the device.
-        options: Of the run.
-        device: Where to compute.
-        ranks: This process among those that share each batch.
-    """
+    """Takes the optimizer steps of a run; the network lies on the device."""
 
     def __init__(
         self,
@@ -80,12 +73,7 @@ class Stepper:
         return self._gradients.threads
 
     def take(self, state: TrainingState, step: Step) -> StepResult:
-        """Learn from a batch; where loss or gradient is not finite on any rank, on none.
-
-        Args:
-            state: Of the run.
-            step: This rank's share of the batch.
-        """
+        """Learn from a batch; where loss or gradient is not finite on one rank, on none."""
         # 1. Gradients of the whole batch; running statistics become the mean over parts and ranks.
         torch._foreach_copy_(self._buffers_before, self._buffers)
         loss = self._gradients.learn(step.groups, partial(self._loss_of, state.position))
@@ -148,14 +136,7 @@ def seed_torch(seed: int, *counts: int) -> None:
 def gradients_of(
     network: AgbNet, options: TrainingOptions, device: torch.device, ranks: Ranks
 ) -> "SideBySide | OneByOne":
-    """The way that suits a device.
-
-    Args:
-        network: On the device, with the same weights on every rank; its ``grad`` is filled.
-        options: Of the run.
-        device: Where to compute.
-        ranks: Those that share each batch.
-    """
+    """The way that suits a device; the network lies on it, with the same weights on every rank."""
     if device.type == "cpu":
         chips, accumulation = options.batch_size, options.gradient_accumulation
         parts = parts_at_once(chips, accumulation, options.cpu_parts)
@@ -168,12 +149,7 @@ class SideBySide:
     """Parts in threads, each on a replica that shares the parameters and has its own buffers.
 
     Buffers (the running statistics of batch normalization) become the means over the parts, as
-    they become means over ranks.
-
-    Args:
-        network: See ``gradients_of``.
-        ranks: Those that share each batch.
-        parts: Of a group, on this rank.
+    they become means over ranks. ``parts`` are those of a group on this rank.
     """
 
     def __init__(self, network: AgbNet, ranks: Ranks, parts: int) -> None:
@@ -222,13 +198,10 @@ def _replica(network: AgbNet) -> AgbNet:
     return copy.deepcopy(network, {id(each): each for each in network.parameters()})
 
 
-PROBE_SIZE = 64
-
-
 def draws_numbers(network: AgbNet) -> bool:
     """Whether a network in training draws random numbers; seen by trying. It stays as it is."""
     twin = _replica(network).train()
-    x_MCHW = torch.zeros(2, len(BAND_NAMES), PROBE_SIZE, PROBE_SIZE)
+    x_MCHW = torch.zeros(2, len(BAND_NAMES), 64, 64)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), threads_inside(1):
         before = torch.random.get_rng_state()
         twin.forward_scaled(x_MCHW, torch.arange(2), 2)
@@ -255,19 +228,13 @@ def _sum_in_pairs(terms: Sequence[Tensor]) -> Tensor:
 
 
 class OneByOne:
-    """Parts one after another on the network itself; ranks are joined by DDP.
-
-    Args:
-        network: See ``gradients_of``.
-        ranks: Those that share each batch.
-        accumulation: Parts of a batch; where each rank has one, the graph is the same at every
-            step, which spares DDP looking for it.
-    """
+    """Parts one after another on the network itself; ranks are joined by DDP."""
 
     def __init__(self, network: AgbNet, ranks: Ranks, accumulation: int) -> None:
         self._network, self._ranks, self.threads = network, ranks, ranks.cores
         self._parallel: DistributedDataParallel | None = None
         if ranks.size > 1:
+            # With one part a rank the graph is the same at every step: DDP needn't look for it.
             self._parallel = _parallel(network, static_graph=accumulation <= ranks.size)
 
     def learn(self, groups: Iterable[Group], loss_of: LossOf) -> Tensor:

@@ -66,15 +66,7 @@ class TrainingJob:
 
 
 class Trainer:
-    """One run, from wherever it was left to its end, as one of its processes sees it.
-
-    Args:
-        job: The run.
-        ranks: This process among those that share it.
-        device: Where it computes.
-        stop: Knows whether the process was asked to stop.
-        progress: Whether to show bars on stderr.
-    """
+    """One run, from wherever it was left to its end, as one of its processes sees it."""
 
     def __init__(
         self,
@@ -212,11 +204,7 @@ class Trainer:
 
 @contextmanager
 def explained_memory_errors(options: TrainingOptions) -> Iterator[None]:
-    """Turn an exhausted memory within the block into advice; leave other errors alone.
-
-    Raises:
-        BadInputError: Memory ran out; the message says what to lower.
-    """
+    """Turn an exhausted memory within the block into advice; leave other errors alone."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError

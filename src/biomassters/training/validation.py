@@ -70,15 +70,9 @@ def validate(
     stop: Callable[[], bool] = lambda: False,
     validated: Callable[[int], object] = lambda chips: None,
 ) -> list[ScoreAccumulator] | None:
-    """Score a network on one rank's share of the held-out chips.
+    """Score a network on one rank's share of the held-out chips; it is left in evaluation mode.
 
-    Args:
-        network: On the device; left in evaluation mode.
-        batches: Whole chips with labels, each once.
-        options: Views and precision.
-        device: Where to compute.
-        stop: Asked between batches.
-        validated: Told after each batch how many chips are done.
+    Between batches ``stop`` is asked and ``validated`` told how many chips are done.
 
     Returns:
         The scores of each batch; None when ``stop`` said so.
