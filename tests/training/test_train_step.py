@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from biomassters.errors import BadInputError
 from biomassters.inference.part_threads import PartThreads
 from biomassters.loading.batch import Batch
 from biomassters.loading.loader import ThreadedLoader
@@ -393,3 +394,20 @@ def test_a_loss_of_ones_own_is_learnt_with_by_its_name(store, new_small_network)
         assert network.segmentation_head.bias.item() > before  # towards the labels
     finally:
         del LOSSES["masked_bias"]
+
+
+def test_a_loss_that_is_not_one_number_a_chip_is_refused(store, new_small_network) -> None:
+    """Its parts would not add up to the batch."""
+
+    @register
+    def over_all_pixels(prediction_BHW, target_BHW, limit):
+        return (prediction_BHW - target_BHW).abs().mean()
+
+    try:
+        network, wished = new_small_network(), options(loss="over_all_pixels")
+        (batch,) = batches(store, [0, 1])
+        state = TrainingState.begin(network, wished)
+        with pytest.raises(BadInputError, match=r"over_all_pixels .* shape \[\] for 2 chips"):
+            Stepper(network, wished, CPU).take(state, step_of(batch))
+    finally:
+        del LOSSES["over_all_pixels"]

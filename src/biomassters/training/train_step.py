@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from biomassters.chips.bands import BAND_NAMES
+from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.part_threads import part_threads, threads_inside
 from biomassters.network.agb_net import AgbNet
@@ -109,8 +110,15 @@ class Stepper:
             )
         with autocast(self._device, self._precision):
             prediction = predict(x_MCHW, batch.chip_of_month, len(batch))
+        loss_B = self._loss(prediction.squeeze(1), agb_BHW, limit)
+        if loss_B.shape != (len(batch),):
+            raise BadInputError(
+                f"training.loss: {self._options.loss} gives a tensor of shape "
+                f"{list(loss_B.shape)} for {len(batch)} chips: let it give one number a chip, of "
+                "which the mean is taken."
+            )
         # Each part weighs as its share of the chips, so parts add up to the mean over the batch.
-        return self._loss(prediction.squeeze(1), agb_BHW, limit).mean() * part.weight
+        return loss_B.mean() * part.weight
 
 
 def training_precision(device: torch.device, precision: str) -> str:
