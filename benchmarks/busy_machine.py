@@ -35,12 +35,11 @@ from biomassters.inference.predict import predict_batches, ready_network
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
-from biomassters.training.feed import Feed
-from biomassters.training.kept_memory import kept_memory
-from biomassters.training.new_network import new_network
+from biomassters.training.micro_batches import Feed
 from biomassters.training.options import TrainingOptions
 from biomassters.training.state import TrainingState
-from biomassters.training.step import Stepper
+from biomassters.training.train import new_network
+from biomassters.training.train_step import Stepper, kept_memory
 
 CPU = torch.device("cpu")
 CORES, CHIPS, WARM_UP = 2, 32, 3

@@ -27,10 +27,9 @@ from window_errors import errors, read_chip, real_chips
 from biomassters.chips.scaling import BandScaling
 from biomassters.network.weights import save_network
 from biomassters.pipelines.training.plan import described
-from biomassters.training.chips_of_folds import chips_of_folds
-from biomassters.training.loop import train
-from biomassters.training.new_network import new_network
 from biomassters.training.options import TrainingOptions
+from biomassters.training.train import new_network, train
+from biomassters.training.validation import chips_of_folds
 
 PROJECT = Path(__file__).parents[1]
 SEEDS = (20230126, 1, 2, 3)

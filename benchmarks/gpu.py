@@ -200,7 +200,9 @@ def gradients(made: AgbNet, x: Tensor, chip_of_month: Tensor, target: Tensor) ->
     made.eval().zero_grad(set_to_none=True)
     agb = made.forward_scaled(x, chip_of_month, len(target))
     with torch.autocast(x.device.type, enabled=False):
-        (masked_rmse(agb.squeeze(1), target) * 64).backward()  # float16's gradients would be 0
+        (
+            masked_rmse(agb.squeeze(1), target).mean() * 64
+        ).backward()  # float16's gradients would be 0
     slopes = [one.grad for one in made.parameters() if one.grad is not None]
     return torch.cat([slope.double().flatten() for slope in slopes]) / 64
 
@@ -280,7 +282,7 @@ def steps(case: SimpleNamespace, changes: dict[str, Any]) -> dict[str, float | N
     def step() -> None:
         with arithmetic(precision, case.device):
             agb = made.forward_scaled(*arguments)
-        scaler.scale(masked_rmse(agb.squeeze(1), target)).backward()
+        scaler.scale(masked_rmse(agb.squeeze(1), target).mean()).backward()
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(made.parameters(), 5.0)
         scaler.step(optimizer)

@@ -42,13 +42,12 @@ from biomassters.chips.store.writer import write_store
 from biomassters.inference.device import autocast
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import REFERENCE_DECODER_CHANNELS, NetworkOptions
-from biomassters.training.feed import Feed
-from biomassters.training.kept_memory import kept_memory
 from biomassters.training.losses import masked_rmse
-from biomassters.training.new_network import new_network
+from biomassters.training.micro_batches import Feed
 from biomassters.training.options import TrainingOptions
 from biomassters.training.state import TrainingState
-from biomassters.training.step import Stepper, training_precision
+from biomassters.training.train import new_network
+from biomassters.training.train_step import Stepper, kept_memory, training_precision
 
 CPU = SimpleNamespace(device="cpu", chips=12, batch=4, steps=4, warm_up=1, workers=2)
 CUDA = SimpleNamespace(device="cuda", chips=64, batch=8, steps=24, warm_up=4, workers=8)
@@ -114,7 +113,7 @@ def run_original(case: SimpleNamespace, folder: Path) -> tuple[float, float]:
             chip_of_month = torch.arange(case.batch, device=device).repeat_interleave(MONTH_COUNT)
             with autocast(device, precision):
                 agb = network.forward_scaled(x_MCHW, chip_of_month, case.batch)
-                loss = masked_rmse(agb.squeeze(1), agb_BHW.to(device))
+                loss = masked_rmse(agb.squeeze(1), agb_BHW.to(device)).mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()

@@ -5,7 +5,7 @@ import torch
 
 from biomassters.loading.batches import Batch, ahead_on_device
 from biomassters.loading.samples import plain_sample
-from biomassters.training.feed import Feed
+from biomassters.training.micro_batches import Feed
 
 
 @pytest.fixture

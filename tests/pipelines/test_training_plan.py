@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from biomassters.pipelines.training.plan import TrainedNetwork
-from biomassters.training.result import TrainingResult
+from biomassters.training.state import TrainingResult
 
 SCORE = "validation_rmse_per_chip_mean"
 

@@ -155,7 +155,7 @@ def test_a_flipped_bit_in_any_tensor_is_noticed(folder: CheckpointFolder, extra:
     assert newest_value(folder) == 1.0
 
 
-def test_a_flipped_bit_in_a_plain_value_is_noticed(folder: CheckpointFolder) -> None:
+def test_a_flipped_bit_in_a_number_or_text_is_noticed(folder: CheckpointFolder) -> None:
     folder.save(content(1.0), 1, 0)
     newest = folder.save({**content(2.0), "experiment": {"seed": "seed-20261125"}}, 2, 0)
     newest.write_bytes(newest.read_bytes().replace(b"seed-20261125", b"seed-20261124"))
@@ -176,7 +176,7 @@ def test_a_refusal_does_not_pass_on_the_advice_to_run_code(folder, caplog) -> No
     folder.save(content(1.0), 1, 0)
     torch.save({**content(), "x": Mischief()}, folder.path / "checkpoint_00002_000000.pt")
     assert newest_value(folder) == 1.0
-    assert "more than tensors and plain values" in caplog.text
+    assert "more than tensors, numbers and text" in caplog.text
     assert "weights_only" not in caplog.text
     assert "trust" not in caplog.text
 

@@ -16,9 +16,8 @@ import torch
 
 from biomassters.chips.store.reader import ChipStore
 from biomassters.errors import BadInputError
-from biomassters.training.checks import check_devices
-from biomassters.training.loop import train
 from biomassters.training.options import TrainingOptions
+from biomassters.training.train import check_devices, train
 
 # A rank spends six seconds of a processor on imports. Here ranks fork from a process that has done
 # them, where a plan doesn't ask for what the product does: new interpreters.
@@ -33,10 +32,10 @@ from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.training import distributed
 from biomassters.training.checkpoint import content_crc
-from biomassters.training.interruption import TrainingInterrupted
-from biomassters.training.loop import train
+from biomassters.training.trainer import TrainingInterrupted
+from biomassters.training.train import train
 from biomassters.training.options import TrainingOptions
-from biomassters.training.step import seed_torch
+from biomassters.training.train_step import seed_torch
 
 class NoStatistics(AgbNet):
     # Normalizes with what it has, so that chips don't depend on those beside them.
@@ -85,8 +84,8 @@ def in_the_middle_of_a_step(number):
 in_the_middle_of_a_step(3)
 
 def started_by(method, config=distributed._config):
-    def changed(options, here):
-        launch = config(options, here)
+    def changed(options):
+        launch = config(options)
         assert launch.start_method == "spawn"
         launch.start_method = method
         return launch
@@ -110,7 +109,7 @@ def trained(store, folder, plans):
     return out
 
 if __name__ == "__main__":
-    multiprocessing.set_forkserver_preload(["biomassters.training.loop"])
+    multiprocessing.set_forkserver_preload(["biomassters.training.train"])
     torch.set_num_threads(1)
     for line in sys.stdin:
         signal.alarm(1200)

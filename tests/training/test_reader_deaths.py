@@ -99,8 +99,8 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.hooks import install_plain_errors
 from biomassters.network.options import NetworkOptions
 from biomassters.training.checkpoint import CheckpointFolder
-from biomassters.training.loop import train
-from biomassters.training.new_network import new_network
+from biomassters.training.train import train
+from biomassters.training.train import new_network
 from biomassters.training.options import TrainingOptions
 
 def save_and_end_readers(folder, *given):

@@ -17,8 +17,8 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore
 from biomassters.network.options import NetworkOptions
 from biomassters.training.checkpoint import CheckpointFolder, content_crc
-from biomassters.training.loop import train
-from biomassters.training.new_network import new_network
+from biomassters.training.train import train
+from biomassters.training.train import new_network
 from biomassters.training.options import TrainingOptions
 
 store, folder, options = sys.argv[1:4]

@@ -153,9 +153,9 @@ def check_devices(run: PlannedRun) -> Iterator[str]:
     if training is not None and _trains(run):
         simple = training.world_size == 1 and not training.sync_batch_norm
         if not simple or training.device not in _ALWAYS_THERE:
-            from biomassters.training import checks
+            from biomassters.training import train
 
-            for fault in _refused(checks.check_devices, training):
+            for fault in _refused(train.check_devices, training):
                 yield f"training.{fault}" if fault.startswith("device:") else fault
     inference = run.options("inference")
     # The node that only reports these options needs no device.

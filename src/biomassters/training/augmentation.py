@@ -1,5 +1,7 @@
 """Chips varied on the device, after scaling: flips, quarter turns, one arbitrary rotation.
 
+``augment`` varies a batch as its samples say, ``Resampler`` takes images from other positions.
+
 Flips and quarter turns move pixels and change no value. The arbitrary rotation samples all
 months of a chip, and its label, on one grid that holds the chip's flip and quarter turns as
 well, so that no image is copied twice. It is bilinear, and beyond its border a chip is
@@ -14,6 +16,8 @@ with their neighbours by that interpolation:
   its value to a pixel of 100 would make it 345, which the loss would believe.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 
@@ -21,10 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
 from biomassters.loading.samples import Sample
-from biomassters.training.resampling import Resampler
+from biomassters.training.augmentation import Resampler
 
 
 def _channels(first: str, last: str) -> slice:
@@ -61,7 +66,8 @@ def augment(
         Images [M, 15, h, w], channels last, and new labels. Where a rotated label rests on
         pixels that are left out of the loss it is ``loss_limit``, and so is left out as well.
     """
-    shape = (sum(len(sample.months) for sample in samples), len(BAND_NAMES), *agb_BHW.shape[1:])
+    height, width = agb_BHW.shape[1:]
+    shape = (sum(len(sample.months) for sample in samples), len(BAND_NAMES), height, width)
     x_out = torch.empty(shape, device=agb_BHW.device, memory_format=torch.channels_last)
     agb_out = torch.empty_like(agb_BHW)
     # One image at a time never leaves the processor's cache; a GPU wants more work at once.
@@ -69,39 +75,28 @@ def augment(
     start = 0
     for index, sample in enumerate(samples):
         end = start + len(sample.months)
-        rotation = _rotation(sample, agb_BHW)
+        rotation = None
+        if sample.rotation_deg != 0.0:
+            source = _source(sample, height, width)
+            rotation = Resampler(source, height, width, agb_BHW.device)
         for first in range(start, end, at_once):
             rows = slice(first, min(first + at_once, end))
-            x_out[rows] = _changed(scaled(rows), sample, rotation)
-        agb_out[index] = _changed_label(agb_BHW[index], sample, rotation, loss_limit)
+            x_MCHW = scaled(rows)
+            if rotation is None:
+                x_MCHW = x_MCHW.contiguous(memory_format=torch.channels_last)
+                x_out[rows] = _flipped_and_turned(x_MCHW, sample)
+            else:
+                x_out[rows] = _rotated_images(x_MCHW, rotation)
+        if rotation is None:
+            agb_out[index] = _flipped_and_turned(agb_BHW[index], sample)
+        else:
+            agb_out[index] = _rotated_label(agb_BHW[index], rotation, loss_limit)
         start = end
     return x_out, agb_out
 
 
-def _rotation(sample: Sample, like: Tensor) -> Resampler | None:
-    """All changes of a sample that holds an arbitrary rotation; None without one."""
-    if sample.rotation_deg == 0.0:
-        return None
-    height, width = like.shape[-2:]
-    return Resampler(_source(sample, height, width), height, width, like.device)
-
-
-def _changed(x_MCHW: Tensor, sample: Sample, rotation: Resampler | None) -> Tensor:
-    if rotation is None:
-        return _moved(x_MCHW.contiguous(memory_format=torch.channels_last), sample)
-    return _rotated_images(x_MCHW, rotation)
-
-
-def _changed_label(
-    agb_HW: Tensor, sample: Sample, rotation: Resampler | None, loss_limit: float
-) -> Tensor:
-    if rotation is None:
-        return _moved(agb_HW, sample)
-    return _rotated_label(agb_HW, rotation, loss_limit)
-
-
-def _moved(image: Tensor, sample: Sample) -> Tensor:
-    """Flip and quarter turns of [..., h, w] by indexing."""
+def _flipped_and_turned(image: Tensor, sample: Sample) -> Tensor:
+    """[..., h, w], by indexing."""
     flipped = image.flip(-1) if sample.flip else image
     return torch.rot90(flipped, sample.quarter_turns, (-2, -1))
 
@@ -133,11 +128,6 @@ def _source(sample: Sample, height: int, width: int) -> NDArray[np.float64]:
     return (unflip @ unturn @ unrotate)[:2]
 
 
-def _inverse_weight(weight: Tensor) -> Tensor:
-    """1 / weight where pixels with data have at least half of the weight, else 0."""
-    return torch.where(weight >= 0.5, 1.0 / weight, 0.0)
-
-
 def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
     """Months of one chip, [m, 15, h, w], turned alike."""
     rotated = rotation.bilinear(x_MCHW)
@@ -146,7 +136,8 @@ def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
     else:
         groups = [x_MCHW[:, group].abs().amax(dim=1) > 0 for group in DATA_GROUPS]
         has_data = torch.stack(groups, dim=1).to(x_MCHW.dtype)
-        factor = _inverse_weight(rotation.bilinear(has_data))
+        weight = rotation.bilinear(has_data)
+        factor = torch.where(weight >= 0.5, 1.0 / weight, 0.0)
         for index, group in enumerate(DATA_GROUPS):
             rotated[:, group] *= factor[:, index, None]
     rotated[:, CLOUD] = rotation.nearest(x_MCHW[:, CLOUD])
@@ -167,3 +158,76 @@ def _rotated_label(agb_HW: Tensor, rotation: Resampler, loss_limit: float) -> Te
     pair = torch.stack([torch.where(counted, agb_HW, 0.0), counted.to(agb_HW.dtype)])
     agb, weight = rotation.bilinear(pair[None])[0]
     return torch.where(weight >= 0.5, agb / weight, loss_limit)
+
+
+class Resampler:
+    """Takes images of one size from positions that are an affine function of the pixel's.
+
+    Beyond its border an image is continued by its mirror image. All months of a chip, and its
+    label, move alike: which four pixels make a new one, and how much each counts, is computed
+    once, and an image is then a weighted sum of rows of a table, a pixel a row. On one core, twelve
+    months of 256 pixels, one image at a time: 44 ms, by ``grid_sample`` 76 ms (2026-11-26).
+
+    Attributes:
+        total_weight: What ``bilinear`` makes of ones, [height, width]: 1, but for rounding.
+
+    Args:
+        source: [2, 3], takes (y, x, 1) of a new pixel to (y, x) of its position in the image.
+            Coordinates count pixels, the first one's centre is 0.
+        height: Of the images, pixels.
+        width: Of the images, pixels.
+        device: Where they are.
+    """
+
+    def __init__(
+        self, source: NDArray[np.float64], height: int, width: int, device: torch.device
+    ) -> None:
+        y, x = _positions(source, height, width, device)
+        top, left = y.floor(), x.floor()
+        bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+        down, along = y - top, x - left
+        corners = [(top, left), (top, right), (bottom, left), (bottom, right)]
+        up, back = 1 - down, 1 - along
+        weights = [up * back, up * along, down * back, down * along]
+        self._corners = torch.stack([_flat(*corner, width).int() for corner in corners], dim=-1)
+        self._weights = torch.stack(weights, dim=-1).view(-1, 4)
+        self.total_weight = weights[0] + weights[1] + weights[2] + weights[3]
+        self._nearest = _flat(y.round(), x.round(), width)
+
+    def bilinear(self, image_NCHW: Tensor) -> Tensor:
+        """Bilinear interpolation, float32; one image comes out channels last."""
+        count, channels, height, width = image_NCHW.shape
+        table = image_NCHW.permute(2, 3, 0, 1).contiguous().view(height * width, -1)
+        taken = embedding_bag(self._corners, table, per_sample_weights=self._weights, mode="sum")
+        return taken.view(height, width, count, channels).permute(2, 3, 0, 1)
+
+    def nearest(self, image_NHW: Tensor) -> Tensor:
+        """The pixel nearest to each position."""
+        return image_NHW.flatten(1).index_select(1, self._nearest).view_as(image_NHW)
+
+
+def _positions(
+    source: NDArray[np.float64], height: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the positions, each [height, width] and within the image.
+
+    They are computed in the unit in which −1 and 1 are the image's edges, where float32 is as
+    precise for large images as for small ones.
+    """
+    rows = torch.arange(height, dtype=torch.float32, device=device)[:, None]
+    columns = torch.arange(width, dtype=torch.float32, device=device)
+    positions = []
+    for along, side in zip(source, (height, width), strict=True):
+        per_row, per_column, offset = along * 2.0 / side + [0.0, 0.0, 1.0 / side - 1.0]
+        in_unit = (rows * per_row + columns * per_column) + offset
+        position = (in_unit + 1.0) * (side / 2) - 0.5
+        # Beyond the outer edges of the outermost pixels: mirrored there.
+        from_edge = (position + 0.5).abs() % (2 * side)
+        mirrored = torch.minimum(from_edge, 2 * side - from_edge) - 0.5
+        positions.append(mirrored.clamp(0, side - 1))
+    return positions[0], positions[1]
+
+
+def _flat(row: Tensor, column: Tensor, width: int) -> Tensor:
+    """Place in the flattened image, int64 [height · width]."""
+    return (row.long() * width + column.long()).flatten()

@@ -2,7 +2,7 @@
 
 A checkpoint is written under a temporary name, forced onto the disk and then renamed, and
 older ones are deleted only after that: whenever the machine stops, a whole one remains. Nothing
-that unpickles code is ever loaded.
+that unpickles code is ever loaded. ``checkpoint_manager.py`` decides when to write and read.
 """
 
 import logging
@@ -39,8 +39,8 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: Path, kept: int) -> None:
-        self.path = Path(path)
-        self.kept = kept
+        self.path, self.kept = Path(path), kept
+        self._temporary = self.path / TEMPORARY
 
     def files(self) -> list[Path]:
         """Checkpoints, newest first."""
@@ -52,7 +52,7 @@ class CheckpointFolder:
         """Write a checkpoint, then delete the oldest above the number kept.
 
         Args:
-            content: Tensors, numbers, strings, lists and dicts; ``"weights"`` a state dict.
+            content: Tensors, numbers, strings and None, in dicts and lists at any depth.
             epoch: Epochs finished.
             step: Steps done in the epoch after them.
 
@@ -63,21 +63,21 @@ class CheckpointFolder:
             BadInputError: The disk is full or the folder can't be written. Earlier checkpoints
                 are as they were.
         """
-        place = self.path / f"checkpoint_{epoch:05d}_{step:06d}.pt"
+        path = self.path / f"checkpoint_{epoch:05d}_{step:06d}.pt"
         whole = {**content, "format": FORMAT, "crc32c": content_crc(content)}
         try:
-            self._write(whole, place)
+            self._write(whole, path)
         except OSError as error:
             with suppress(OSError):  # where the folder has turned read-only, it has to stay
                 self._temporary.unlink(missing_ok=True)
             raise BadInputError(
-                f"The checkpoint {place} can't be written ({error.strerror}): make room or mend "
+                f"The checkpoint {path} can't be written ({error.strerror}): make room or mend "
                 "the folder's permissions and run the same command again; it continues from the "
                 "checkpoint before."
             ) from error
         for old in self.files()[self.kept :]:
             old.unlink()
-        return place
+        return path
 
     def newest(self) -> dict[str, Any] | None:
         """The newest checkpoint that can be read whole; None where there is none.
@@ -108,11 +108,7 @@ class CheckpointFolder:
         for file in self.files():
             file.unlink()
 
-    @property
-    def _temporary(self) -> Path:
-        return self.path / TEMPORARY
-
-    def _write(self, whole: dict[str, Any], place: Path) -> None:
+    def _write(self, whole: dict[str, Any], path: Path) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         # Given a path, torch hides what the disk says; given a file, it is what came before.
         with self._temporary.open("wb") as file:
@@ -123,7 +119,7 @@ class CheckpointFolder:
                     raise error.__context__ from None
                 raise
         sync(self._temporary)
-        self._temporary.replace(place)
+        self._temporary.replace(path)
         sync(self.path)
 
 
@@ -139,15 +135,12 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     try:
         check_archive(file)
-    except BadInputError as error:
-        said = _reason(error).removeprefix(f"{file} ")
-        raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({said})") from None
-    try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         _check_extent(content, file.stat().st_size)
         written_as = content.pop("format")
     except Exception as error:  # a damaged file may fail anywhere in torch's reader
-        raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({_reason(error)})") from None
+        reason = _reason(error).removeprefix(f"{file} ")
+        raise DamagedCheckpointError(f"Checkpoint {file} is damaged ({reason})") from None
     if written_as != FORMAT:
         raise BadInputError(
             f"Checkpoint {file} has format {written_as}, this version reads {FORMAT}: "
@@ -167,7 +160,7 @@ def _reason(error: Exception) -> str:
     """Why torch refuses a file, without its advice to load it with code and all."""
     first = (str(error).splitlines() or [""])[0]
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in first:
-        return "it holds more than tensors and plain values, or can't be decoded"
+        return "it holds more than tensors, numbers and text, or can't be decoded"
     return first.rstrip(".") or type(error).__name__
 
 
@@ -193,15 +186,15 @@ def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         for key, value in content.items():
             yield from _tensors(value, f"{name}.{key}".lstrip("."))
     elif isinstance(content, list | tuple):
-        for place, value in enumerate(content):
-            yield from _tensors(value, f"{name}.{place}")
+        for number, value in enumerate(content):
+            yield from _tensors(value, f"{name}.{number}")
 
 
 def content_crc(content: Any, crc: int = 0) -> int:
-    """CRC32C over tensors and plain values, whatever device and layout the tensors have.
+    """CRC32C of tensors and values, whatever device and layout the tensors have.
 
     Args:
-        content: Tensors, numbers, strings and None, in dicts and lists at any depth.
+        content: As ``CheckpointFolder.save`` takes it.
         crc: Of what goes before.
     """
     if isinstance(content, Tensor):

@@ -12,10 +12,37 @@ from biomassters.inference.options import ViewName
 from biomassters.loading.options import AugmentationOptions
 from biomassters.network.options import ExecutionOptions
 from biomassters.options import Options
-from biomassters.training.launch_options import LaunchOptions
+from biomassters.training.losses import LOSSES
 
 NETWORK_STRIDE = 32
 """The encoder's deepest features have this stride: sides must be multiples of it."""
+
+
+class LaunchOptions(Options):
+    """Ranks: one process a GPU, or several on the CPU."""
+
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Machines; each runs the same command and holds world_size / nodes ranks.",
+    )
+    rendezvous_address: str = Field(
+        default="",
+        pattern=r"^(|[\w.\-]+:\d{1,5})$",
+        description="host:port of the first machine, where the others find it; empty on a single "
+        "machine.",
+    )
+    max_restarts: int = Field(
+        default=3,
+        ge=0,
+        description="Times that lost ranks are started again, from the newest checkpoint, before "
+        "the run gives up.",
+    )
+    timeout_s: float = Field(
+        default=600.0,
+        gt=0.0,
+        description="Seconds after which a rank or a machine that does not answer is lost.",
+    )
 
 
 class TrainingOptions(Options):
@@ -63,8 +90,8 @@ class TrainingOptions(Options):
     # How it is learnt
     start_from_labels: bool = Field(
         default=True,
-        description="Scale the fresh network's last layer to the mean and spread of the labels, "
-        "which saves hundreds of steps. The reference does not.",
+        description="Scale the fresh network's last layer to the mean and standard deviation "
+        "of the labels, which saves hundreds of steps. The reference does not.",
     )
     epochs: int = Field(
         default=13, ge=1, description="Passes over the training chips. Reference: 900."
@@ -99,6 +126,13 @@ class TrainingOptions(Options):
     )
     gradient_clip_norm: float | None = Field(
         default=5.0, gt=0.0, description="Largest norm of the gradient; null does not clip."
+    )
+    loss: str = Field(
+        default="masked_rmse",
+        description="What is made small: masked_rmse, as the reference, masked_mse, masked_mae or "
+        "masked_huber (quadratic up to 30 Mg/ha), each the mean over chips. Learning rate and "
+        "gradient_clip_norm suit masked_rmse; gradients of masked_mse and masked_huber grow with "
+        "the error.",
     )
     loss_limit_mg_per_ha: float = Field(
         default=400.0, gt=0.0, description="Label pixels at or above it are left out of the loss."
@@ -200,6 +234,13 @@ class TrainingOptions(Options):
                 "give a positive number, the recipe uses 1e-3."
             )
         return value
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str) -> str:
+        if name not in LOSSES:
+            raise ValueError(f"there is no loss of this name; choose among {', '.join(LOSSES)}.")
+        return name
 
     @field_validator("folds")
     @classmethod

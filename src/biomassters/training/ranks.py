@@ -1,4 +1,8 @@
-"""The processes that share a training run, as seen from one of them."""
+"""The processes that share a training run, as seen from one of them.
+
+They work on parts of the same batches (``micro_batches.py``) and exchange sums; ``distributed.py``
+starts them.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -27,17 +31,9 @@ class Ranks:
     """
 
     def __init__(self, rank: int = 0, size: int = 1, here: int = 1) -> None:
-        self.rank, self.size, self._here = rank, size, here
-
-    @property
-    def cores(self) -> int:
-        """Of this machine, its own share."""
-        return max(1, usable_cores() // self._here)
-
-    @property
-    def first(self) -> bool:
-        """Whether this one speaks and writes for all."""
-        return self.rank == 0
+        self.rank, self.size = rank, size
+        self.first = rank == 0  # speaks and writes for all
+        self.cores = max(1, usable_cores() // here)  # of this machine, its own share
 
     def share(self, items: Sequence[T]) -> list[T]:
         """This rank's items: every ``size``-th."""
@@ -49,18 +45,13 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Give every rank the mean over ranks of each tensor; all of one type and device."""
-        self._add_up(tensors, 1.0 / self.size)
-
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Give every rank the sum over ranks of each tensor; all of one type and device."""
-        self._add_up(tensors, 1.0)
-
-    def _add_up(self, tensors: Sequence[Tensor], factor: float) -> None:
+    def add_up(self, tensors: Sequence[Tensor], *, mean: bool = False) -> None:
+        """Give every rank the sum, or mean, over ranks of tensors of one type and device."""
         if self.size == 1 or not tensors:
             return
-        flat = self.total(torch.cat([tensor.reshape(-1) for tensor in tensors])) * factor
+        # One exchange for all of them.
+        flat = self.total(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        flat *= 1.0 / self.size if mean else 1.0
         pieces = flat.split([tensor.numel() for tensor in tensors])
         for tensor, piece in zip(tensors, pieces, strict=True):
             tensor.copy_(piece.view_as(tensor))
@@ -94,3 +85,7 @@ class Ranks:
         if refusals:
             raise CommonRefusalError(refusals[0])
         return [result for result, _ in everybodys]
+
+    def on_first(self, work: Callable[[], T]) -> T | None:
+        """Do something on the first rank alone; every rank gets its result, or its refusal."""
+        return self.together(lambda: work() if self.first else None)[0]

@@ -1,25 +1,27 @@
-"""Everything that changes while a network is trained: what a checkpoint holds."""
+"""Everything that changes while a network is trained: what a checkpoint holds, what a run returns.
 
-import dataclasses
+``trainer.py`` moves it on, ``checkpoint_manager.py`` saves and restores it.
+"""
+
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from biomassters.training.averaging import AveragedNetwork
-from biomassters.training.optimizer import make_optimizer
+from biomassters.training.optimizer import AveragedNetwork, make_optimizer
 from biomassters.training.options import TrainingOptions
 
 
 @dataclass
-class EpochTally:
-    """Sums over the steps of the epoch at work; ranks would add theirs up.
+class EpochMetrics:
+    """Sums over the steps of the epoch at work.
 
     Attributes:
-        loss: Loss times chips, Mg/ha.
+        loss: Loss times chips.
         chips: Chips learnt from.
         skipped_steps: Steps left out because loss or gradient was not finite.
         seconds: Time spent, also before an interruption.
@@ -34,13 +36,17 @@ class EpochTally:
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss per chip, Mg/ha; NaN before the first."""
+        """Mean loss per chip, in the loss's unit; NaN before the first."""
         return self.loss / self.chips if self.chips else math.nan
+
+    def per_second(self, amount: float) -> float:
+        """An amount over the time spent; NaN before any."""
+        return amount / self.seconds if self.seconds else math.nan
 
 
 @dataclass
 class Position:
-    """How far a run has come; plain numbers.
+    """How far a run has come.
 
     Attributes:
         epoch: Epochs finished.
@@ -59,18 +65,41 @@ class Position:
     best_score: float = math.inf
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What training came to.
+
+    Attributes:
+        best_state: State dict of the epoch with the best validation; the last without one.
+        last_state: State dict after the last epoch.
+        history: A row per epoch: epoch (from 1), learning_rate, train_loss, skipped_steps,
+            validation_rmse_per_chip_mean, validation_rmse_masked_per_chip_mean (Mg/ha, NaN
+            where it was not validated). The same whatever the machine's speed.
+        timing: A row per epoch: epoch, seconds, chips_per_s, wait_share, validation_seconds,
+            saving_seconds (of checkpoints, since the row before), gpu_memory_gib (NaN without a
+            GPU); with several ranks, means over them.
+        best_epoch: Of ``best_state``, from 1; None without validation.
+        best_score: Its mean RMSE per chip, Mg/ha; None without validation.
+    """
+
+    best_state: dict[str, Tensor]
+    last_state: dict[str, Tensor]
+    history: pd.DataFrame
+    timing: pd.DataFrame
+    best_epoch: int | None
+    best_score: float | None
+
+
 @dataclass(eq=False)
 class TrainingState:
     """A network with its optimizer, averages, position and history.
 
     Attributes:
-        network: In training.
-        optimizer: Of the network.
+        network: In training, on its device.
         averaged: Its averaged weights, where the options ask for them.
-        position: How far the run is.
-        tally: Of the epoch at work.
-        history: A row for each finished epoch; the same whatever the machine's speed.
-        timing: A row for each finished epoch on how fast it was.
+        metrics: Of the epoch at work.
+        history: Rows of ``TrainingResult.history``.
+        timing: Rows of ``TrainingResult.timing``.
         best_weights: State dict of the best validation, on the CPU.
     """
 
@@ -78,17 +107,16 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     averaged: AveragedNetwork | None
     position: Position = field(default_factory=Position)
-    tally: EpochTally = field(default_factory=EpochTally)
+    metrics: EpochMetrics = field(default_factory=EpochMetrics)
     history: list[dict[str, Any]] = field(default_factory=list)
     timing: list[dict[str, Any]] = field(default_factory=list)
     best_weights: dict[str, Tensor] | None = None
 
     @classmethod
     def begin(cls, network: nn.Module, options: TrainingOptions) -> "TrainingState":
-        """The state before the first step; the network lies on its device."""
-        averaged = (
-            None if options.ema_decay is None else AveragedNetwork(network, options.ema_decay)
-        )
+        """The state before the first step."""
+        decay = options.ema_decay
+        averaged = None if decay is None else AveragedNetwork(network, decay)
         return cls(network, make_optimizer(network, options), averaged)
 
     @property
@@ -98,15 +126,15 @@ class TrainingState:
 
     def note_step(self, loss: float, chips: int, *, skipped: bool) -> None:
         """Count a step that has been taken or skipped."""
-        position, tally = self.position, self.tally
+        position, metrics = self.position, self.metrics
         position.step += 1
         position.total_steps += 1
         position.bad_steps = position.bad_steps + 1 if skipped else 0
         if skipped:
-            tally.skipped_steps += 1
+            metrics.skipped_steps += 1
         else:
-            tally.loss += loss * chips
-            tally.chips += chips
+            metrics.loss += loss * chips
+            metrics.chips += chips
 
     def finish_epoch(
         self,
@@ -116,24 +144,17 @@ class TrainingState:
         gpu_memory_gib: float = math.nan,
         saving_s: float = 0.0,
     ) -> None:
-        """Write the epoch at work into the history and begin the next.
-
-        Args:
-            learning_rate: It was trained with.
-            scores: Of the validation; empty without one.
-            validation_s: Seconds that the validation took.
-            gpu_memory_gib: Most memory taken on a GPU so far; NaN without one.
-            saving_s: Seconds that checkpoints took since the epoch before was finished.
-        """
-        position, tally = self.position, self.tally
+        """Write the epoch at work into the history and begin the next; no scores: not validated."""
+        position, metrics = self.position, self.metrics
         position.epoch += 1
+        score = scores.get("rmse_per_chip_mean", math.nan)
         self.history.append(
             {
                 "epoch": position.epoch,
                 "learning_rate": learning_rate,
-                "train_loss": tally.mean_loss,
-                "skipped_steps": tally.skipped_steps,
-                "validation_rmse_per_chip_mean": scores.get("rmse_per_chip_mean", math.nan),
+                "train_loss": metrics.mean_loss,
+                "skipped_steps": metrics.skipped_steps,
+                "validation_rmse_per_chip_mean": score,
                 "validation_rmse_masked_per_chip_mean": scores.get(
                     "rmse_masked_per_chip_mean", math.nan
                 ),
@@ -142,30 +163,27 @@ class TrainingState:
         self.timing.append(
             {
                 "epoch": position.epoch,
-                "seconds": tally.seconds,
-                "chips_per_s": tally.chips / tally.seconds if tally.seconds else math.nan,
-                "wait_share": tally.wait_s / tally.seconds if tally.seconds else math.nan,
+                "seconds": metrics.seconds,
+                "chips_per_s": metrics.per_second(metrics.chips),
+                "wait_share": metrics.per_second(metrics.wait_s),
                 "validation_seconds": validation_s,
                 "saving_seconds": saving_s,
                 "gpu_memory_gib": gpu_memory_gib,
             }
         )
-        self._keep_if_best(scores.get("rmse_per_chip_mean", math.inf))
-        position.step, self.tally = 0, EpochTally()
-
-    def _keep_if_best(self, score: float) -> None:
-        if score < self.position.best_score:
-            self.position.best_score, self.position.best_epoch = score, self.position.epoch
-            self.best_weights = copied_to_cpu(self.evaluated)
+        if score < position.best_score:  # NaN is not
+            position.best_score, position.best_epoch = score, position.epoch
+            self.best_weights = _copied_to_cpu(self.evaluated)
+        position.step, self.metrics = 0, EpochMetrics()
 
     def capture(self) -> dict[str, Any]:
-        """Tensors and plain values for a checkpoint, not copied."""
+        """What a checkpoint holds: tensors, numbers and text, not copied."""
         return {
             "weights": self.network.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "position": dataclasses.asdict(self.position),
-            "tally": dataclasses.asdict(self.tally),
+            "position": asdict(self.position),
+            "tally": asdict(self.metrics),  # the name that checkpoints know it by
             "history": self.history,
             "timing": self.timing,
             "best_weights": self.best_weights,
@@ -178,7 +196,7 @@ class TrainingState:
             self.averaged.network.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.position = Position(**content["position"])
-        self.tally = EpochTally(**content["tally"])
+        self.metrics = EpochMetrics(**content["tally"])
         self.history, self.timing = list(content["history"]), list(content["timing"])
         self.best_weights = content["best_weights"]
 
@@ -187,7 +205,19 @@ class TrainingState:
         weights = sum(value.nbytes for value in self.network.state_dict().values())
         return weights * (4 + (self.averaged is not None))
 
+    def result(self) -> TrainingResult:
+        """What a finished run returns."""
+        last, position = _copied_to_cpu(self.evaluated), self.position
+        return TrainingResult(
+            best_state=last if self.best_weights is None else self.best_weights,
+            last_state=last,
+            history=pd.DataFrame(self.history),
+            timing=pd.DataFrame(self.timing),
+            best_epoch=position.best_epoch or None,
+            best_score=position.best_score if position.best_epoch else None,
+        )
 
-def copied_to_cpu(network: nn.Module) -> dict[str, Tensor]:
+
+def _copied_to_cpu(network: nn.Module) -> dict[str, Tensor]:
     """The network's state dict, independent of its further training."""
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

@@ -1,20 +1,64 @@
-"""The held-out chips' score: every chip whole, once, as it will be predicted."""
+"""The held-out chips: which they are, and their score.
+
+Every one is predicted whole, once, as it will be in inference; ``trainer.py`` asks for it after an
+epoch.
+"""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
+from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.predict import MonthNetwork, predict_batch
 from biomassters.loading.batches import Batch
 from biomassters.metrics import ScoreAccumulator
 from biomassters.training.options import TrainingOptions
-from biomassters.training.step import training_precision
+from biomassters.training.train_step import training_precision
+
+
+def chips_of_folds(
+    split: StoreSplit, folds: pd.DataFrame, held_out_fold: int | None
+) -> tuple[list[int], list[int]]:
+    """Divide the chips of a split.
+
+    Args:
+        split: Of the chip store.
+        folds: Columns ``chip_id`` and ``fold``; chips of the split that it doesn't list are
+            used for nothing.
+        held_out_fold: The fold that validates; None for none.
+
+    Returns:
+        Indices into the split: training chips, validation chips.
+
+    Raises:
+        BadInputError: There is no such fold, or the store lacks a chip of the folds.
+    """
+    known = {chip_id: index for index, chip_id in enumerate(split.chip_ids)}
+    missing = sorted(set(folds["chip_id"]) - known.keys())
+    if missing:
+        raise BadInputError(
+            f"The folds list {len(missing)} chips that the chip store lacks (the first is "
+            f"{missing[0]}): run the pipeline data_engineering again to bring both up to date."
+        )
+    numbers = sorted(folds["fold"].unique().tolist())
+    if held_out_fold is not None and held_out_fold not in numbers:
+        raise BadInputError(
+            f"training.folds names {held_out_fold}, but the folds are {numbers}: choose among "
+            "them, or [] to train on all."
+        )
+    held_out = folds["fold"] == held_out_fold if held_out_fold is not None else folds["fold"] < 0
+    training, validation = (
+        sorted(known[chip_id] for chip_id in folds.loc[mask, "chip_id"])
+        for mask in (~held_out, held_out)
+    )
+    return training, validation
 
 
 def validate(
@@ -26,15 +70,9 @@ def validate(
     stop: Callable[[], bool] = lambda: False,
     validated: Callable[[int], object] = lambda chips: None,
 ) -> list[ScoreAccumulator] | None:
-    """Score a network on one rank's share of the held-out chips.
+    """Score a network on one rank's share of the held-out chips; it is left in evaluation mode.
 
-    Args:
-        network: On the device; left in evaluation mode.
-        batches: Whole chips with labels, each once.
-        options: Views and precision.
-        device: Where to compute.
-        stop: Asked between batches.
-        validated: Told after each batch how many chips are done.
+    Between batches ``stop`` is asked and ``validated`` told how many chips are done.
 
     Returns:
         The scores of each batch; None when ``stop`` said so.
@@ -49,11 +87,28 @@ def validate(
     for batch in batches:
         if stop():
             return None
+        here = batch.to(device)
         with autocast(device, precision):
-            predicted = _predict(network, batch.to(device), options)
+            predicted = predict_batch(
+                cast("MonthNetwork", network),
+                here.s1,
+                here.s2,
+                here.chip_of_month,
+                len(here),
+                options.validation_views,
+                clip_negative=True,  # as in the predictions that are handed in
+                parts=options.cpu_parts,
+            )
         scores, targets = ScoreAccumulator(), batch.agb.numpy()
-        for chip_id, prediction, target in zip(batch.chip_ids, predicted, targets, strict=True):
-            _check_finite(chip_id, prediction)
+        for chip_id, prediction, target in zip(
+            batch.chip_ids, predicted.cpu().numpy(), targets, strict=True
+        ):
+            if not np.isfinite(prediction).all():
+                raise BadInputError(
+                    "The network predicts NaN or infinite biomass for the held-out chip "
+                    f"{chip_id}: it has diverged; lower training.learning_rate and set "
+                    "training.restart=true."
+                )
             scores.update(chip_id, prediction, target)
         scored.append(scores)
         done += len(batch)
@@ -75,26 +130,3 @@ def all_scores(shares: Sequence[Sequence[ScoreAccumulator]]) -> dict[str, float]
         if scores is not None:
             total.merge(scores)
     return {name: value for name, value in total.summary().items() if isinstance(value, float)}
-
-
-def _predict(network: nn.Module, batch: Batch, options: TrainingOptions) -> np.ndarray:
-    # Negative biomass is clipped, as it is in the predictions that are handed in.
-    agb_BHW = predict_batch(
-        cast("MonthNetwork", network),
-        batch.s1,
-        batch.s2,
-        batch.chip_of_month,
-        len(batch),
-        options.validation_views,
-        clip_negative=True,
-        parts=options.cpu_parts,
-    )
-    return agb_BHW.cpu().numpy()
-
-
-def _check_finite(chip_id: str, prediction: np.ndarray) -> None:
-    if not np.isfinite(prediction).all():
-        raise BadInputError(
-            f"The network predicts NaN or infinite biomass for the held-out chip {chip_id}: it has "
-            "diverged; lower training.learning_rate and set training.restart=true."
-        )

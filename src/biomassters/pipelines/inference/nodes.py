@@ -19,7 +19,7 @@ def predict_held_out(
 ) -> Predictions:
     """Maps of the chips that the weights never saw, made while they are written."""
     from biomassters.inference.chips import predict_split
-    from biomassters.training.chips_of_folds import chips_of_folds
+    from biomassters.training.validation import chips_of_folds
 
     check_same_data(weights, chip_store)
     split = chip_store.split("train")

@@ -24,7 +24,7 @@ def plan_fit(
     band_scaling: dict[str, Any], network: NetworkOptions, training: TrainingOptions
 ) -> StagePlan:
     """New networks for the first stage, one for each fold to be held out."""
-    from biomassters.training.new_network import new_network
+    from biomassters.training.train import new_network
 
     scaling = BandScaling.from_dict(band_scaling)
     starts = tuple(
@@ -68,8 +68,8 @@ def _train(
     checkpoints: Path,
     events: Path,
 ) -> TrainedNetwork:
-    from biomassters.training.chips_of_folds import chips_of_folds
-    from biomassters.training.loop import train
+    from biomassters.training.train import train
+    from biomassters.training.validation import chips_of_folds
 
     assert plan.options is not None
     options = plan.options.model_copy(update={"folds": () if fold is None else (fold,)})

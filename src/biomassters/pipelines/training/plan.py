@@ -10,7 +10,7 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from biomassters.training.result import TrainingResult
+    from biomassters.training.state import TrainingResult
 
 
 @dataclass(frozen=True, eq=False)

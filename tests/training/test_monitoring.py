@@ -1,15 +1,20 @@
 import logging
 import math
+import signal
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from biomassters.training.feed import Feed
+from biomassters.training.micro_batches import Feed
+from biomassters.training.monitoring import TrainingProgress, epoch_line
 from biomassters.training.options import TrainingOptions
-from biomassters.training.progress import TrainingProgress, epoch_line
 from biomassters.training.state import TrainingState
+from biomassters.training.train import train
+from biomassters.training.trainer import TrainingInterrupted
 
 ROW = {
     "epoch": 3,
@@ -55,7 +60,7 @@ def progress_of(state: TrainingState, options: TrainingOptions, shown: bool) -> 
 def finish_epoch(state: TrainingState, seconds: float, validation_s: float) -> None:
     for _ in range(2):
         state.note_step(20.0, 5, skipped=False)
-    state.tally.seconds = seconds
+    state.metrics.seconds = seconds
     state.finish_epoch(1e-3, {"rmse_per_chip_mean": 40.0}, validation_s)
 
 
@@ -89,11 +94,11 @@ def test_the_note_says_epoch_loss_waiting_and_what_went_wrong() -> None:
     with progress_of(state, options, shown=True) as progress:
         state.note_step(20.0, 5, skipped=False)
         state.note_step(math.nan, 5, skipped=True)
-        state.tally.seconds, state.tally.wait_s = 2.0, 0.5
+        state.metrics.seconds, state.metrics.wait_s = 2.0, 0.5
         progress.learnt()
         line = progress._bar.line(None)
     assert line.startswith("training: ")
-    assert line.endswith("; epoch 1 of 4, loss 20.0, waiting 25%, 1 steps skipped")
+    assert line.endswith("; epoch 1 of 4, loss 20.0, waiting 25%, 1 step skipped")
 
 
 def test_the_note_says_the_newest_score() -> None:
@@ -113,3 +118,54 @@ def test_the_last_epoch_is_always_told(caplog) -> None:
             finish_epoch(state, 2.0, 1.0)
             progress.finished_epoch()
     assert [record.getMessage()[:13] for record in caplog.records] == ["Epoch 2 of 2:"]
+
+
+@pytest.fixture
+def run(store, new_small_network, tmp_path):
+    def begin(options, prepare=lambda network: None):
+        network = new_small_network()
+        prepare(network)
+        train(
+            network, store.split("train"), range(9), [9, 10], options, tmp_path / "checkpoints",
+            fingerprint="x", event_dir=tmp_path / "events", progress=False,
+        )  # fmt: skip
+
+    return begin
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    found = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(point.step, point.value) for point in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+
+
+def stop_at(number: int):
+    def prepare(network) -> None:
+        calls = iter(range(1, 1000))
+
+        def hook(module, inputs) -> None:
+            if next(calls) == number:
+                signal.raise_signal(signal.SIGINT)
+
+        network.encoder.register_forward_pre_hook(hook)
+
+    return prepare
+
+
+def test_curves_of_an_interrupted_run_are_those_of_a_whole_one(
+    run, small_options, tmp_path
+) -> None:
+    options = small_options(epochs=3, checkpoint_every_minutes=1e-9)
+    with pytest.raises(TrainingInterrupted):
+        run(options, prepare=stop_at(5))
+    run(options)
+    interrupted = curves(tmp_path / "events")
+    assert [step for step, _ in interrupted["step/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in interrupted["epoch/held_out_rmse_mg_per_ha"]] == [2, 4, 6]
+    assert "speed/gpu_memory_gib" not in interrupted  # there is none
+    run(small_options(epochs=3, restart=True))
+    whole = curves(tmp_path / "events")
+    for name in ("step/loss", "epoch/loss", "epoch/learning_rate"):
+        assert whole[name] == interrupted[name]

@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
 from biomassters.errors import BadInputError
-from biomassters.training.checks import check_chips, check_devices, explained_memory_errors
 from biomassters.training.options import TrainingOptions
+from biomassters.training.train import (
+    check_chips,
+    check_devices,
+    initialize_head,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,17 +50,38 @@ def test_synchronized_normalization_needs_gpus() -> None:
         check_devices(TrainingOptions(sync_batch_norm=True, device="cpu"))
 
 
-def test_exhausted_memory_says_what_to_lower() -> None:
-    with (
-        pytest.raises(BadInputError, match=r"8 whole chips at a time.*gradient_accumulation"),
-        explained_memory_errors(TrainingOptions()),
-    ):
-        torch.empty(2**58)
+def test_the_last_layer_has_the_labels_mean_and_spread(store, new_small_network) -> None:
+    split = store.split("train")
+    agb = np.empty((9, 64, 64), np.float32)
+    for chip in range(9):
+        split.read_agb_into(chip, agb[chip])
+    counted = agb[agb < 400]
+    network, fresh = new_small_network(), new_small_network()
+    initialize_head(network, split, range(9), limit=400.0)
+    assert network.segmentation_head.bias.item() == pytest.approx(counted.mean(), rel=1e-5)
+    torch.testing.assert_close(
+        network.segmentation_head.weight,
+        fresh.segmentation_head.weight * float(counted.std(dtype=np.float64)),
+    )
+    others = [name for name in fresh.state_dict() if "segmentation_head" not in name]
+    assert all(torch.equal(network.state_dict()[n], fresh.state_dict()[n]) for n in others)
 
 
-def test_other_errors_are_left_alone() -> None:
-    with (
-        pytest.raises(RuntimeError, match="must match"),
-        explained_memory_errors(TrainingOptions()),
-    ):
-        torch.zeros(2) + torch.zeros(3)
+def test_labels_that_say_nothing_change_nothing(store, new_small_network) -> None:
+    network, fresh = new_small_network(), new_small_network()
+    initialize_head(network, store.split("train"), [0], limit=-1.0)
+    assert all(torch.equal(network.state_dict()[n], v) for n, v in fresh.state_dict().items())
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_does(new_small_network) -> None:
+    torch.manual_seed(1)
+    first = new_small_network(seed=7).state_dict()
+    torch.manual_seed(2)
+    expected = torch.rand(1)
+    torch.manual_seed(2)
+    again = new_small_network(seed=7).state_dict()
+    assert torch.equal(torch.rand(1), expected)
+    other = new_small_network(seed=8).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    name = "encoder.model.conv_stem.weight"
+    assert not torch.equal(first[name], other[name])

@@ -3,7 +3,7 @@ import torch
 
 from biomassters.errors import BadInputError
 from biomassters.loading.options import AugmentationOptions
-from biomassters.training.experiment import check_same, experiment
+from biomassters.training.checkpoint_manager import check_same, run_identity
 from biomassters.training.options import TrainingOptions
 
 STATE = {"weight": torch.zeros(2, 3)}
@@ -11,7 +11,7 @@ STATE = {"weight": torch.zeros(2, 3)}
 
 def describe(options: TrainingOptions | None = None, state=STATE, **changes) -> dict:
     given = {"fingerprint": "f", "training_ids": ["a", "b"], "validation_ids": ["c"], **changes}
-    return experiment(options or TrainingOptions(), state, **given)
+    return run_identity(options or TrainingOptions(), state, **given)
 
 
 def test_the_same_is_continued_whatever_the_values_of_the_weights() -> None:
@@ -52,11 +52,11 @@ def test_every_other_option_is_named_with_both_values() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"fingerprint": "g"}, "the chip store changed"),
-        ({"training_ids": ["a"]}, "the chips of the training folds changed"),
-        ({"validation_ids": ["d"]}, "the chips of the held-out fold changed"),
-        ({"state": {"weight": torch.zeros(3, 2)}}, "the network's layers changed"),
-        ({"initial_state": {"weight": torch.ones(1)}}, "the weights it starts from changed"),
+        ({"fingerprint": "g"}, "another chip store"),
+        ({"training_ids": ["a"]}, "other training chips"),
+        ({"validation_ids": ["d"]}, "other validation chips"),
+        ({"state": {"weight": torch.zeros(3, 2)}}, "other network layers"),
+        ({"initial_state": {"weight": torch.ones(1)}}, "other initial weights"),
     ],
 )
 def test_other_data_or_network_is_refused(changes: dict, said: str) -> None:

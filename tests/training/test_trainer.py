@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import math
 import random
@@ -12,8 +13,14 @@ import torch
 
 from biomassters.errors import BadInputError
 from biomassters.training.checkpoint import FORMAT, CheckpointFolder, content_crc
-from biomassters.training.interruption import TrainingInterrupted
-from biomassters.training.loop import train
+from biomassters.training.options import TrainingOptions
+from biomassters.training.train import train
+from biomassters.training.trainer import (
+    STOP_SIGNALS,
+    StopRequest,
+    TrainingInterrupted,
+    explained_memory_errors,
+)
 
 TRAINING, VALIDATION = list(range(9)), [9, 10, 11]
 EVERY_STEP = 1e-9  # minutes between checkpoints
@@ -206,7 +213,7 @@ def test_a_store_that_changed_is_refused_and_the_checkpoints_stay(
 ) -> None:
     run(small_options(epochs=1))
     before = sorted(file.read_bytes() for file in (tmp_path / "checkpoints").iterdir())
-    with pytest.raises(BadInputError, match="the chip store changed"):
+    with pytest.raises(BadInputError, match="another chip store"):
         run(small_options(epochs=1), fingerprint="another")
     assert sorted(file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()) == before
 
@@ -238,7 +245,7 @@ def test_initial_weights_are_started_from(run, small_options, new_small_network)
     for name, value in given.items():
         if value.is_floating_point() and "running" not in name:
             torch.testing.assert_close(result.last_state[name], value)
-    with pytest.raises(BadInputError, match="the weights it starts from changed"):
+    with pytest.raises(BadInputError, match="other initial weights"):
         run(options)
     del given["segmentation_head.bias"]
     with pytest.raises(BadInputError, match="another network"):
@@ -318,3 +325,77 @@ def test_the_callers_random_state_and_handlers_are_left_alone(run, small_options
 def test_the_loop_writes_nothing_but_its_checkpoints(run, small_options, tmp_path: Path) -> None:
     run(small_options(epochs=1))
     assert sorted(file.name for file in tmp_path.rglob("*.*")) == ["checkpoint_00001_000000.pt"]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_is_noted_and_nothing_else_happens(number: int) -> None:
+    before = [signal.getsignal(each) for each in STOP_SIGNALS]
+    with StopRequest() as stop:
+        assert not stop.requested
+        signal.raise_signal(number)
+        assert stop.requested
+    assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
+
+
+def test_handlers_are_restored_without_a_signal_and_after_an_error() -> None:
+    before = [signal.getsignal(each) for each in STOP_SIGNALS]
+    with contextlib.suppress(ZeroDivisionError), StopRequest():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+        raise ZeroDivisionError
+    assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
+
+
+def test_the_second_signal_acts_as_without_us() -> None:
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found = []
+
+    def work() -> None:
+        with StopRequest() as stop:
+            found.append((stop.requested, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]
+
+
+def test_an_interruption_is_not_an_ordinary_failure() -> None:
+    assert issubclass(TrainingInterrupted, KeyboardInterrupt)
+    assert not issubclass(TrainingInterrupted, Exception)
+
+
+def test_a_patient_one_is_obeyed_once_and_to_the_end() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with StopRequest(patient=True) as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.requested
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_exhausted_memory_says_what_to_lower() -> None:
+    with (
+        pytest.raises(BadInputError, match=r"8 whole chips at a time.*gradient_accumulation"),
+        explained_memory_errors(TrainingOptions()),
+    ):
+        torch.empty(2**58)
+
+
+def test_other_errors_are_left_alone() -> None:
+    with (
+        pytest.raises(RuntimeError, match="must match"),
+        explained_memory_errors(TrainingOptions()),
+    ):
+        torch.zeros(2) + torch.zeros(3)
