@@ -29,7 +29,6 @@ from torch.nn.functional import embedding_bag
 
 from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
 from biomassters.loading.samples import Sample
-from biomassters.training.augmentation import Resampler
 
 
 def _channels(first: str, last: str) -> slice:
