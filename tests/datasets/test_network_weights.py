@@ -80,7 +80,8 @@ def test_a_member_that_is_not_there_is_refused_before_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"text": "[" * 100_000}, "is not JSON"),
+        ({"text": "[" * 100_000}, "is nested too deeply: copy it again"),
+        ({"text": "{"}, "is not JSON"),
         ({"text": "[]"}, "does not describe weights"),
         ({"network": 3}, "was changed (network can't be '3')"),
         ({"started_from": 3}, "was changed (started_from can't be '3')"),

@@ -201,13 +201,13 @@ def small_network(seed: int) -> AgbNet:
 
 
 @torch.inference_mode()
-def test_it_predicts_the_mean_of_its_members() -> None:
+def test_a_mean_network_predicts_the_mean_of_its_members() -> None:
     members = [small_network(seed) for seed in (1, 2, 3)]
     generator = torch.Generator().manual_seed(4)
     s1 = torch.randint(-2500, -500, (3, 4, 64, 64), generator=generator).short()
     s2 = torch.randint(0, 5000, (3, 11, 64, 64), generator=generator)
-    chip_of_month = torch.tensor([0, 0, 1])
-    alone = [member(s1, s2, chip_of_month, 2) for member in members]
+    batch = s1, s2, torch.tensor([0, 0, 1]), 2
+    alone = [member(*batch)[:, 0] for member in members]
     assert not torch.allclose(alone[0], alone[1])
-    together = MeanNetwork(members)(s1, s2, chip_of_month, 2)
+    together = predict_batch(MeanNetwork(members), *batch, clip_negative=False)
     torch.testing.assert_close(together, sum(alone) / 3)

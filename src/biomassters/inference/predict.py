@@ -50,15 +50,9 @@ class MeanNetwork(nn.Module):
     def forward_scaled(
         self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
     ) -> Tensor:
-        """As ``AgbNet.forward_scaled``: float32 [B, 1, H, W], Mg/ha."""
+        """As ``AgbNet.forward_scaled``."""
         predicted = [net.forward_scaled(x_MCHW, chip_of_month, chip_count) for net in self.agb_nets]
         return torch.stack(predicted).mean(dim=0)
-
-    def forward(
-        self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int | None = None
-    ) -> Tensor:
-        """As ``AgbNet.forward``."""
-        return self.forward_scaled(self.scale(s1, s2), chip_of_month, chip_count)
 
 
 MonthNetwork = AgbNet | MeanNetwork
@@ -200,10 +194,10 @@ def predict_views(
     """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
 
     Args:
-        network: As for ``predict_batch``; so are the images.
-        s1: [M, 4, H, W].
-        s2: [M, 11, H, W].
-        chip_of_month: int64 [M].
+        network: As for ``predict_batch``.
+        s1: As for ``predict_batch``.
+        s2: As for ``predict_batch``.
+        chip_of_month: As for ``predict_batch``.
         chip_count: B.
         views: Names of ``views.VIEWS``.
         parts: On a CPU, parts of the batch that are worked side by side (``part_threads``).

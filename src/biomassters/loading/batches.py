@@ -21,13 +21,9 @@ from biomassters.loading.samples import Sample
 
 @dataclass
 class CopyMark:
-    """Tells the owner of a batch's memory when a copy to a device has read it.
+    """Tells the owner of a batch's memory when a copy to a device has read it."""
 
-    Attributes:
-        event: Recorded behind the last copy, or None when nothing was copied.
-    """
-
-    event: torch.cuda.Event | None = None
+    event: torch.cuda.Event | None = None  # recorded behind the last copy
 
     def wait(self) -> None:
         """Block until the copy is done; may be called by any thread."""
@@ -105,19 +101,12 @@ class Batch:
 
 
 class ReadTask(NamedTuple):
-    """One chip-month to read, or a label.
+    """One chip-month to read, or a label."""
 
-    Attributes:
-        number: Number of the batch.
-        row: Row of the buffer to fill.
-        sample: What to read of the chip.
-        month: Which month; None for the label.
-    """
-
-    number: int
-    row: int
+    number: int  # of the batch
+    row: int  # of the buffer
     sample: Sample
-    month: int | None
+    month: int | None  # None: the label
 
 
 class BatchBuffer:

@@ -1,6 +1,6 @@
 """How many cores this process may use: the one place that decides it, without torch.
 
-``inference/part_threads.py`` tells torch, and deals a batch's parts out to threads.
+``inference/device.py`` tells torch, and deals a batch's parts out to threads.
 """
 
 import logging

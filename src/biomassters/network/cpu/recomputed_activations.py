@@ -125,41 +125,34 @@ def norm_relu(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, "Recipe"]:
     """
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    recipes: list[Recipe] = []
-    y: Tensor = _NormRelu.apply(x, norm.weight, norm.bias, norm, recipes)
-    return y, recipes[0]
+    recipe = Recipe()
+    y: Tensor = _NormRelu.apply(x, norm.weight, norm.bias, norm, recipe)
+    return y, recipe
 
 
 class Recipe:
     """How to make relu(x·scale + shift) again.
 
     The result is needed twice: by ReLU's own backward pass, and by the layers that take it.
-
-    Args:
-        x: [N, C, H, W].
-        scale: [C].
-        shift: [C].
     """
 
-    def __init__(self, x: Tensor, scale: Tensor, shift: Tensor) -> None:
-        self._x: Tensor | None = x
-        self._scale, self._shift = scale, shift
-        self._made: Tensor | None = None
+    x_scale_shift: tuple[Tensor, Tensor, Tensor] | None = None
+    _made: Tensor | None = None
 
     def make(self) -> Tensor:
         """The image; the same one until it is forgotten."""
         if self._made is None:
-            if self._x is None:
+            if self.x_scale_shift is None:
                 raise RuntimeError(
                     "Lean activations are gone after one backward pass: configure the network "
                     "with lean_activations=False for a second one."
                 )
-            self._made = _normalized(self._x, self._scale, self._shift).relu_()
+            self._made = _normalized(*self.x_scale_shift).relu_()
         return self._made
 
     def forget(self) -> None:
         """Let go of the image and of what it is made of."""
-        self._made = self._x = None
+        self._made = self.x_scale_shift = None
 
     @contextmanager
     def instead_of_keeping(self, image: Tensor) -> Iterator[None]:
@@ -186,14 +179,13 @@ class Recipe:
 class _NormRelu(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, out: list[Recipe]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, recipe: Recipe
     ) -> Tensor:
         y, mean, inverse_sd = _batch_norm(x, weight, bias, norm)
         scale = weight.detach() * inverse_sd
         ctx.save_for_backward(x, weight, mean, inverse_sd)
-        ctx.recipe = Recipe(x.detach(), scale, bias.detach() - mean * scale)
-        ctx.eps = norm.eps
-        out.append(ctx.recipe)
+        recipe.x_scale_shift = x.detach(), scale, bias.detach() - mean * scale
+        ctx.recipe, ctx.eps = recipe, norm.eps
         return y.relu_()
 
     @staticmethod

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,16 +194,12 @@ def _read_storage(
     if entry.file_size != size or entry.compress_type != zipfile.ZIP_STORED:
         raise BadInputError(f"{path} is damaged: the numbers of {key} have the wrong size.")
     buffer = np.empty(size, dtype=np.uint8)
-    with archive.open(entry) as file:  # reading to the end checks the checksum
-        if _fill(buffer, file) != size or file.read(1):
+    done = 0
+    # Piece by piece: ``ZipExtFile.readinto`` would hold all of it twice more.
+    with archive.open(entry) as file:
+        while piece := file.read(min(_PIECE, size - done)):
+            buffer[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+        if done != size or file.read(1):  # reading to the end checks the checksum
             raise BadInputError(f"{path} is damaged: the numbers of {key} are cut short.")
     return torch.from_numpy(buffer)
-
-
-def _fill(buffer: np.ndarray, file: IO[bytes]) -> int:
-    """Read piece by piece: ``ZipExtFile.readinto`` would hold all of it twice more."""
-    done = 0
-    while piece := file.read(min(_PIECE, len(buffer) - done)):
-        buffer[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
-        done += len(piece)
-    return done

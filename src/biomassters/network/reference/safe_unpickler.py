@@ -155,23 +155,14 @@ def _taken(name: str) -> tuple[bool, int]:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a checkpoint describes it; its numbers are still in the file.
+    """A tensor as a checkpoint describes it; its numbers are still in the file."""
 
-    Attributes:
-        storage: Name of the storage inside the file.
-        dtype: Type of its numbers.
-        storage_numel: Numbers in the storage.
-        offset: First number that belongs to the tensor.
-        shape: Shape.
-        stride: Strides, in numbers.
-    """
-
-    storage: str
+    storage: str  # its name inside the file
     dtype: torch.dtype
     storage_numel: int
-    offset: int
+    offset: int  # of the tensor's first number in the storage
     shape: tuple[int, ...]
-    stride: tuple[int, ...]
+    stride: tuple[int, ...]  # in numbers
 
 
 class Placeholder:
@@ -261,12 +252,10 @@ class _StorageType(_Answer):
     dtype: torch.dtype
 
     def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__(_refuse_storage)
         object.__setattr__(self, "dtype", dtype)
 
-
-def _refuse_storage(*_: Any) -> NoReturn:
-    raise _RefusedError("it would call a storage")
+    def __call__(self, *_: Any) -> NoReturn:
+        raise _RefusedError("it would call a storage")
 
 
 def _rebuild_tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> StoredTensor:
@@ -285,25 +274,18 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _ordered_dict(items: Any = ()) -> "OrderedDict[Any, Any]":
-    return OrderedDict(items)
-
-
-def _set(items: Any = ()) -> list[Any]:
-    return list(items)
-
-
 _ANSWERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "collections.OrderedDict": _ordered_dict,
-    "builtins.set": _set,
-    "__builtin__.set": _set,
-    "builtins.frozenset": _set,
-    "__builtin__.frozenset": _set,
+    "collections.OrderedDict": OrderedDict,
+    # As a list, which hashes nothing.
+    "builtins.set": list,
+    "__builtin__.set": list,
+    "builtins.frozenset": list,
+    "__builtin__.frozenset": list,
 }
 
 
