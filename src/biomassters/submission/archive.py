@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
-from biomassters.chips.map_folder import MapFolder
+from biomassters.chips.predicted_maps import MapFolder
 from biomassters.errors import BadInputError
 from biomassters.io.raster import encode_raster
 from biomassters.progress_bar import tracked

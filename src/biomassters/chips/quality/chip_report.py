@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.bands import CLP_NONE, MONTH_COUNT, S1_LEAST_DB
+from biomassters.chips.bands import MONTH_COUNT, S1_LEAST_DB
 from biomassters.chips.chip import Chip
-from biomassters.chips.pixel_checks import CLOUDY_PERCENT
+from biomassters.chips.pixel_checks import cloudy
 from biomassters.io.raster_spec import DamagedFileError, describe
 from biomassters.options import Options
 
@@ -136,9 +136,8 @@ def _image_facts(chip: Chip) -> dict[str, Any]:
     for month in s1_months:
         nodata[month] = np.mean(chip.s1_db[month] < S1_LEAST_DB)
     for month in s2_months:
-        cloud_percent = chip.s2[month, -1]
         zero[month] = 1 - np.mean(chip.s2_valid(month))
-        cloud[month] = np.mean((cloud_percent > CLOUDY_PERCENT) & (cloud_percent != CLP_NONE))
+        cloud[month] = np.mean(cloudy(chip.s2[month, -1]))
     return {
         "s1_months": s1_months,
         "s2_months": s2_months,
