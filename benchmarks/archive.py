@@ -29,10 +29,10 @@ from packing_ceiling import process_rates
 
 from biomassters.acquisition.acquire import acquire
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.chips.archive.archive import Archive, read_raster, write_archive
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.archive import Archive, UsableChips
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.chips.archive.metadata import read_features
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.folds import FoldOptions, make_folds
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
@@ -40,6 +40,7 @@ from biomassters.chips.quality.pixel_facts import pixel_facts
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
 from biomassters.chips.store.writer import write_store
 from biomassters.io.checksum import posix_cksum
+from biomassters.io.raster import read_raster
 from biomassters.workers.cluster import DaskWorkers, local_cluster
 from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Threads, Workers

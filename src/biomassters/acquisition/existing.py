@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.archive.files import file_state
+from biomassters.chips.archive.layout import file_state
 from biomassters.io.checksum import file_cksum
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import open_stream
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.chips.archive.metadata import FEATURES_METADATA, LABELS_METADATA, find_metadata
 from biomassters.errors import BadInputError
 

@@ -10,7 +10,7 @@ from obstore.fsspec import FsspecStore
 
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.errors import BadInputError
 from biomassters.io.bucket_names import names_bucket, require_bucket
 from biomassters.io.redirects import stay

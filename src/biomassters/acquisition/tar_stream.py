@@ -12,7 +12,7 @@ from biomassters.acquisition.joined_parts import JoinedParts
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import open_stream
 from biomassters.acquisition.wanted import WantedFile
-from biomassters.chips.archive.listing import climbs
+from biomassters.chips.archive.metadata import climbs
 from biomassters.errors import BadInputError
 
 _GZIP = b"\x1f\x8b"

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from biomassters.acquisition.options import SubsetOptions
-from biomassters.chips.archive.files import ArchiveFiles
-from biomassters.chips.archive.listing import LABEL, climbs, read_listing
+from biomassters.chips.archive.layout import ArchiveFiles
+from biomassters.chips.archive.metadata import LABEL, climbs, read_listing
 from biomassters.errors import BadInputError
 from biomassters.io.bucket_names import names_bucket
 

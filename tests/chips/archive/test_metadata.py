@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.chips.archive.metadata import find_metadata, read_features, read_labels
 from biomassters.chips.folds import FoldOptions, make_folds
 from biomassters.errors import BadInputError

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from biomassters.chips.archive.archive import Archive, write_raster
+from biomassters.chips.archive.archive import Archive
 from biomassters.chips.quality.chip_report import COLUMNS, InspectionOptions, inspect_chip
+from biomassters.io.raster import write_raster
 
 FEATURES = "train_features"
 

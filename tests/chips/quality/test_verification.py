@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.archive import Archive, write_archive, write_raster
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import (
     JOURNAL_NAME,
@@ -18,6 +19,7 @@ from biomassters.chips.quality.verification import (
     verify_archive,
 )
 from biomassters.errors import BadInputError
+from biomassters.io.raster import write_raster
 from biomassters.io.row_journal import RowJournal
 from biomassters.pipelines.data_engineering.nodes import inspect_chips, verify_files
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions

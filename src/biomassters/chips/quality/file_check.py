@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.archive.listing import LABEL
+from biomassters.chips.archive.metadata import LABEL
 from biomassters.chips.bands import S1, S1_NODATA_DB, SENSORS
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.quality.pixel_facts import PixelFacts, pixel_facts

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.files import ArchiveFiles, file_state
-from biomassters.chips.archive.listing import read_listing
+from biomassters.chips.archive.layout import ArchiveFiles, file_state
+from biomassters.chips.archive.metadata import read_listing
 from biomassters.chips.archive.quarantine import quarantined_files
 from biomassters.chips.quality.file_check import ListedFile, check_file
 from biomassters.io.storage import fetch

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.quarantine import quarantine, quarantined_path
+from biomassters.chips.archive.quarantine import FOLDER, quarantine
 from biomassters.chips.quality.file_check import DAMAGED, ListedFile, transfer_fault
 from biomassters.chips.quality.listed_chips import CheckChip, ChipListing, chip_listings
 from biomassters.io.row_journal import RowJournal
@@ -151,7 +151,7 @@ def _set_aside(
     # On object storage nothing is moved: it would be a copy and a deletion of shared data.
     if not file.path or facts["status"] != DAMAGED or not isinstance(root, Path):
         return False
-    if Path(file.path).parent == quarantined_path(root, ""):
+    if Path(file.path).parent == root / FOLDER:
         return True
     size, cksum = facts["size"], facts["cksum"]
     wrong = size is None or transfer_fault(file.size, file.cksum, size, cksum) is not None
