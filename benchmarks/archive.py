@@ -36,8 +36,7 @@ from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.folds import FoldOptions, make_folds
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.quality.pixel_facts import pixel_facts
-from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.chips.quality.verification import VerificationOptions, pixel_facts, verify_archive
 from biomassters.chips.store.writer import write_store
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.raster import read_raster

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from biomassters.acquisition.wanted import WantedFile
 from biomassters.chips.archive.quarantine import quarantine
-from biomassters.chips.quality.file_check import transfer_fault
+from biomassters.chips.quality.verification import transfer_fault
 from biomassters.io.checksum import posix_cksum
 
 COMPLETE, FETCHED, REPAIRED = "complete", "fetched", "repaired"

@@ -85,7 +85,7 @@ def cloudy(cloud_percent: NDArray[np.uint16]) -> NDArray[np.bool_]:
 def _has_clear_pixel(chip: Chip) -> bool:
     return any(
         (chip.s2_valid(month) & ~cloudy(chip.s2[month, -1])).any()
-        for month in np.flatnonzero(chip.present[:, 1])
+        for month in np.flatnonzero(chip.present[:, 1]).tolist()
     )
 
 

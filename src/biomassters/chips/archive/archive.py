@@ -254,7 +254,7 @@ class UsableChips:
     def __init__(self, archive: Archive, table: pd.DataFrame) -> None:
         usable = table[table["usable"]].sort_values("chip_id")
         self._archive = archive
-        self._chip_ids = usable.groupby("split")["chip_id"].apply(list).to_dict()
+        self._splits = {str(split): list(ids) for split, ids in usable.groupby("split")["chip_id"]}
         damaged = usable.set_index("chip_id")["damaged_files"]
         self._damaged = {chip_id: frozenset(names) for chip_id, names in damaged.items()}
 
@@ -265,7 +265,7 @@ class UsableChips:
 
     def splits(self) -> dict[str, list[str]]:
         """Sorted names of the chips by split; a split without chips is left out."""
-        return self._chip_ids
+        return self._splits
 
     def read_chip(self, chip_id: str) -> Chip:
         """Reads one chip.
