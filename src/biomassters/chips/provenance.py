@@ -3,7 +3,7 @@
 Weights have a fingerprint; maps carry that of the weights that made them, and how these were
 used. A calibration holds for maps made as those that it was calibrated on: what the user chooses
 (views, clipping) must be the same, what machine or data decide (precision, size of the chips,
-networks averaged) is named where it differs. ``pipelines.checks`` does the comparing.
+networks averaged) is named where it differs.
 """
 
 import logging
@@ -64,21 +64,21 @@ class Provenance:
         used, known = self.views, calibrated.views
         if used is not None and known is not None and set(used) != set(known):
             differences.append(f"views {', '.join(used)} instead of {', '.join(known)}")
-        if _differ(calibrated.clip_negative, self.clip_negative):
+        if _differ(self.clip_negative, calibrated.clip_negative):
             differences.append(f"clip_negative {self.clip_negative}".lower())
         return " and ".join(differences)
 
     def found_otherwise(self, calibrated: "Provenance") -> str:
         """Where machine or data differ from those of the calibration, "" where not."""
-        pairs = (
-            ("precision", calibrated.precision, self.precision),
-            ("networks averaged", calibrated.networks, self.networks),
-            ("pixels a chip", calibrated.chip_pixels, self.chip_pixels),
-        )
+        pairs = {
+            "precision": (self.precision, calibrated.precision),
+            "networks averaged": (self.networks, calibrated.networks),
+            "pixels a chip": (self.chip_pixels, calibrated.chip_pixels),
+        }
         return ", ".join(
             f"{name} {used} instead of {known}"
-            for name, known, used in pairs
-            if _differ(known, used)
+            for name, (used, known) in pairs.items()
+            if _differ(used, known)
         )
 
 

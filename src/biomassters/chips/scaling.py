@@ -5,7 +5,7 @@ weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ class BandScaling:
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """As JSON takes it."""
-        return {"minimum": dict(self.minimum), "maximum": dict(self.maximum)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Mapping[str, float]]) -> "BandScaling":

@@ -159,30 +159,32 @@ class Archive:
         s1_db = np.empty((MONTH_COUNT, len(S1.bands), *self.shape), S1.archive_dtype)
         s2 = np.zeros((MONTH_COUNT, len(S2.bands), *self.shape), S2.archive_dtype)
         present = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
-        label = np.empty(self.shape, np.float32) if label_path else None
+        label = np.empty((1, *self.shape), np.float32)
         fetched = fetch([*images.values(), label_path])
         # Of the images and of the label, the last one that may say where it lies.
-        located: dict[str, str] = {}
+        located: dict[bool, str] = {}
+
+        def read(path: str, out: NDArray, is_label: bool = False) -> bool:
+            """Whether the file is whole; if not, its pixels are 0."""
+            try:
+                if _read_checked(path, out, is_label, fetched.get(path)):
+                    located[is_label] = path
+            except DamagedFileError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+                out[:] = 0  # it may be half read
+                return False
+            return True
+
         for (sensor, month), path in images.items():
             image = (s1_db if sensor == S1.name else s2)[month]
-            try:
-                if _read_image(path, image, fetched.get(path)):
-                    located["image"] = path
-                present[month, int(sensor != S1.name)] = True
-            except DamagedFileError as error:
-                _tell(error, on_damage)
-                image[:] = 0  # it may be half read
+            present[month, int(sensor != S1.name)] = read(path, image)
         s1_db[~present[:, 0]] = S1_NODATA_DB
-        if label is not None:
-            try:
-                if _read_label(label_path, label, fetched.get(label_path)):
-                    located["label"] = label_path
-            except DamagedFileError as error:
-                _tell(error, on_damage)
-                label = None
+        agb = label[0] if label_path and read(label_path, label, is_label=True) else None
         places = map(read_georeference, located.values())
         georeference = next((place for place in places if place is not None), None)
-        return Chip(chip_id, chip.split, s1_db, s2, present, label, georeference)
+        return Chip(chip_id, chip.split, s1_db, s2, present, agb, georeference)
 
     def signature(self, chip_id: str, skip: Collection[str] = ()) -> str:
         """A text that changes when a file of the chip changes, by name, size and time or tag.
@@ -294,19 +296,14 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _tell(error: DamagedFileError, on_damage: Callable[[DamagedFileError], None] | None) -> None:
-    if on_damage is None:
-        raise error
-    on_damage(error)
-
-
-def _read_image(path: str, out: NDArray, data: bytes | None) -> bool:
-    """Whether the image may say where it lies."""
+def _read_checked(path: str, out: NDArray, is_label: bool, data: bytes | None) -> bool:
+    """Reads an image or a label [1, H, W]; whether the file may say where it lies."""
     try:
         located = read_raster_into(path, out, data)
     except DamagedFileError as error:
-        raise _in_another_unit(path, out) or error from None
-    if fault := image_fault(out):
+        other = None if is_label else _in_another_unit(path, out)
+        raise other or error from None
+    if fault := label_fault(out) if is_label else image_fault(out):
         raise DamagedFileError(path, fault)
     return located
 
@@ -328,10 +325,3 @@ def _in_another_unit(path: str, out: NDArray) -> DamagedFileError | None:
     return DamagedFileError(
         path, f"{fault.reason} as {dtype}", f"{fault.remedy} and save it as {dtype}"
     )
-
-
-def _read_label(path: str, out: NDArray[np.float32], data: bytes | None) -> bool:
-    located = read_raster_into(path, out[None], data)
-    if fault := label_fault(out):
-        raise DamagedFileError(path, fault)
-    return located

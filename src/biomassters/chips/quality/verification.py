@@ -63,16 +63,9 @@ class VerificationOptions(Options):
 
 
 class ListedFile(NamedTuple):
-    """A file that the metadata list.
+    """A file as a row of ``read_listing``, None where the metadata have no size or cksum.
 
-    Attributes:
-        filename: Its name.
-        sensor: ``"s1"``, ``"s2"`` or ``"label"``.
-        month: 0 is September; −1 for a label.
-        path: Path or URL, ``""`` where it is missing.
-        size: Its size in bytes as the metadata say, or None.
-        cksum: Its POSIX cksum as the metadata say, or None.
-        state: Its state when it was looked for, None where it is missing.
+    ``state`` is that of the file when it was looked for, None where it is missing.
     """
 
     filename: str
