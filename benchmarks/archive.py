@@ -29,18 +29,17 @@ from packing_ceiling import process_rates
 
 from biomassters.acquisition.acquire import acquire
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.chips.archive.archive import Archive, read_raster, write_archive
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.archive import Archive, UsableChips
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.chips.archive.metadata import read_features
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
-from biomassters.chips.chip_inventory import chip_inventory
 from biomassters.chips.folds import FoldOptions, make_folds
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
-from biomassters.chips.quality.pixel_facts import pixel_facts
-from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.chips.quality.verification import VerificationOptions, pixel_facts, verify_archive
 from biomassters.chips.store.writer import write_store
 from biomassters.io.checksum import posix_cksum
+from biomassters.io.raster import read_raster
 from biomassters.workers.cluster import DaskWorkers, local_cluster
 from biomassters.workers.options import DaskOptions
 from biomassters.workers.pool import Threads, Workers
@@ -349,7 +348,8 @@ def inventory_costs(root: Path) -> dict[str, float]:
     listed = pd.read_parquet(_SAMPLE / "features_inventory.parquet")
     listed.to_csv(folder / "features_metadata.csv", index=False)
     started, cpu = time.perf_counter(), time.process_time()
-    table = chip_inventory(read_features(ArchiveFiles.find(folder)))
+    features = read_features(ArchiveFiles.find(folder))
+    table = features.groupby("chip_id", as_index=False)["split"].first()
     found = {
         "inventory_s": time.perf_counter() - started,
         "inventory_cpu_s": time.process_time() - cpu,

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.ndimage import zoom
 
 from biomassters.chips.chip import Chip
-from biomassters.chips.predictions import Prediction, PredictionFolder, write_predictions
+from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
 from biomassters.reporting.carbon_account import account_for_carbon
 from biomassters.reporting.pictures import choose_pictures
 from biomassters.reporting.report import ReportContent, render_report

@@ -34,7 +34,8 @@ import torch
 from benchmark_chips import ArchiveChips, benchmark_chips, describe_source
 from reference_reader import reference_loader
 
-from biomassters.chips.archive.archive import Archive, write_archive
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.chips.archive.archive import write_archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 
 REPOSITORY = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from biomassters.chips.archive.archive import Archive, write_archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import Archive, UsableChips
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.store.writer import write_store
 
@@ -36,7 +36,7 @@ def test_ten_kills(tmp_path, made_chips, victims):
     herd = victims(
         "import pandas as pd\n"
         "from biomassters.chips.archive.archive import Archive\n"
-        "from biomassters.chips.archive.source import UsableChips\n"
+        "from biomassters.chips.archive.archive import UsableChips\n"
         "from biomassters.chips.store.writer import write_store\n"
         "class Standing(UsableChips):\n"
         "    def read_chip(self, chip_id):\n"

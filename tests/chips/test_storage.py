@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
 from biomassters.chips.store.reader import ChipStore

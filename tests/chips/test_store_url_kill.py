@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from biomassters.chips.archive.archive import Archive, write_archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import Archive, UsableChips
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.writer import write_store
@@ -22,7 +22,7 @@ import sys
 import time
 import pandas as pd
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import UsableChips
 from biomassters.chips.store.writer import write_store
 class Slow(UsableChips):
     def read_chip(self, chip_id):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from kedro.io import DatasetError
 
-from biomassters.chips.predictions import Prediction
+from biomassters.chips.predicted_maps import Prediction
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 
 pytestmark = pytest.mark.slow
 

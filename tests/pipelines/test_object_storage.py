@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from biomassters.chips.archive.archive import write_archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.store.reader import ChipStore
 from biomassters.io import storage

@@ -4,7 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from biomassters.chips.predictions import Prediction, write_predictions
+from biomassters.chips.predicted_maps import Prediction, write_predictions
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import Georeference
 from biomassters.uncertainty.bounds import bounded_maps, say_if_borrowed

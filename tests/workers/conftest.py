@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from biomassters.chips.archive.archive import write_archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 
 CHIPS = 8

@@ -14,8 +14,7 @@ import pytest
 from distributed import Nanny, Status
 from distributed.process import AsyncProcess
 
-from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
 from biomassters.chips.store.writer import write_store

@@ -22,7 +22,7 @@ from biomassters.acquisition.metadata import bring_metadata, wanted_files
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import WantedFile, open_source
 from biomassters.acquisition.unpacking import unpack_all
-from biomassters.chips.archive.files import file_state
+from biomassters.chips.archive.layout import file_state
 from biomassters.chips.archive.writer import is_generated
 from biomassters.console import Progress
 from biomassters.errors import BadInputError

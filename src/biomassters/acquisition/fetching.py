@@ -10,7 +10,7 @@ from threading import Event
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import Source, WantedFile
 from biomassters.chips.archive.quarantine import quarantine
-from biomassters.chips.quality.file_check import transfer_fault
+from biomassters.chips.quality.verification import transfer_fault
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.files import is_disk_full

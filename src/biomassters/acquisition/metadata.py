@@ -6,9 +6,15 @@ import pandas as pd
 
 from biomassters.acquisition.options import AcquisitionOptions, SubsetOptions
 from biomassters.acquisition.sources import WantedFile, find_mirror, open_stream
-from biomassters.chips.archive.files import ArchiveFiles
-from biomassters.chips.archive.listing import LABEL, climbs, read_listing
-from biomassters.chips.archive.metadata import FEATURES_METADATA, LABELS_METADATA, find_metadata
+from biomassters.chips.archive.layout import ArchiveFiles
+from biomassters.chips.archive.metadata import (
+    FEATURES_METADATA,
+    LABEL,
+    LABELS_METADATA,
+    climbs,
+    find_metadata,
+    read_listing,
+)
 from biomassters.errors import BadInputError
 from biomassters.io.storage import names_bucket
 

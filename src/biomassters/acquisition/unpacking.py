@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from biomassters.acquisition.fetching import FAILED, MISSING, Outcome, put
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import WantedFile, open_stream
-from biomassters.chips.archive.listing import climbs
+from biomassters.chips.archive.metadata import climbs
 from biomassters.errors import BadInputError
 from biomassters.io.row_journal import RowJournal
 

@@ -1,7 +1,6 @@
-"""The one table of sensors, bands, units, scaling and month names; no I/O.
+"""The one table of sensors, bands, units, scaling and month names.
 
-To add a band, add a row to ``BANDS``. Statistics, stores and weights refer to bands by
-name, never by position.
+Statistics, stores and weights refer to bands by name, never by position.
 
 The order of bands and the meaning of the values are those of the BioMassters archive
 (Nascetti et al., NeurIPS 2023 Datasets and Benchmarks). The reference minima and maxima
@@ -32,16 +31,7 @@ MONTH_COUNT = len(MONTH_NAMES)
 
 @dataclass(frozen=True)
 class Band:
-    """One of the 15 bands.
-
-    Attributes:
-        name: Key of the band everywhere.
-        sensor: ``"s1"`` or ``"s2"``.
-        unit: Unit of the archive's values.
-        reference_min: Value that the reference scaling maps to 0.
-        reference_max: Value that the reference scaling maps to 1.
-        description: For people.
-    """
+    """One of the 15 bands; the reference scaling maps its minimum to 0, its maximum to 1."""
 
     name: str
     sensor: str
@@ -76,25 +66,19 @@ BAND_NAMES = tuple(band.name for band in BANDS)
 
 @dataclass(frozen=True)
 class Sensor:
-    """One of the two satellites' images.
+    """One of the two satellites.
 
     Attributes:
         name: ``"s1"`` or ``"s2"``, also the store's array name.
         file_tag: ``"S1"`` or ``"S2"``, as in file names and metadata.
         bands: Names of its bands, in file order.
         archive_dtype: Type of the archive's TIFFs.
-        nodata: Archive value of a pixel without data.
     """
 
     name: str
     file_tag: str
     bands: tuple[str, ...]
     archive_dtype: np.dtype
-    nodata: float
-
-
-def _bands_of(sensor: str) -> tuple[str, ...]:
-    return tuple(band.name for band in BANDS if band.sensor == sensor)
 
 
 S1_NODATA_DB = -9999.0
@@ -103,17 +87,16 @@ S1_NODATA_DB = -9999.0
 S1_LEAST_DB = -100.0
 CLP_NONE = 255
 
-S1 = Sensor("s1", "S1", _bands_of("s1"), np.dtype("float32"), S1_NODATA_DB)
-S2 = Sensor("s2", "S2", _bands_of("s2"), np.dtype("uint16"), 0)
+S1 = Sensor("s1", "S1", BAND_NAMES[:4], np.dtype("float32"))
+S2 = Sensor("s2", "S2", BAND_NAMES[4:], np.dtype("uint16"))
 SENSORS = (S1, S2)
 
 # Sentinel-1 is stored as integers of 0.01 dB: at most 0.005 dB off, far below speckle.
 S1_STORE_SCALE_DB = 0.01
 S1_STORE_FILL = -32768
 
-# The one rule of areas: what says where it lies is measured on the ground, pixel by pixel (regions:
-# ``chips.ground``); BioMassters chips say nothing of it, and their pixels are taken for squares of
-# 10 m, as Nascetti et al. state them. A chip that does say it is refused by ``pixel_checks`` where
-# its pixels are not so.
+# BioMassters chips carry no georeference: their pixels are taken for squares of 10 m, as Nascetti
+# et al. state them. A chip that has one is refused by ``pixel_checks`` if its pixels differ; pixels
+# of regions are measured one by one (``ground``).
 PIXEL_SIZE_M = 10.0
 PIXEL_HA = PIXEL_SIZE_M**2 / 10_000

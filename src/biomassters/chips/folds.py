@@ -1,7 +1,9 @@
-"""Folds: a partition of the labelled chips for cross-validation."""
+"""Folds: a partition of the labelled chips for cross-validation.
+
+Data engineering makes the table; the parameter ``training.folds`` chooses from it.
+"""
 
 import logging
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -42,33 +44,34 @@ def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
     Returns:
         Columns chip_id (sorted) and fold (from 0; one whose chips all dropped out is not there).
     """
-    listed = table[table["split"] == "train"].sort_values("chip_id")
+    listed = table[table["split"] == "train"].sort_values("chip_id", ignore_index=True)
     if options.method == "stratified":
-        listed = listed[listed["agb_mean_mg_per_ha"].notna()]
-    count = options.count
-    if len(listed) < count:
+        listed = listed.dropna(subset="agb_mean_mg_per_ha")
+    chips = len(listed)
+    if chips < options.count:
         logger.warning(
             "Fewer labelled chips (%d) than folds (%d): each is a fold of its own.",
-            len(listed),
-            count,
+            chips,
+            options.count,
         )
-        count = len(listed)
-    if count == len(listed):
-        fold = np.arange(count)
-    else:
+    if chips <= options.count:
+        fold = np.arange(chips)
+    elif options.method == "stratified":
         agb_mg_per_ha = listed["agb_mean_mg_per_ha"].to_numpy()
-        fold = _PARTITIONS[options.method](agb_mg_per_ha, count, options.seed)
-    folds = pd.DataFrame({"chip_id": listed["chip_id"].to_numpy(), "fold": fold})
-    return folds[listed["usable"].to_numpy(bool)].reset_index(drop=True)
+        fold = _stratified(agb_mg_per_ha, options.count, options.seed)
+    else:
+        fold = _reference(chips, options.count, options.seed)
+    folds = listed.assign(fold=fold).loc[listed["usable"].astype(bool), ["chip_id", "fold"]]
+    return folds.reset_index(drop=True)
 
 
-def _reference(agb_mg_per_ha: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
+def _reference(chips: int, count: int, seed: int) -> NDArray[np.int64]:
     """The first place's folds: ``KFold(count, shuffle=True, random_state=seed)``."""
     from sklearn.model_selection import KFold  # takes a second to import
 
-    fold = np.empty(len(agb_mg_per_ha), np.int64)
+    fold = np.empty(chips, np.int64)
     splitter = KFold(count, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(agb_mg_per_ha)):
+    for number, (_, held_out) in enumerate(splitter.split(fold)):
         fold[held_out] = number
     return fold
 
@@ -81,7 +84,3 @@ def _stratified(agb_mg_per_ha: NDArray[np.float64], count: int, seed: int) -> ND
     fold = np.empty(len(agb_mg_per_ha), np.int64)
     fold[np.argsort(agb_mg_per_ha, kind="stable")] = folds_by_rank[: len(fold)]
     return fold
-
-
-_Partition = Callable[[NDArray[np.float64], int, int], NDArray[np.int64]]
-_PARTITIONS: dict[str, _Partition] = {"reference": _reference, "stratified": _stratified}

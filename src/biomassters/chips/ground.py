@@ -1,4 +1,4 @@
-"""How large pixels are on the ground, in any coordinate system; no I/O.
+"""How large pixels are on the ground, in any coordinate system.
 
 A pixel of a map projection has the area that its projection gives it: in Web Mercator at 62° N
 it counts 4.5 times too much, in feet 10.8 times. Here a pixel's corners go to an equal-area
@@ -48,12 +48,12 @@ class GroundPixels:
         Raises:
             BadInputError: The coordinate system says nothing of the ground there.
         """
-        rows = _Between.of(top, self.height - top if height is None else height, self.height)
-        columns = _Between.of(left, self.width - left if width is None else width, self.width)
-        y, x = np.meshgrid(rows.measured, columns.measured, indexing="ij")
-        measured = self._measured_ha(y, x)
-        across = columns.interpolated(measured.T).T
-        return rows.interpolated(across)
+        height = self.height - top if height is None else height
+        width = self.width - left if width is None else width
+        rows, columns = _measured(top, height, self.height), _measured(left, width, self.width)
+        measured_ha = self._measured_ha(*np.meshgrid(rows, columns, indexing="ij"))
+        across_ha = _interpolated(measured_ha.T, columns, left, width).T
+        return _interpolated(across_ha, rows, top, height)
 
     def sides_m(self) -> NDArray[np.float64]:
         """Width and height of the pixels at the four corners and in the middle, [5, 2], metres.
@@ -64,11 +64,15 @@ class GroundPixels:
         bottom, right = self.height - 1, self.width - 1
         rows = np.array([0, 0, bottom, bottom, bottom / 2])
         columns = np.array([0, right, 0, right, right / 2])
-        places = [(rows + 0.5, columns), (rows + 0.5, columns + 1)]
-        places += [(rows, columns + 0.5), (rows + 1, columns + 0.5)]
-        degrees = [self._moved(self._to_degrees, *place) for place in places]
-        pairs = zip(degrees[::2], degrees[1::2], strict=True)
-        return np.stack([self._geod.inv(*start, *end)[2] for start, end in pairs], axis=1)
+        edges = (
+            ((rows + 0.5, columns), (rows + 0.5, columns + 1)),  # left and right: the width
+            ((rows, columns + 0.5), (rows + 1, columns + 0.5)),
+        )
+        lengths_m = []
+        for edge in edges:
+            start, end = (self._moved(self._to_degrees, *place) for place in edge)
+            lengths_m.append(self._geod.inv(*start, *end)[2])
+        return np.stack(lengths_m, axis=1)
 
     def _measured_ha(
         self, rows: NDArray[np.float64], columns: NDArray[np.float64]
@@ -130,26 +134,15 @@ class GroundPixels:
         return Transformer.from_crs(self._crs, target, always_xy=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Between:
-    """Linear interpolation along an axis, from pixels a step apart to those of a window.
+def _measured(start: int, length: int, whole: int) -> NDArray[np.float64]:
+    """Numbers of the pixels that are measured for a window: the same whatever the window."""
+    first, last = start // _STEP, -(-(start + length) // _STEP)
+    return np.unique(np.minimum(np.arange(first, last + 1) * _STEP, whole - 1)).astype(float)
 
-    Attributes:
-        measured: Numbers of the pixels that are measured.
-        wanted: Numbers of the window's pixels.
-    """
 
-    measured: NDArray[np.float64]
-    wanted: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, start: int, length: int, whole: int) -> "_Between":
-        """Pixels are measured in the same places whatever the window."""
-        first, last = start // _STEP, -(-(start + length) // _STEP)
-        measured = np.minimum(np.arange(first, last + 1) * _STEP, whole - 1)
-        return cls(np.unique(measured).astype(float), np.arange(start, start + length, dtype=float))
-
-    def interpolated(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From [measured, n] to [wanted, n]."""
-        columns = [np.interp(self.wanted, self.measured, column) for column in values.T]
-        return np.stack(columns, axis=1)
+def _interpolated(
+    values: NDArray[np.float64], measured: NDArray[np.float64], start: int, length: int
+) -> NDArray[np.float64]:
+    """From [measured, n] to [length, n], linearly."""
+    wanted = np.arange(start, start + length)
+    return np.stack([np.interp(wanted, measured, column) for column in values.T], axis=1)

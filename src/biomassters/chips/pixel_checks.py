@@ -1,4 +1,4 @@
-"""Do values look like the unit and the bands that they are said to be? No I/O.
+"""Do values look like the unit and the bands that they are said to be?
 
 Asked of the images of a region, of chips that are to be predicted, and of an archive that is
 verified: the same answer everywhere.
@@ -16,11 +16,11 @@ from biomassters.chips.chip import Chip
 from biomassters.chips.ground import GroundPixels
 from biomassters.errors import BadInputError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Values = NDArray[np.floating]
 
 NEEDED_S2 = S2.bands[:-1]
-CLOUDY_PERCENT = 50  # a pixel above is cloudy
+_CLOUDY_PERCENT = 50
 _CLP = S2.bands[-1]
 _MOST_POWER = 5.0  # linear backscatter of land stays far below
 _DB_RANGE = (-80.0, 50.0)
@@ -32,12 +32,7 @@ _GROUND_TOLERANCE = 0.01
 
 
 class Fault(NamedTuple):
-    """What values look like.
-
-    Attributes:
-        reason: The end of a sentence that begins with the image.
-        remedy: What mends it.
-    """
+    """What values look like, as the end of a sentence that begins with the image."""
 
     reason: str
     remedy: str
@@ -76,19 +71,22 @@ def check_chip(chip: Chip, pixel_size_m: float, *, warn: bool = False) -> None:
             )
     _check_ground(chip, pixel_size_m)
     if warn and not _has_clear_pixel(chip):
-        log.warning(
+        logger.warning(
             "Chip %s has no cloud-free pixel in any month: its map rests on Sentinel-1.",
             chip.chip_id,
         )
 
 
+def cloudy(cloud_percent: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Whether pixels are cloudy by CLP; without a cloud probability they count as clear."""
+    return (cloud_percent > _CLOUDY_PERCENT) & (cloud_percent != CLP_NONE)
+
+
 def _has_clear_pixel(chip: Chip) -> bool:
-    for month in np.flatnonzero(chip.present[:, 1]):
-        clouds = chip.s2[month, -1]
-        clear = (clouds <= CLOUDY_PERCENT) | (clouds == CLP_NONE)
-        if (clear & chip.s2_valid(int(month))).any():
-            return True
-    return False
+    return any(
+        (chip.s2_valid(month) & ~cloudy(chip.s2[month, -1])).any()
+        for month in np.flatnonzero(chip.present[:, 1]).tolist()
+    )
 
 
 def _check_ground(chip: Chip, pixel_size_m: float) -> None:
@@ -98,7 +96,7 @@ def _check_ground(chip: Chip, pixel_size_m: float) -> None:
         ground = GroundPixels(chip.georeference.crs, chip.georeference.transform, *chip.shape)
         sides = ground.sides_m()
     except BadInputError:
-        return  # somewhere of its own, such as a plot's coordinates: nothing can be said
+        return  # a coordinate system of its own, as of a plot, says nothing of the ground
     if np.abs(sides / pixel_size_m - 1).max() > _GROUND_TOLERANCE:
         width, height = sides[-1]
         raise BadInputError(
@@ -178,7 +176,7 @@ def _cloud_fault(bands: Mapping[str, Values]) -> Fault | None:
 def _order_fault(bands: Mapping[str, Values], seen: NDArray[np.bool_]) -> Fault | None:
     """Neighbouring wavelengths see alike: red edge B7 and the two near infrareds B8 and B8A do."""
     names = ("B7", "B8", "B8A")
-    if not all(name in bands for name in names) or seen.sum() < _FEWEST_PIXELS:
+    if not bands.keys() >= set(names) or seen.sum() < _FEWEST_PIXELS:
         return None
     red_edge, broad, narrow = (float(np.nanmedian(bands[name][seen])) for name in names)
     if min(red_edge, narrow) > 0 and not 0.6 < broad / (0.5 * (red_edge + narrow)) < 1.6:

@@ -1,9 +1,9 @@
 """What maps were made with, and whether maps, intervals and weights belong together.
 
 Weights have a fingerprint; maps carry that of the weights that made them, and how these were
-used. A calibration holds for maps that were made as those that it was calibrated on. What the user
-chooses (the views, clipping) must be the same; what the machine or the data decide (precision, size
-of the chips, networks averaged) is said where it differs.
+used. A calibration holds for maps made as those that it was calibrated on: what the user chooses
+(views, clipping) must be the same, what machine or data decide (precision, size of the chips,
+networks averaged) is named where it differs.
 """
 
 import logging
@@ -46,9 +46,7 @@ class Provenance:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Provenance":
         """Undo ``to_dict``; of nothing, an empty one."""
-        known: dict[str, Any] = {
-            name: (values or {}).get(name) for name in cls.__dataclass_fields__
-        }
+        known = {name: (values or {}).get(name) for name in cls.__dataclass_fields__}
         if known["views"] is not None:
             known["views"] = tuple(known["views"])
         return cls(**known)
@@ -63,25 +61,24 @@ class Provenance:
         An older calibration, which does not say how its maps were made, is taken at its word.
         """
         differences = []
-        known, used = (None if one.views is None else set(one.views) for one in (calibrated, self))
-        if _differ(known, used):
-            names = (", ".join(one.views or ()) for one in (self, calibrated))
-            differences.append("views {} instead of {}".format(*names))
-        if _differ(calibrated.clip_negative, self.clip_negative):
+        used, known = self.views, calibrated.views
+        if used is not None and known is not None and set(used) != set(known):
+            differences.append(f"views {', '.join(used)} instead of {', '.join(known)}")
+        if _differ(self.clip_negative, calibrated.clip_negative):
             differences.append(f"clip_negative {self.clip_negative}".lower())
         return " and ".join(differences)
 
     def found_otherwise(self, calibrated: "Provenance") -> str:
         """Where machine or data differ from those of the calibration, "" where not."""
-        pairs = (
-            ("precision", calibrated.precision, self.precision),
-            ("networks averaged", calibrated.networks, self.networks),
-            ("pixels a chip", calibrated.chip_pixels, self.chip_pixels),
-        )
+        pairs = {
+            "precision": (self.precision, calibrated.precision),
+            "networks averaged": (self.networks, calibrated.networks),
+            "pixels a chip": (self.chip_pixels, calibrated.chip_pixels),
+        }
         return ", ".join(
             f"{name} {used} instead of {known}"
-            for name, known, used in pairs
-            if _differ(known, used)
+            for name, (used, known) in pairs.items()
+            if _differ(used, known)
         )
 
 
@@ -96,10 +93,9 @@ def training_words(trained_on: Mapping[str, Any] | None) -> str:
     """What weights were trained on, in words."""
     if not trained_on:
         return "unknown data"
-    chips, name = trained_on.get("chips"), trained_on.get("dataset") or "unknown"
-    counted = f"{name}, {chips} chips" if chips else str(name)
-    simulated = trained_on.get("simulated")
-    return f"a simulated forest ({counted})" if simulated else counted
+    name = trained_on.get("dataset") or "unknown"
+    words = f"{name}, {chips} chips" if (chips := trained_on.get("chips")) else str(name)
+    return f"a simulated forest ({words})" if trained_on.get("simulated") else words
 
 
 def map_tags(
@@ -115,10 +111,7 @@ def map_tags(
 
 
 def warn_of_simulated_weights(
-    weights: str,
-    trained_on: Mapping[str, Any] | None,
-    images_simulated: bool,
-    images: object,
+    weights: str, trained_on: Mapping[str, Any] | None, images_simulated: bool, images: object
 ) -> None:
     """Log a warning where weights from a simulation meet images that were not simulated."""
     if trained_on and trained_on.get("simulated") and not images_simulated:
@@ -151,10 +144,10 @@ def check_same_weights(
     if made_by is None:
         raise BadInputError(
             f"{what} does not say which weights made it, so nothing shows that it was {weights}: "
-            f"run '--pipelines {pipelines}' to make it anew."
+            f"run '--pipelines {pipelines}' to make it again."
         )
     raise BadInputError(
         f"{what} was made by other weights ({made_by[:_SHOWN]}…) than {weights} "
-        f"({fingerprint[:_SHOWN]}…): run '--pipelines {pipelines}' to make it anew, or name the "
+        f"({fingerprint[:_SHOWN]}…): run '--pipelines {pipelines}' to make it again, or name the "
         "weights that made it with '--params weights=PATH'."
     )

@@ -1,13 +1,17 @@
-"""Constants of the min-max scaling, by band name."""
+"""Constants of the min-max scaling, by band name.
+
+The network scales its input itself (``network.band_scaler``); what it scales by travels with the
+weights.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import BAND_NAMES, BANDS
+from biomassters.chips.bands import BAND_NAMES, BANDS, S1
 from biomassters.errors import BadInputError
 
 
@@ -17,7 +21,7 @@ class BandScaling:
 
     Attributes:
         minimum: Value that becomes 0, by band name, in the band's unit.
-        maximum: Value that becomes 1.
+        maximum: Value that becomes 1, likewise.
 
     Raises:
         ValueError: If a band is missing or unknown, or its range is empty.
@@ -49,9 +53,8 @@ class BandScaling:
     def measured(cls, statistics: pd.DataFrame) -> "BandScaling":
         """The extremes of the training chips.
 
-        Sentinel-1 is scaled by its least and greatest value. Sentinel-2 keeps 0 as minimum, so
-        that a pixel never seen scales to 0 as an absent image does, and CLP keeps 255, its
-        value for none.
+        Sentinel-2 keeps 0 as minimum, so that a pixel never seen scales to 0 as an absent image
+        does, and CLP keeps 255, its value for none.
 
         Args:
             statistics: Band statistics, as ``BandStatistics.to_frame`` makes them.
@@ -60,23 +63,20 @@ class BandScaling:
             BadInputError: If a band has no pixels or a single value.
         """
         minimum, maximum = cls.reference().minimum, cls.reference().maximum
-        least, greatest = (statistics[name].to_dict() for name in ("min", "max"))
-        for band in BANDS:
-            if band.name == "CLP":
-                continue
-            if band.sensor == "s1":
-                minimum[band.name] = float(least[band.name])
-            maximum[band.name] = float(greatest[band.name])
-            if not minimum[band.name] < maximum[band.name]:
+        for band in BAND_NAMES[:-1]:
+            if band in S1.bands:
+                minimum[band] = float(statistics["min"][band])
+            maximum[band] = float(statistics["max"][band])
+            if not minimum[band] < maximum[band]:
                 raise BadInputError(
-                    f"Band {band.name} has too few different values in the usable training chips "
-                    "to be scaled by its own statistics: choose the reference scaling."
+                    f"Band {band} has too few different values in the usable training chips to be "
+                    "scaled by its own statistics: choose the reference scaling."
                 )
         return cls(minimum, maximum)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """As JSON takes it."""
-        return {"minimum": dict(self.minimum), "maximum": dict(self.maximum)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Mapping[str, float]]) -> "BandScaling":
@@ -85,6 +85,8 @@ class BandScaling:
 
     def offset_and_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Minimum and (maximum − minimum), each float32 [15] in the order of ``BANDS``."""
-        minimum = np.array([self.minimum[band] for band in BAND_NAMES])
-        maximum = np.array([self.maximum[band] for band in BAND_NAMES])
+        minimum, maximum = (
+            np.array([values[band] for band in BAND_NAMES])
+            for values in (self.minimum, self.maximum)
+        )
         return minimum.astype(np.float32), (maximum - minimum).astype(np.float32)

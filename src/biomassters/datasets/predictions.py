@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.chips.predictions import Prediction, PredictionFolder, write_predictions
+from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
 from biomassters.chips.provenance import Provenance
 
 

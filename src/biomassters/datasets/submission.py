@@ -6,7 +6,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.submission.build import write_submission
 
 

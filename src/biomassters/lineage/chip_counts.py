@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.chip_store import Packing
 from biomassters.datasets.predictions import Predictions

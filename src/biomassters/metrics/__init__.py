@@ -1,16 +1,13 @@
-"""How good predictions are: scores per chip, pooled and by biomass class; numpy only.
+"""How good predictions are; numpy and pandas only. Begin with ``scores``."""
 
-Everything is accumulated chip by chip, so the pixels of a data set are never in memory together.
-"""
-
-from biomassters.metrics.classes import (
+from biomassters.metrics.scores import (
     AGB_UNIT,
     CLASS_EDGES_MG_PER_HA,
     CLASS_NAMES,
     LABEL_LIMIT_MG_PER_HA,
+    DensityHistogram,
+    ScoreAccumulator,
 )
-from biomassters.metrics.density import DensityHistogram
-from biomassters.metrics.scores import ScoreAccumulator
 
 __all__ = [
     "AGB_UNIT",

@@ -14,23 +14,12 @@ from numpy.typing import NDArray
 
 from biomassters.errors import BadInputError
 
-CONSTANT_TARGET = "R² is undefined: every target pixel has the same value"
-NO_PIXELS = "R² is undefined: nothing was scored"
-
 
 @dataclass
 class PixelSums:
-    """Sums over some pixels; errors are prediction − target in Mg/ha, sums merge with ``+``.
+    """Sums over some pixels, merged with ``+``; errors are prediction − target in Mg/ha.
 
-    Attributes:
-        pixels: How many.
-        error: Sum of errors.
-        absolute_error: Sum of absolute errors.
-        squared_error: Sum of squared errors.
-        target_mean: Mean of the target.
-        target_deviation: Sum of the target's squared deviations from its mean.
-        target_min: Smallest target.
-        target_max: Largest target.
+    ``target_deviation`` is the sum of the target's squared deviations from its mean.
     """
 
     pixels: int = 0
@@ -96,10 +85,10 @@ class PixelSums:
     def r2_note(self) -> str:
         """Why R² is undefined, or ""."""
         if not self.pixels:
-            return NO_PIXELS
+            return "R² is undefined: nothing was scored"
         # Rounding leaves a constant's deviation above 0, tiny numbers' squares underflow to 0.
         constant = self.target_min == self.target_max or not self.target_deviation
-        return CONSTANT_TARGET if constant else ""
+        return "R² is undefined: every target pixel has the same value" if constant else ""
 
 
 def checked_pixels(

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.provenance import Provenance, check_same_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.errors import BadInputError

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.chip import Chip
-from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.chips.chip import Chip, LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import ScoreAccumulator

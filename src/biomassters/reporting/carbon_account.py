@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.reporting.hectares import HectareErrors
 from biomassters.uncertainty.carbon import chip_totals, total_of_set
 from biomassters.uncertainty.error_model import ErrorModel

@@ -8,8 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import CLP_NONE, MONTH_NAMES, S2
-from biomassters.chips.chip import Chip
-from biomassters.chips.labelled_chips import LabelledChips, positions
+from biomassters.chips.chip import Chip, LabelledChips, positions
 from biomassters.uncertainty.intervals import IntervalModel
 
 # Full leaf first: July, June, August, May, September; then whatever is clearest.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator

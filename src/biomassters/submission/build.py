@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
-from biomassters.chips.map_folder import MapFolder
+from biomassters.chips.predicted_maps import MapFolder
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.raster import encode_raster

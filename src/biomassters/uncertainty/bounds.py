@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 
-from biomassters.chips.predictions import Prediction, PredictionFolder
+from biomassters.chips.predicted_maps import Prediction, PredictionFolder
 from biomassters.console import tracked
 from biomassters.uncertainty.intervals import IntervalModel
 

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import PIXEL_SIZE_M
-from biomassters.chips.labelled_chips import LabelledChips, positions, read_label
+from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA, LABEL_LIMIT_MG_PER_HA

@@ -8,17 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.archive import (
-    Archive,
-    DamagedFileError,
-    data_name,
-    read_raster,
-    write_archive,
-    write_raster,
-)
+from biomassters.chips.archive.archive import Archive, UsableChips, data_name
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
+from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.errors import BadInputError
-from biomassters.io.raster_spec import Georeference
+from biomassters.io.raster import read_raster, write_raster
+from biomassters.io.raster_spec import DamagedFileError, Georeference
 
 FEATURES, LABELS = "train_features", "train_agbm"
 
@@ -31,7 +27,7 @@ def test_chips_are_read_as_written(archive_root: Path, chips: list[Chip]) -> Non
     assert archive.shape == (32, 32)
     for chip in chips:
         found = archive.read_chip(chip.chip_id)
-        assert found.split == chip.split == archive.split_of(chip.chip_id)
+        assert found.split == chip.split
         for name in ("s1_db", "s2", "present"):
             np.testing.assert_array_equal(getattr(found, name), getattr(chip, name))
             assert getattr(found, name).dtype == getattr(chip, name).dtype
@@ -239,3 +235,45 @@ def test_real_chip(sample_root: Path) -> None:
 )
 def test_the_name_of_the_data_holds_no_secret_of_the_address(root, name):
     assert data_name(root) == name
+
+
+@pytest.fixture
+def damaged_root(archive_root: Path) -> Path:
+    """The archive with a truncated image of chip a and no label of chip b."""
+    path = archive_root / "train_features" / "0000000a_S2_06.tif"
+    path.write_bytes(path.read_bytes()[:-1])
+    (archive_root / "train_agbm" / "0000000b_agbm.tif").unlink()
+    return archive_root
+
+
+def source_of(root: Path, on_damaged: str, scratch: Path) -> UsableChips:
+    archive = Archive.open(root)
+    table, _ = inspect_archive(archive, InspectionOptions(on_damaged=on_damaged), progress=False)
+    table.to_parquet(scratch / "table.parquet")
+    return UsableChips(archive, pd.read_parquet(scratch / "table.parquet"))
+
+
+def test_splits(archive_root: Path, tmp_path: Path) -> None:
+    source = source_of(archive_root, "leave_out_chip", tmp_path)
+    assert source.splits() == {"test": ["0000000c"], "train": ["0000000a", "0000000b"]}
+
+
+def test_damaged_chips_are_left_out(damaged_root: Path, tmp_path: Path) -> None:
+    source = source_of(damaged_root, "leave_out_chip", tmp_path)
+    assert source.splits() == {"test": ["0000000c"]}
+
+
+def test_damaged_images_are_left_out(damaged_root: Path, tmp_path: Path) -> None:
+    source = source_of(damaged_root, "leave_out_image", tmp_path)
+    assert source.splits() == {"test": ["0000000c"], "train": ["0000000a"]}
+    chip = source.read_chip("0000000a")
+    assert np.flatnonzero(chip.present[:, 1]).tolist() == [0, 11]
+
+
+def test_damage_after_the_inspection(archive_root: Path, tmp_path: Path) -> None:
+    source = source_of(archive_root, "leave_out_image", tmp_path)
+    before = source.signature("0000000a")
+    (archive_root / "train_features" / "0000000a_S2_06.tif").write_bytes(b"")
+    assert source.signature("0000000a") != before
+    with pytest.raises(DamagedFileError, match=r"0000000a_S2_06.tif is empty"):
+        source.read_chip("0000000a")

@@ -1,10 +1,12 @@
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.chips.archive.metadata import find_metadata, read_features, read_labels
+from biomassters.chips.folds import FoldOptions, make_folds
 from biomassters.errors import BadInputError
 
 GOOD = pd.DataFrame(
@@ -154,3 +156,24 @@ def test_a_chip_is_named_with_plain_characters(tmp_path: Path, chip_id: str) -> 
     pd.DataFrame(label).to_csv(tmp_path / "train_agbm_metadata.csv", index=False)
     with pytest.raises(BadInputError, match="chips are named with letters"):
         read_labels(ArchiveFiles.find(tmp_path))
+
+
+def test_the_whole_dataset(sample_root: Path, tmp_path: Path) -> None:
+    """252,426 files to a table of chips and the reference's folds, in seconds."""
+    listed = pd.read_parquet(sample_root / "features_inventory.parquet")
+    listed.to_csv(tmp_path / "features_metadata.csv", index=False)
+    started = time.process_time()
+    features = read_features(ArchiveFiles.find(tmp_path))
+    seconds = time.process_time() - started
+    assert len(features) == 252_426
+    train = features[features["split"] == "train"]
+    assert (train["sensor"] == "s1").sum() == 104_268
+    assert ((train["sensor"] == "s2") & (train["month"] == 3)).sum() == 1_251
+    months = features.groupby(["chip_id", "split", "sensor"]).size().unstack().reset_index()
+    assert months["split"].value_counts().to_dict() == {"train": 8_689, "test": 2_773}
+    assert months["s1"].eq(12).all()
+    assert months["s2"].fillna(0).median() == 11
+    usable = months.assign(usable=True, agb_mean_mg_per_ha=0.0)
+    folds = make_folds(usable, FoldOptions(count=10))
+    assert folds["fold"].value_counts().sort_index().tolist() == [869] * 9 + [868]
+    assert seconds < 60  # 2 on a quiet machine, see benchmarks

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.chips.archive.archive import Archive, write_archive
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import file_cksum

@@ -1,53 +1,55 @@
-"""The raw layout, as DrivenData publishes it and as others re-host it: find and read.
+"""Find and read the raw archive, as DrivenData publishes it and as others re-host it.
 
-An archive is ``features_metadata.csv``, ``train_agbm_metadata.csv`` and GeoTIFFs in
-``train_features/``, ``test_features/`` and ``train_agbm/``. The metadata say what should
-exist, the disk what does.
+The metadata say what should exist, the disk what does (``layout``, ``metadata``): an ``Archive``
+knows both and reads a chip at a time. ``UsableChips`` are those that the chip table
+(``chips.quality.chip_table``) calls usable, as the chip store is packed from.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from biomassters.chips.archive.chip_files import ChipFiles, OnDamage, read_chip_files
-from biomassters.chips.archive.files import ArchiveFiles, file_state
-from biomassters.chips.archive.layout import image_name, label_name
+from biomassters.chips.archive.layout import ArchiveFiles, file_state, image_name, label_name
 from biomassters.chips.archive.metadata import read_features, read_labels
-from biomassters.chips.archive.writer import write_archive
-from biomassters.chips.bands import MONTH_COUNT, S1
+from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2, SENSORS
 from biomassters.chips.chip import Chip
+from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.errors import BadInputError
-from biomassters.io.raster import read_raster, read_size, write_raster
-from biomassters.io.raster_spec import DamagedFileError, RasterSpec
-from biomassters.io.storage import Place, State, is_url, place_of, state
+from biomassters.io.raster import (
+    read_georeference,
+    read_raster,
+    read_raster_into,
+    read_size,
+)
+from biomassters.io.raster_spec import DamagedFileError, image_fault, label_fault
+from biomassters.io.storage import Place, State, fetch, is_url, place_of, state
 from biomassters.messages import HIDDEN, redact
-
-__all__ = [
-    "Archive",
-    "DamagedFileError",
-    "RasterSpec",
-    "read_raster",
-    "write_archive",
-    "write_raster",
-]
 
 _SIZE_SAMPLE = 33  # files whose headers decide what size the archive's chips have
 
 
-def data_name(root: Place) -> str:
-    """Name of an archive's folder; stores, weights and reports repeat it, so it holds no secret.
+@dataclass(frozen=True)
+class _ChipFiles:
+    """Files of one chip: paths or URLs, ``""`` for an image that is listed and missing."""
 
-    Args:
-        root: The folder or its address, whose login and signature are left out.
-    """
-    shown = redact(str(root)).removesuffix(f"?{HIDDEN}")
-    return shown.rstrip("/").rpartition("/")[2]
+    split: str
+    images: dict[tuple[str, int], str]  # by sensor and month
+    label: str
+
+    def existing(self, skip: Collection[str] = ()) -> tuple[dict[tuple[str, int], str], str]:
+        """The images and the label (or ``""``) that exist and have other names than these."""
+        images = {
+            key: path for key, path in self.images.items() if path and _name(path) not in skip
+        }
+        return images, "" if _name(self.label) in skip else self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,6 @@ class Archive:
         train = features.loc[features["split"] == "train", "chip_id"].unique()
         labels = pd.DataFrame(columns=["chip_id", "filename", "path"], dtype=str)
         if len(train):
-            # These metadata list all training chips, even beside the images of a few.
             labels = read_labels(files)
             labels = labels[labels["chip_id"].isin(train)].reset_index(drop=True)
         if not features["path"].any():
@@ -107,10 +108,6 @@ class Archive:
         """Sorted names of the chips, of one split or of all."""
         return [name for name, chip in self._chips.items() if split in (None, chip.split)]
 
-    def split_of(self, chip_id: str) -> str:
-        """``"train"`` or ``"test"``."""
-        return self._chip(chip_id).split
-
     def feature_path(self, chip_id: str, sensor: str, month: int) -> Place | None:
         """An image's file, or None where it is missing or not listed."""
         path = self._chip(chip_id).images.get((sensor, month))
@@ -128,28 +125,29 @@ class Archive:
         label if it is for training.
         """
         chip = self._chip(chip_id)
-        expected = set(self._listed[chip_id])
-        expected |= {(S1.name, month) for month in range(MONTH_COUNT)}
-        names = [image_name(chip_id, *key) for key in expected - set(chip.images)]
-        if chip.split == "train" and chip.label is None:
+        expected = {*chip.images, *((S1.name, month) for month in range(MONTH_COUNT))}
+        names = [image_name(chip_id, *key) for key in expected if not chip.images.get(key)]
+        if chip.split == "train" and not chip.label:
             names.append(label_name(chip_id))
         return sorted(names)
 
     def listed_images(self, chip_id: str) -> int:
         """How many images the metadata list for a chip."""
-        return len(self._listed[self._chip(chip_id).chip_id])
+        return len(self._chip(chip_id).images)
 
     def undelivered_images(self, chip_id: str) -> list[str]:
         """Names of images that the metadata list and the archive lacks.
 
         They are not months that never existed: the download is incomplete, or the files were lost.
         """
-        chip = self._chip(chip_id)
-        listed = set(self._listed[chip_id]) - set(chip.images)
-        return sorted(image_name(chip_id, *key) for key in listed)
+        images = self._chip(chip_id).images
+        return sorted(image_name(chip_id, *key) for key, path in images.items() if not path)
 
     def read_chip(
-        self, chip_id: str, skip: Collection[str] = (), on_damage: OnDamage | None = None
+        self,
+        chip_id: str,
+        skip: Collection[str] = (),
+        on_damage: Callable[[DamagedFileError], None] | None = None,
     ) -> Chip:
         """Reads one chip and checks its values.
 
@@ -161,7 +159,37 @@ class Archive:
         Raises:
             DamagedFileError: At the first damaged file, without ``on_damage``.
         """
-        return read_chip_files(self._chip(chip_id, skip), self.shape, on_damage)
+        chip = self._chip(chip_id)
+        images, label_path = chip.existing(skip)
+        s1_db = np.empty((MONTH_COUNT, len(S1.bands), *self.shape), S1.archive_dtype)
+        s2 = np.zeros((MONTH_COUNT, len(S2.bands), *self.shape), S2.archive_dtype)
+        present = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
+        label = np.empty((1, *self.shape), np.float32)
+        fetched = fetch([*images.values(), label_path])
+        # Of the images and of the label, the last one that may say where it lies.
+        located: dict[bool, str] = {}
+
+        def read(path: str, out: NDArray, is_label: bool = False) -> bool:
+            """Whether the file is whole; if not, its pixels are 0."""
+            try:
+                if _read_checked(path, out, is_label, fetched.get(path)):
+                    located[is_label] = path
+            except DamagedFileError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+                out[:] = 0  # it may be half read
+                return False
+            return True
+
+        for (sensor, month), path in images.items():
+            image = (s1_db if sensor == S1.name else s2)[month]
+            present[month, int(sensor != S1.name)] = read(path, image)
+        s1_db[~present[:, 0]] = S1_NODATA_DB
+        agb = label[0] if label_path and read(label_path, label, is_label=True) else None
+        places = map(read_georeference, located.values())
+        georeference = next((place for place in places if place is not None), None)
+        return Chip(chip_id, chip.split, s1_db, s2, present, agb, georeference)
 
     def signature(self, chip_id: str, skip: Collection[str] = ()) -> str:
         """A text that changes when a file of the chip changes, by name, size and time or tag.
@@ -169,19 +197,16 @@ class Archive:
         Raises:
             DamagedFileError: If a file has vanished since the archive was opened.
         """
-        chip = self._chip(chip_id, skip)
+        chip = self._chip(chip_id)
         digest = hashlib.blake2b(f"{chip_id} {chip.split} {self.shape}".encode(), digest_size=16)
-        for path in (*chip.images.values(), chip.label):
-            if path is not None:
-                size, mark = self._state(path)
-                digest.update(f"\n{path.rpartition('/')[2]} {size} {mark}".encode())
+        images, label = chip.existing(skip)
+        for path in filter(None, (*images.values(), label)):
+            found = self.states.get(path) or file_state(path)
+            if found is None:
+                raise DamagedFileError(path, "has vanished")
+            size, mark = found
+            digest.update(f"\n{_name(path)} {size} {mark}".encode())
         return digest.hexdigest()
-
-    def _state(self, path: str) -> State:
-        state = self.states.get(path) or file_state(path)
-        if state is None:
-            raise DamagedFileError(path, "has vanished")
-        return state
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -201,36 +226,107 @@ class Archive:
             raise BadInputError(f"{self.root} holds no readable TIFF: fetch the archive again.")
         return sizes.most_common(1)[0][0]
 
-    def _chip(self, chip_id: str, skip: Collection[str] = ()) -> ChipFiles:
-        chip = self._chips.get(chip_id)
-        if chip is None:
+    def _chip(self, chip_id: str) -> _ChipFiles:
+        if chip_id not in self._chips:
             raise BadInputError(
                 f"{self.root} has no chip {chip_id!r}: choose one that its metadata list."
             )
-        return chip.without(skip) if skip else chip
+        return self._chips[chip_id]
 
     @cached_property
-    def _listed(self) -> dict[str, list[tuple[str, int]]]:
-        """Sensor and month of each listed image, by chip."""
-        listed: dict[str, list[tuple[str, int]]] = {}
-        columns = (self.features[name] for name in ("chip_id", "sensor", "month"))
-        for chip_id, sensor, month in zip(*columns, strict=True):
-            listed.setdefault(chip_id, []).append((sensor, month))
-        return listed
-
-    @cached_property
-    def _chips(self) -> dict[str, ChipFiles]:
-        """The files of every chip that exist, by sorted name."""
+    def _chips(self) -> dict[str, _ChipFiles]:
+        """By sorted name."""
         labels = dict(zip(self.labels["chip_id"], self.labels["path"], strict=True))
-        chips: dict[str, ChipFiles] = {}
+        chips: dict[str, _ChipFiles] = {}
         columns = (self.features[name] for name in ("chip_id", "split", "sensor", "month", "path"))
         for chip_id, split, sensor, month, path in zip(*columns, strict=True):
             if chip_id not in chips:
-                chips[chip_id] = ChipFiles(chip_id, split, {}, labels.get(chip_id) or None)
-            if path:
-                chips[chip_id].images[sensor, month] = path
+                chips[chip_id] = _ChipFiles(split, {}, labels.get(chip_id, ""))
+            chips[chip_id].images[sensor, month] = path
         return chips
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("root", "features", "labels", "states", "shape")  # the rest is quickly made again
         return {name: value for name, value in self.__dict__.items() if name in kept}
+
+
+class UsableChips:
+    """Chips that the chip table calls usable, without their damaged images.
+
+    Args:
+        archive: The archive.
+        table: Its chip table.
+    """
+
+    def __init__(self, archive: Archive, table: pd.DataFrame) -> None:
+        usable = table[table["usable"]].sort_values("chip_id")
+        self._archive = archive
+        self._splits = {str(split): list(ids) for split, ids in usable.groupby("split")["chip_id"]}
+        damaged = usable.set_index("chip_id")["damaged_files"]
+        self._damaged = {chip_id: frozenset(names) for chip_id, names in damaged.items()}
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the chips come from, as the archive says."""
+        return self._archive.origin
+
+    def splits(self) -> dict[str, list[str]]:
+        """Sorted names of the chips by split; a split without chips is left out."""
+        return self._splits
+
+    def read_chip(self, chip_id: str) -> Chip:
+        """Reads one chip.
+
+        Raises:
+            DamagedFileError: If a file was damaged after the inspection.
+        """
+        return self._archive.read_chip(chip_id, self._damaged[chip_id])
+
+    def signature(self, chip_id: str) -> str:
+        """A text that changes when a file of the chip changes."""
+        return self._archive.signature(chip_id, self._damaged[chip_id])
+
+
+def data_name(root: Place) -> str:
+    """Name of an archive's folder; stores, weights and reports repeat it, so it holds no secret.
+
+    Args:
+        root: The folder or its address, whose login and signature are left out.
+    """
+    shown = redact(str(root)).removesuffix(f"?{HIDDEN}")
+    return shown.rstrip("/").rpartition("/")[2]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _read_checked(path: str, out: NDArray, is_label: bool, data: bytes | None) -> bool:
+    """Reads an image or a label [1, H, W]; whether the file may say where it lies."""
+    try:
+        located = read_raster_into(path, out, data)
+    except DamagedFileError as error:
+        other = None if is_label else _in_another_unit(path, out)
+        raise other or error from None
+    if fault := label_fault(out) if is_label else image_fault(out):
+        raise DamagedFileError(path, fault)
+    return located
+
+
+def _in_another_unit(path: str, out: NDArray) -> DamagedFileError | None:
+    """Why a file that can be read is of another type: to fetch it again wouldn't help."""
+    try:
+        values, _ = read_raster(path)
+    except DamagedFileError:
+        return None
+    if values.shape != out.shape or values.dtype == out.dtype:
+        return None
+    sensor = S1 if len(out) == len(S1.bands) else S2
+    pixels = values.reshape(len(values), -1).astype(np.float32)
+    fault = image_unit_fault(sensor.name, dict(zip(sensor.bands, pixels, strict=True)))
+    if fault is None:
+        return None
+    dtype = sensor.archive_dtype.name
+    return DamagedFileError(
+        path, f"{fault.reason} as {dtype}", f"{fault.remedy} and save it as {dtype}"
+    )

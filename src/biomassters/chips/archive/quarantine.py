@@ -1,7 +1,11 @@
-"""Where damaged files of an archive wait: moved aside, never deleted."""
+"""Where damaged files of an archive wait: moved aside, never deleted.
+
+Acquisition moves a file when the right one takes its place, verification when it is asked to.
+"""
 
 import logging
 import shutil
+from itertools import count
 from pathlib import Path
 
 from biomassters.io.storage import Place
@@ -9,11 +13,6 @@ from biomassters.io.storage import Place
 logger = logging.getLogger(__name__)
 
 FOLDER = ".quarantine"  # hidden, so that nothing there counts as a file of the archive
-
-
-def quarantined_path(root: Path, filename: str) -> Path:
-    """Where a file lies, if it is in quarantine."""
-    return root / FOLDER / filename
 
 
 def quarantined_files(root: Place) -> dict[str, str]:
@@ -33,20 +32,14 @@ def quarantine(root: Path, path: Path) -> bool:
     Returns:
         Whether it was moved; an archive that may not be changed stays as it is, with a warning.
     """
-    place = quarantined_path(root, path.name)
+    place = root / FOLDER / path.name
     try:
         place.parent.mkdir(exist_ok=True)
         if place.exists():
-            place.rename(_free_name(place))
+            numbered = (place.with_name(f"{place.name}.{number}") for number in count(1))
+            place.rename(next(name for name in numbered if not name.exists()))
         shutil.move(path, place)
     except OSError as error:
         logger.warning("%s can't be moved to %s (%s).", path, place.parent, error.strerror)
         return False
     return True
-
-
-def _free_name(place: Path) -> Path:
-    number = 1
-    while (name := place.with_name(f"{place.name}.{number}")).exists():
-        number += 1
-    return name

@@ -1,4 +1,4 @@
-"""Write chips in the official raw layout."""
+"""Write chips in the layout of the official archive: names, folders, TIFF structure, metadata."""
 
 import errno
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.archive.layout import image_name, label_name
-from biomassters.chips.bands import MONTH_NAMES, SENSORS
+from biomassters.chips.archive.layout import S3_COLUMNS, image_name, label_name
+from biomassters.chips.bands import MONTH_NAMES, S1, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
@@ -17,12 +17,11 @@ from biomassters.io.checksum import posix_cksum
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import encode_raster
 
-_S3_COLUMNS = ("s3path_us", "s3path_eu", "s3path_as")
 _FEATURE_COLUMNS = (
     *("filename", "chip_id", "satellite", "split", "month", "size", "cksum"),
-    *(*_S3_COLUMNS, "corresponding_agbm"),
+    *(*S3_COLUMNS, "corresponding_agbm"),
 )
-_LABEL_COLUMNS = ("filename", "chip_id", "size", "cksum", *_S3_COLUMNS)
+_LABEL_COLUMNS = ("filename", "chip_id", "size", "cksum", *S3_COLUMNS)
 _MARK = ".generated-archive"
 _MARK_TEXT = "Written by biomassters, which replaces this folder when it writes again.\n"
 
@@ -32,10 +31,10 @@ Row = dict[str, str | int]
 def write_archive(
     root: Path, chips: Iterable[Chip], *, total: int | None = None, progress: bool = True
 ) -> None:
-    """Writes an archive with the official names, folders, TIFF structure and metadata.
+    """Writes an archive, which takes its name when it is complete.
 
-    Labels are written for training chips only, as in the official archive; its columns of
-    download addresses stay empty. The archive takes its name when it is complete.
+    Labels are written for training chips only, as in the official archive; months that are not
+    present get no file, and the columns of download addresses stay empty.
 
     Args:
         root: Its folder. One that this function wrote before is replaced, any other refused.
@@ -63,59 +62,6 @@ def write_archive(
     publish_folder(partial, root)
 
 
-def _write(partial: Path, chips: Iterable[Chip]) -> None:
-    partial.mkdir(parents=True)
-    (partial / _MARK).write_text(_MARK_TEXT)
-    features: list[Row] = []
-    labels: list[Row] = []
-    for chip in chips:
-        chip_features, chip_labels = write_chip(partial, chip)
-        features += chip_features
-        labels += chip_labels
-    _write_csv(partial / "features_metadata.csv", features, _FEATURE_COLUMNS)
-    _write_csv(partial / "train_agbm_metadata.csv", labels, _LABEL_COLUMNS)
-
-
-def write_chip(root: Path, chip: Chip) -> tuple[list[Row], list[Row]]:
-    """Writes one chip's files.
-
-    Args:
-        root: Folder of the archive.
-        chip: The chip; months that are not present get no file.
-
-    Returns:
-        Its rows of both metadata files.
-    """
-    with_label = chip.split == "train" and chip.agb_mg_per_ha is not None
-    label = label_name(chip.chip_id) if chip.split == "train" else ""
-    features: list[Row] = []
-    for index, sensor in enumerate(SENSORS):
-        images = chip.s1_db if sensor.name == "s1" else chip.s2
-        for month in chip.present[:, index].nonzero()[0].tolist():
-            name = image_name(chip.chip_id, sensor.name, month)
-            row: Row = {"satellite": sensor.file_tag, "split": chip.split}
-            row |= {"month": MONTH_NAMES[month], "corresponding_agbm": label}
-            folder = root / f"{chip.split}_features"
-            features.append(row | _write_file(folder / name, images[month], chip))
-    if not with_label:
-        return features, []
-    assert chip.agb_mg_per_ha is not None
-    return features, [_write_file(root / "train_agbm" / label, chip.agb_mg_per_ha, chip)]
-
-
-def _write_file(path: Path, array: NDArray, chip: Chip) -> Row:
-    data = encode_raster(array, chip.georeference)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    facts = {"size": len(data), "cksum": posix_cksum(data)}
-    return {"filename": path.name, "chip_id": chip.chip_id, **facts}
-
-
-def _write_csv(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
-    table = pd.DataFrame(rows, columns=list(columns)).sort_values("filename")
-    table.to_csv(path, index=False)
-
-
 def is_generated(root: Path) -> bool:
     """Whether a folder holds an archive that ``write_archive`` wrote."""
     return (root / _MARK).exists()
@@ -129,3 +75,37 @@ def _refuse_foreign(root: Path) -> None:
             f"{root} holds files that were not generated here: choose another folder for the "
             "generated archive, or move them away."
         )
+
+
+def _write(root: Path, chips: Iterable[Chip]) -> None:
+    root.mkdir(parents=True)
+    (root / _MARK).write_text(_MARK_TEXT)
+    features: list[Row] = []
+    labels: list[Row] = []
+    for chip in chips:
+        train = chip.split == "train"
+        label = label_name(chip.chip_id)
+        for sensor, present in zip(SENSORS, chip.present.T, strict=True):
+            images = chip.s1_db if sensor is S1 else chip.s2
+            for month in present.nonzero()[0].tolist():
+                name = image_name(chip.chip_id, sensor.name, month)
+                row: Row = {"satellite": sensor.file_tag, "split": chip.split}
+                row |= {"month": MONTH_NAMES[month], "corresponding_agbm": label if train else ""}
+                path = root / f"{chip.split}_features" / name
+                features.append(row | _write_file(path, images[month], chip))
+        if train and chip.agb_mg_per_ha is not None:
+            labels.append(_write_file(root / "train_agbm" / label, chip.agb_mg_per_ha, chip))
+    for name, rows, columns in (
+        ("features_metadata.csv", features, _FEATURE_COLUMNS),
+        ("train_agbm_metadata.csv", labels, _LABEL_COLUMNS),
+    ):
+        table = pd.DataFrame(rows, columns=list(columns)).sort_values("filename")
+        table.to_csv(root / name, index=False)
+
+
+def _write_file(path: Path, array: NDArray, chip: Chip) -> Row:
+    data = encode_raster(array, chip.georeference)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    facts = {"size": len(data), "cksum": posix_cksum(data)}
+    return {"filename": path.name, "chip_id": chip.chip_id, **facts}

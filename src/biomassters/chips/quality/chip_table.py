@@ -1,26 +1,52 @@
-"""Inspect a whole archive: the chip table and the band statistics in one pass."""
+"""Inspect an archive in one pass: the chip table, and the statistics of the bands.
+
+``inspect_chip`` reads a chip and judges what it has, lacks, and is good for; ``inspect_archive``
+does so with all of them. Which files are damaged in their bytes, ``verification`` has found before.
+"""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.quality.chip_report import COLUMNS, InspectionOptions, inspect_chip
+from biomassters.chips.bands import MONTH_COUNT, S1_LEAST_DB
+from biomassters.chips.chip import Chip
+from biomassters.chips.pixel_checks import cloudy
 from biomassters.chips.quality.statistics import BandStatistics, LevelCounts
 from biomassters.chips.quality.verification import known_damage
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import DamagedFileError, describe
+from biomassters.options import Options
 from biomassters.workers.pool import Threads, Workers
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # names in a warning
 
-__all__ = ["InspectionOptions", "inspect_archive", "inspect_chip"]
+
+class InspectionOptions(Options):
+    """Which chips are good enough to use."""
+
+    minimum_months: int = Field(
+        2, ge=1, le=MONTH_COUNT, description="Months with an image that a chip must have"
+    )
+    on_damaged: Literal["leave_out_chip", "leave_out_image", "stop"] = Field(
+        "leave_out_chip",
+        description="What to do about a damaged file: leave out its chip, leave out the image "
+        "alone (a damaged label still costs the chip), or stop",
+    )
+    on_incomplete: Literal["leave_out_chip", "use", "stop"] = Field(
+        "leave_out_chip",
+        description="What to do about a chip that lacks images which the metadata list, as after "
+        "an interrupted download: leave it out, use it without them, or stop",
+    )
 
 
 def inspect_archive(
@@ -56,84 +82,43 @@ def inspect_archive(
     """
     archive.shape  # noqa: B018 (found once, not by every worker)
     chip_ids = archive.chip_ids()
-    task = InspectChip(archive, options, {} if verification is None else known_damage(verification))
+    damage = {} if verification is None else known_damage(verification)
+    task = partial(inspect_chip, archive=archive, options=options, damage=damage)
     statistics = BandStatistics()
-    results: dict[int, Inspected] = {}
+    results: dict[int, Inspection] = {}
     with Progress("inspecting chips", len(chip_ids), shown=progress) as bar:
-        for number, inspected in (workers or Threads()).each(task, chip_ids):
-            if inspected.levels is not None:
-                statistics.add(inspected.levels)
-            results[number] = inspected._replace(levels=None)
+        for number, inspection in (workers or Threads()).each(task, chip_ids):
+            if inspection.levels is not None:
+                statistics.add(inspection.levels)
+            results[number] = inspection._replace(levels=None)
             bar.update()
     inspections = [results[number] for number in range(len(chip_ids))]
-    damage = [error for inspected in inspections for error in inspected.damage]
-    if damage and options.on_damaged == "stop":
-        _stop(damage)
-    incomplete = {
-        str(inspected.row["chip_id"]): inspected.incomplete
-        for inspected in inspections
-        if inspected.incomplete
-    }
-    if incomplete:
-        _say_incomplete(archive, incomplete, options)
-    table = pd.DataFrame([inspected.row for inspected in inspections], columns=list(COLUMNS))
-    if damage:
-        _say_damaged(archive, damage, table)
+    table = pd.DataFrame([inspection.row for inspection in inspections])
+    _tell_damage(archive, inspections, options, table)
+    _tell_incomplete(archive, inspections, options)
     if not table["usable"].any():
-        _refuse(archive, table)
+        raise BadInputError(
+            f"{archive.root} has no usable chip among its {len(table)} ({chip_ids[0]}: "
+            f"{table['problem'][0].rstrip('.')}): complete the archive or relax the inspection "
+            "options."
+        )
     return table, statistics
 
 
-class Inspected(NamedTuple):
-    """What a worker sends back of a chip: some hundred kilobytes, not its pixels.
-
-    Attributes:
-        row: Its row of the chip table.
-        damage: What is wrong with its files.
-        incomplete: What it lacks of the listed images, as a sentence, or "".
-        levels: Its pixels by band and level, of a usable training chip.
-    """
-
-    row: dict[str, Any]
-    damage: tuple[DamagedFileError, ...]
-    incomplete: str
-    levels: LevelCounts | None
-
-
-@dataclass(frozen=True)
-class InspectChip:
-    """Inspects one chip; runs on a worker.
-
-    Attributes:
-        archive: The archive.
-        options: Which chips are good enough.
-        damage: Reasons by chip and name of files known to be damaged.
-    """
-
-    archive: Archive
-    options: InspectionOptions
-    damage: Mapping[str, Mapping[str, str]]
-
-    def __call__(self, chip_id: str) -> Inspected:
-        """Reads the chip, judges it and counts its pixels."""
-        known = self.damage.get(chip_id, {})
-        report = inspect_chip(self.archive, chip_id, self.options, known)
-        levels = None
-        if report.row["usable"] and report.chip.split == "train":
-            statistics = BandStatistics()
-            statistics.update(report.chip)
-            levels = statistics.occupied()
-        return Inspected(report.row, report.damage, report.incomplete, levels)
-
-
-def _stop(damage: list[DamagedFileError]) -> None:
-    raise BadInputError(
-        f"{describe(damage[0].path, damage)}: fetch what is damaged again, or set on_damaged to "
-        "leave_out_chip or leave_out_image."
-    )
-
-
-def _say_damaged(archive: Archive, damage: list[DamagedFileError], table: pd.DataFrame) -> None:
+def _tell_damage(
+    archive: Archive,
+    inspections: Sequence["Inspection"],
+    options: InspectionOptions,
+    table: pd.DataFrame,
+) -> None:
+    damage = [error for inspection in inspections for error in inspection.damage]
+    if not damage:
+        return
+    if options.on_damaged == "stop":
+        raise BadInputError(
+            f"{describe(damage[0].path, damage)}: fetch what is damaged again, or set on_damaged "
+            "to leave_out_chip or leave_out_image."
+        )
     costs = table.loc[(table["damaged_files"].map(len) > 0) & ~table["usable"], "chip_id"]
     logger.warning(
         "%s holds %s; %s: fetch what is damaged again ('--pipelines acquisition', which keeps the "
@@ -151,13 +136,16 @@ def _some(names: list[str], what: str) -> str:
     return f"{len(names)} {what}{'' if len(names) == 1 else 's'} ({shown})"
 
 
-def _say_incomplete(
-    archive: Archive, incomplete: Mapping[str, str], options: InspectionOptions
+def _tell_incomplete(
+    archive: Archive, inspections: Sequence["Inspection"], options: InspectionOptions
 ) -> None:
-    chip_id, sentence = next(iter(incomplete.items()))
+    incomplete = [inspection for inspection in inspections if inspection.incomplete]
+    if not incomplete:
+        return
+    first = incomplete[0]
     found = (
-        f"{archive.root} is incomplete: {len(incomplete)} of {len(archive.chip_ids())} chips lack "
-        f"images that its metadata list ({chip_id}: {sentence.rstrip('.')})"
+        f"{archive.root} is incomplete: {len(incomplete)} of {len(inspections)} chips lack images "
+        f"that its metadata list ({first.row['chip_id']}: {first.incomplete.rstrip('.')})"
     )
     option = "data_engineering.inspection.on_incomplete"
     if options.on_incomplete == "stop":
@@ -175,10 +163,120 @@ def _say_incomplete(
         )
 
 
-def _refuse(archive: Archive, table: pd.DataFrame) -> None:
-    first = table.iloc[0]
-    problem = first["problem"].rstrip(".")
-    raise BadInputError(
-        f"{archive.root} has no usable chip among its {len(table)} ({first['chip_id']}: "
-        f"{problem}): complete the archive or relax the inspection options."
+class Inspection(NamedTuple):
+    """What reading one chip showed: some hundred kilobytes from a worker, not its pixels.
+
+    Attributes:
+        row: Its row of the chip table.
+        damage: What is wrong with its files.
+        incomplete: What it lacks of the images that the metadata list, as a sentence, or "".
+        levels: Its pixels by band and level, of a usable training chip.
+    """
+
+    row: dict[str, Any]
+    damage: tuple[DamagedFileError, ...]
+    incomplete: str
+    levels: LevelCounts | None
+
+
+def inspect_chip(
+    chip_id: str,
+    archive: Archive,
+    options: InspectionOptions,
+    damage: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Inspection:
+    """Reads one chip, judges it and counts its pixels; runs on a worker.
+
+    Args:
+        chip_id: Which chip.
+        archive: The archive.
+        options: What is good enough.
+        damage: What verification found wrong, by chip and file name; those files aren't read.
+    """
+    known = damage.get(chip_id, {})
+    found = [DamagedFileError(name, reason) for name, reason in known.items()]
+    chip = archive.read_chip(chip_id, skip=known, on_damage=found.append)
+    incomplete = _incomplete(archive, chip_id, known)
+    problem, usable = _judge(chip, found, incomplete, options)
+    height, width = chip.shape
+    row = {
+        "chip_id": chip_id,
+        "split": chip.split,
+        "height": height,
+        "width": width,
+        **_image_facts(chip),
+        **_label_facts(chip),
+        "missing_files": [name for name in archive.missing_files(chip_id) if name not in known],
+        "damaged_files": sorted(error.name for error in found),
+        "problem": problem,
+        "usable": usable,
+    }
+    levels = None
+    if usable and chip.split == "train":
+        statistics = BandStatistics()
+        statistics.update(chip)
+        levels = statistics.occupied()
+    return Inspection(row, tuple(found), incomplete, levels)
+
+
+def _incomplete(archive: Archive, chip_id: str, known_damage: Mapping[str, str]) -> str:
+    """A sentence on the listed images that are not there ("" if all are).
+
+    What verification moved to quarantine is damaged, not missing.
+    """
+    lacking = [name for name in archive.undelivered_images(chip_id) if name not in known_damage]
+    if not lacking:
+        return ""
+    listed = archive.listed_images(chip_id)
+    return (
+        f"It is incomplete: {len(lacking)} of the {listed} images that the metadata list are not "
+        f"there (the first is {lacking[0]})."
     )
+
+
+def _judge(
+    chip: Chip, damage: list[DamagedFileError], incomplete: str, options: InspectionOptions
+) -> tuple[str, bool]:
+    """A sentence on what is wrong ("" if nothing is), and whether the chip is usable."""
+    months = int(chip.month_mask.sum())
+    unlabelled = chip.split == "train" and chip.agb_mg_per_ha is None
+    usable = not unlabelled and months >= options.minimum_months
+    if incomplete:
+        usable &= options.on_incomplete == "use"
+    if damage:
+        usable &= options.on_damaged == "leave_out_image"
+        return f"{describe(damage[0].name, damage)}.", usable
+    if incomplete:
+        return incomplete, usable
+    if unlabelled:
+        return "It is a training chip without a label.", usable
+    if not usable:
+        return f"It has images of {months} of the {options.minimum_months} months needed.", usable
+    return "", usable
+
+
+def _image_facts(chip: Chip) -> dict[str, Any]:
+    s1_months, s2_months = (np.flatnonzero(column).tolist() for column in chip.present.T)
+    nodata, zero, cloud = np.full((3, MONTH_COUNT), np.nan)
+    for month in s1_months:
+        nodata[month] = np.mean(chip.s1_db[month] < S1_LEAST_DB)
+    for month in s2_months:
+        zero[month] = 1 - np.mean(chip.s2_valid(month))
+        cloud[month] = np.mean(cloudy(chip.s2[month, -1]))
+    return {
+        "s1_months": s1_months,
+        "s2_months": s2_months,
+        "s1_nodata_fraction": nodata.tolist(),
+        "s2_zero_fraction": zero.tolist(),
+        "s2_cloud_fraction": cloud.tolist(),
+    }
+
+
+def _label_facts(chip: Chip) -> dict[str, float]:
+    label = chip.agb_mg_per_ha
+    if label is None:
+        facts = dict.fromkeys(("mean", "sd", "min", "max"), np.nan)
+    else:
+        facts = {"mean": label.mean(dtype=np.float64), "sd": label.std(dtype=np.float64)}
+        facts |= {"min": label.min(), "max": label.max()}
+    return {f"agb_{name}_mg_per_ha": float(value) for name, value in facts.items()}

@@ -1,8 +1,8 @@
-"""Statistics of the bands: exact whole-number histograms, so parts merge in any order.
+"""Statistics of the bands from histograms of whole numbers.
 
-Sentinel-1 is counted in steps of 0.01 dB, the resolution of the chip store, Sentinel-2 in
-the archive's own counts. Sums of whole numbers do not depend on the order of chips, threads
-or machines, and every statistic follows from them.
+Sentinel-1 is counted in steps of 0.01 dB, the resolution of the chip store, Sentinel-2 in the
+archive's own counts. Sums of whole numbers do not depend on the order of chips, threads or
+machines, and every statistic follows from them exactly.
 """
 
 from typing import NamedTuple
@@ -30,11 +30,9 @@ STATISTICS = ("count", "min", "max", "mean", "sd", *(f"p{percent:02d}" for perce
 
 
 class LevelCounts(NamedTuple):
-    """Pixels by level, of the levels that occur.
+    """Pixels by level, of the levels that occur: uint32 [K], int64 [K].
 
-    Attributes:
-        levels: uint32 [K], places in the flattened ``BandStatistics.counts``, each once.
-        counts: int64 [K], pixels.
+    A level is a place in the flattened ``BandStatistics.counts``; each occurs once.
     """
 
     levels: NDArray[np.uint32]
@@ -60,10 +58,7 @@ class BandStatistics:
             images_db = chip.s1_db[chip.present[:, 0], band]
             self.counts[band] += _count(_s1_levels(images_db))
         self.counts[: len(S1.bands), :_S1_NODATA_LEVELS] = 0
-        self._update_s2(chip.s2[chip.present[:, 1]])
-
-    def _update_s2(self, s2: NDArray[np.uint16]) -> None:
-        """Counts Sentinel-2 images [months, 11, H, W]."""
+        s2 = chip.s2[chip.present[:, 1]]
         cloud = len(S2.bands) - 1
         seen = np.bitwise_or.reduce(s2[:, :cloud], axis=1) != 0
         unseen = seen.size - np.count_nonzero(seen)
@@ -74,16 +69,12 @@ class BandStatistics:
         self.counts[-1] += _count(s2[:, cloud][seen])
         self.counts[-1, CLP_NONE] = 0
 
-    def merge(self, other: "BandStatistics") -> None:
-        """Adds what another part has counted."""
-        self.counts += other.counts
-
-    def occupied(self) -> "LevelCounts":
+    def occupied(self) -> LevelCounts:
         """The levels that occur, small enough to send from machine to machine."""
         (levels,) = self.counts.ravel().nonzero()
         return LevelCounts(levels.astype(np.uint32), self.counts.ravel()[levels])
 
-    def add(self, part: "LevelCounts") -> None:
+    def add(self, part: LevelCounts) -> None:
         """Adds what ``occupied`` gave elsewhere."""
         self.counts.ravel()[part.levels] += part.counts
 
@@ -104,19 +95,15 @@ class BandStatistics:
         if total == 0:
             return {"count": 0}
         (occupied,) = counts.nonzero()
-        values, counts = _values(band, occupied), counts[occupied]
+        values, counts = occupied.astype(np.float64), counts[occupied]
+        if band < len(S1.bands):
+            values = (values + S1_STORE_FILL) / _S1_STEPS_PER_DB
         mean = float((values * counts).sum()) / total
         variance = float(((values - mean) ** 2 * counts).sum()) / total
         ranks = [-(-percent * total // 100) for percent in _PERCENTS]
         percentiles = values[np.searchsorted(np.cumsum(counts), ranks)]
         summary = (total, values[0], values[-1], mean, variance**0.5, *percentiles)
         return dict(zip(STATISTICS, summary, strict=True))
-
-
-def _values(band: int, levels: NDArray[np.intp]) -> NDArray[np.float64]:
-    if band < len(S1.bands):
-        return (levels + S1_STORE_FILL) / _S1_STEPS_PER_DB
-    return levels.astype(np.float64)
 
 
 def _s1_levels(images_db: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -1,4 +1,7 @@
-"""The chip table condensed for readers: how much data, of which months, and what is wrong."""
+"""The chip table condensed for the report: how much data, of which months, and what is wrong.
+
+The table itself, one row a chip, comes from ``chip_table``.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +15,7 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Listing:
-    """Some of many faults.
-
-    Attributes:
-        count: How many there are.
-        shown: The first of them, as chip and what is wrong.
-    """
+    """How many faults there are, and the first of them: chip and what is wrong."""
 
     count: int
     shown: tuple[tuple[str, str], ...]
@@ -50,18 +48,16 @@ class DataSummary:
 
 
 def summarise_data(chip_table: pd.DataFrame) -> DataSummary:
-    """Condense a chip table (see ``chips.chip_table.inspect_archive``)."""
-    usable = chip_table[chip_table["usable"].astype(bool)]
+    """Condense the table of ``chip_table.inspect_archive``."""
+    is_usable = chip_table["usable"].astype(bool)
+    usable = chip_table[is_usable]
+    splits = chip_table.groupby("split", sort=False)
     return DataSummary(
-        splits=tuple(
-            _split_row(str(name), rows) for name, rows in chip_table.groupby("split", sort=False)
-        ),
+        splits=tuple(_split_row(str(name), rows) for name, rows in splits),
         months=tuple(_month_row(month, usable) for month in range(MONTH_COUNT)),
         missing=_listing(chip_table, chip_table["missing_files"].map(", ".join)),
         damaged=_listing(chip_table, chip_table["damaged_files"].map(", ".join)),
-        left_out=_listing(
-            chip_table, chip_table["problem"].where(~chip_table["usable"].astype(bool), "")
-        ),
+        left_out=_listing(chip_table, chip_table["problem"].where(~is_usable, "")),
     )
 
 
@@ -81,12 +77,10 @@ def _split_row(name: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _month_row(month: int, usable: pd.DataFrame) -> dict[str, Any]:
-    shares = {
-        sensor: float(usable[f"{sensor}_months"].map(lambda months: month in months).mean() or 0)
-        if len(usable)
-        else 0.0
-        for sensor in ("s1", "s2")
-    }
+    def share(months: pd.Series) -> float:
+        return sum(month in listed for listed in months) / max(1, len(months))
+
+    shares = {"s1": share(usable["s1_months"]), "s2": share(usable["s2_months"])}
     return {"name": MONTH_NAMES[month], **shares}
 
 

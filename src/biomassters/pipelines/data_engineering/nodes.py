@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.source import UsableChips
+from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.folds import make_folds
 from biomassters.chips.quality.chip_table import inspect_archive
 from biomassters.chips.quality.summary import summarise_data

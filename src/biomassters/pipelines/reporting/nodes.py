@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 from plotly.graph_objects import Figure as Chart
 
-from biomassters.chips.labelled_chips import positions
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.chip import positions
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.submission import Submission
 from biomassters.pipelines.checks import check_maps

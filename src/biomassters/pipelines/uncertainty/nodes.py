@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.predictions import PredictionFolder
+from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions

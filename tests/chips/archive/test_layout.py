@@ -1,9 +1,8 @@
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from biomassters.chips.archive.files import ArchiveFiles
+from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.errors import BadInputError
 
 
@@ -26,8 +25,6 @@ def test_files_at_any_depth(tmp_path: Path) -> None:
         "one.tif": str(tmp_path / "b" / "c" / "one.tif"),
         "two.tiff": str(tmp_path / "two.tiff"),
     }
-    names = pd.Series(["one.tif", "absent.tif"])
-    assert files.paths(names).tolist() == [str(tmp_path / "b" / "c" / "one.tif"), ""]
 
 
 def test_of_two_files_the_nearest_counts(tmp_path: Path) -> None:

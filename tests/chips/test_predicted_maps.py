@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from biomassters.chips.predictions import Prediction, PredictionFolder, write_predictions
+from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
 from biomassters.errors import BadInputError
 from biomassters.io.raster import read_raster
 from biomassters.io.raster_spec import Georeference

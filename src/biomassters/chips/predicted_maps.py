@@ -1,4 +1,8 @@
-"""A folder of predicted maps, one GeoTIFF a chip, finished when its manifest stands."""
+"""Predicted maps on disk, one ``{chip_id}_agbm.tif`` a chip, read one at a time.
+
+``write_predictions`` makes a folder that is finished when its manifest stands; ``PredictionFolder``
+reads it, ``MapFolder`` reads maps that anybody wrote. What a map was made with: ``provenance``.
+"""
 
 import json
 import shutil
@@ -10,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import label_name
-from biomassters.chips.provenance import Provenance, map_tags
+from biomassters.chips.provenance import UNKNOWN, Provenance, map_tags
 from biomassters.errors import BadInputError
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import read_raster, write_raster
 from biomassters.io.raster_spec import Georeference
 
 _MANIFEST = "predictions.json"
-BAND_NAMES = ("AGB, Mg/ha", "lower bound of AGB, Mg/ha", "upper bound of AGB, Mg/ha")
+_BAND_NAMES = ("AGB, Mg/ha", "lower bound of AGB, Mg/ha", "upper bound of AGB, Mg/ha")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +40,9 @@ class Prediction:
     georeference: Georeference | None = None
     bounds_mg_per_ha: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
-    @property
-    def bands(self) -> NDArray[np.float32]:
-        """[1, H, W], or [3, H, W] with the bounds."""
-        return np.stack([self.agb_mg_per_ha, *(self.bounds_mg_per_ha or ())])
-
 
 class PredictionFolder(Mapping[str, NDArray[np.float32]]):
-    """Predicted maps on disk, read one at a time: chip id → float32 [H, W], Mg/ha.
+    """A finished folder of predictions: chip id → float32 [H, W], Mg/ha.
 
     Raises:
         BadInputError: The folder is missing or was never finished.
@@ -60,8 +59,7 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
         self.weights: str = manifest["weights"]
         self.weights_fingerprint: str | None = manifest.get("weights_fingerprint")
         self.provenance = Provenance.from_dict(manifest.get("provenance"))
-        self._chip_ids: tuple[str, ...] = tuple(manifest["chip_ids"])
-        self._members = frozenset(self._chip_ids)
+        self._chip_ids: dict[str, None] = dict.fromkeys(manifest["chip_ids"])  # an ordered set
 
     def file(self, chip_id: str) -> Path:
         """Path of one chip's GeoTIFF."""
@@ -74,15 +72,17 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
             BadInputError: A map is missing, or a TIFF is there that was not predicted with the
                 others.
         """
-        names = {label_name(chip_id) for chip_id in self._chip_ids}
+        names = {label_name(chip_id) for chip_id in self}
         there = {file.name for file in self.path.glob("*.tif")}
         faults = (
-            (sorted(names - there), "lacks", "predict again"),
-            (sorted(there - names), "holds the foreign file", "remove it"),
+            (names - there, "lacks", "predict again"),
+            (there - names, "holds the foreign file", "remove it"),
         )
         for files, what, remedy in faults:
             if files:
-                raise BadInputError(f"{self.path} {what} {files[0]} ({len(files)} such); {remedy}.")
+                raise BadInputError(
+                    f"{self.path} {what} {min(files)} ({len(files)} such); {remedy}."
+                )
 
     def read(self, chip_id: str) -> Prediction:
         """One chip's map, where it lies, and its bounds if they were written."""
@@ -91,13 +91,12 @@ class PredictionFolder(Mapping[str, NDArray[np.float32]]):
         return Prediction(chip_id, image[0], georeference, bounds)
 
     def __getitem__(self, chip_id: str) -> NDArray[np.float32]:
-        if chip_id not in self._members:
+        if chip_id not in self:
             raise KeyError(chip_id)
-        image, _ = read_raster(self.file(chip_id))
-        return image[0]
+        return self.read(chip_id).agb_mg_per_ha
 
     def __contains__(self, chip_id: object) -> bool:
-        return chip_id in self._members  # Mapping's own way would read the map
+        return chip_id in self._chip_ids  # Mapping's own way would read the map
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._chip_ids)
@@ -132,15 +131,16 @@ def write_predictions(
     growing = path.with_name(f"{path.name}.partial")
     shutil.rmtree(growing, ignore_errors=True)
     growing.mkdir(parents=True)
-    provenance = provenance or Provenance()
+    provenance = provenance or UNKNOWN
     tags = map_tags(weights, weights_fingerprint, provenance.trained_on)
     if intervals is not None:
         tags["intervals"] = intervals
     chip_ids = []
     for one in predictions:
-        path_of_chip, bands = growing / label_name(one.chip_id), one.bands
-        names = BAND_NAMES[: len(bands)]
-        write_raster(path_of_chip, bands, one.georeference, names, tuple(tags.items()))
+        bands = np.stack([one.agb_mg_per_ha, *(one.bounds_mg_per_ha or ())])
+        names = _BAND_NAMES[: len(bands)]
+        file = growing / label_name(one.chip_id)
+        write_raster(file, bands, one.georeference, names, tuple(tags.items()))
         chip_ids.append(one.chip_id)
     manifest = {
         "weights": weights,
@@ -151,3 +151,35 @@ def write_predictions(
     (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1))
     publish_folder(growing, path)
     return PredictionFolder(path)
+
+
+class MapFolder(Mapping[str, NDArray[np.float32]]):
+    """``{chip_id}_agbm.tif`` anywhere below a folder, whoever wrote them.
+
+    A map of one band is float32 [H, W]; others come as they are, [bands, H, W], to be refused.
+
+    Raises:
+        BadInputError: A chip has two files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        suffix = label_name("")
+        self._files: dict[str, Path] = {}
+        for file in sorted(folder.rglob(f"*{suffix}")):
+            chip_id = file.name.removesuffix(suffix)
+            if chip_id in self._files:
+                raise BadInputError(
+                    f"{folder} holds chip {chip_id} twice: {self._files[chip_id]} and {file}; "
+                    "remove one."
+                )
+            self._files[chip_id] = file
+
+    def __getitem__(self, chip_id: str) -> NDArray[np.float32]:
+        image, _ = read_raster(self._files[chip_id])
+        return image[0] if len(image) == 1 else image
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
