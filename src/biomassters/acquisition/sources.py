@@ -11,7 +11,6 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from obstore.fsspec import FsspecStore
 
 from biomassters.acquisition.options import AcquisitionOptions
-from biomassters.acquisition.sources import WantedFile
 from biomassters.chips.archive.layout import ArchiveFiles
 from biomassters.errors import BadInputError
 from biomassters.io.storage import names_bucket, require_bucket, stay

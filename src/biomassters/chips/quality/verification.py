@@ -28,7 +28,6 @@ from biomassters.chips.archive.quarantine import (
 )
 from biomassters.chips.bands import S1, S1_LEAST_DB, S1_NODATA_DB, S2, SENSORS
 from biomassters.chips.pixel_checks import image_unit_fault
-from biomassters.chips.quality.verification import ListedFile, transfer_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.raster import read_file, view_pixels
