@@ -7,12 +7,11 @@ from kedro.io import DatasetError
 
 from biomassters.chips.predicted_maps import Prediction
 from biomassters.chips.scaling import BandScaling
-from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset
-from biomassters.datasets.file import FileDataset
-from biomassters.datasets.folder import FolderDataset
 from biomassters.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
+from biomassters.datasets.paths import FileDataset, FolderDataset
 from biomassters.datasets.predictions import Predictions, PredictionsDataset
+from biomassters.datasets.raw_archive import ArchiveDataset
 from biomassters.datasets.submission import Submission, SubmissionDataset
 from biomassters.errors import BadInputError
 from biomassters.hooks import plain_message

@@ -9,8 +9,8 @@ import pytest
 from kedro.framework.project import configure_project
 from kedro.io import DataCatalog, MemoryDataset
 
-from biomassters.datasets.folder import FolderDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset
+from biomassters.datasets.paths import FolderDataset
 from biomassters.datasets.submission import SubmissionDataset
 from biomassters.network.options import NetworkOptions
 from biomassters.network.window import untrained_kernels

@@ -9,10 +9,10 @@ from kedro.framework.project import pipelines
 from kedro.io import DatasetError, MemoryDataset
 from kedro.pipeline.node import Node
 
-from biomassters.datasets.archive import ArchiveDataset
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset, member_paths
 from biomassters.datasets.predictions import PredictionsDataset
+from biomassters.datasets.raw_archive import ArchiveDataset
 from biomassters.datasets.region_images import RegionImagesDataset
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular

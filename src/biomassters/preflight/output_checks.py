@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S2
-from biomassters.datasets.folder import FolderDataset
-from biomassters.datasets.place import PlaceDataset
+from biomassters.datasets.paths import FolderDataset, PlaceDataset
 from biomassters.messages import listed, readable_bytes, shown_path
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.option_checks import backbone_fault
