@@ -2,15 +2,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from biomassters.reporting.carbon_account import account_for_carbon
-from biomassters.reporting.hectares import HectareErrors
-from biomassters.uncertainty.carbon import chip_totals, total_of_set
+from biomassters.uncertainty.carbon import (
+    HectareErrors,
+    account_for_carbon,
+    chip_totals,
+    total_of_set,
+)
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
 
 OPTIONS = UncertaintyOptions(resamples=3000)
-INTERVALS = IntervalModel(0.9, (), (-30.0,), (30.0,), (1,), 9, None, (), (16.448536,))
+INTERVALS = IntervalModel(0.9, (), (-30.0,), (30.0,), (1,), 9, mean_half_width=(16.448536,))
 ERRORS = ErrorModel((), (5.0,), (20.0,), (0.0, 10.0), (1.0, 0.0), 1.0, (1.0,), 0.9, 9)
 
 

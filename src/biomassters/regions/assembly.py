@@ -53,12 +53,12 @@ class Assembly:
             values = np.full((len(BANDS), *window.shape), np.nan, np.float32)
             seen = months > 0
             if seen.any():
-                agb, spread = self._sums(window)
+                agb, _ = self._sums(window)
                 agb = np.maximum(agb, 0) if self.clip_negative else agb
                 values[AGB, seen] = agb[seen]
                 values[MONTHS, seen] = months[seen]
                 if self.intervals is not None:
-                    bounds = self.intervals.bounds(agb[seen], spread[seen])
+                    bounds = self.intervals.bounds(agb[seen])
                     values[LOWER, seen], values[UPPER, seen] = bounds
             yield MapPiece(window, values)
             return_freed_memory()

@@ -58,8 +58,6 @@ def read_calibration(
             reason = f"{path} was calibrated for other weights"
         elif chosen:
             reason = f"{path} was calibrated on maps made otherwise; this one has {chosen}"
-        elif found.intervals.needs_spread and views < 2:
-            reason = f"the intervals of {path} need more than one view (inference.views)"
     except FileNotFoundError:
         reason = f"there is no {path}"
     except (OSError, ValueError, KeyError, TypeError) as error:

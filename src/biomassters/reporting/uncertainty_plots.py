@@ -45,7 +45,7 @@ def residual_plot(density: DensityHistogram, intervals: IntervalModel | None) ->
             label="90 % of pixels",
         )
         axes.plot(centres[shown], middle, color=NETWORK, linewidth=1.8, label="median")
-        if intervals is not None and not intervals.needs_spread:
+        if intervals is not None:
             lower, upper = intervals.bounds(centres[shown])
             style: dict[str, Any] = {"color": BASELINE, "linewidth": 1.2, "linestyle": "--"}
             axes.plot(centres[shown], centres[shown] - upper, label="interval", **style)
