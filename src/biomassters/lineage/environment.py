@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biomassters import __version__
-from biomassters.reporting.run_record import package_versions, peak_memory_mib
+from biomassters.reporting.model_card import package_versions, peak_memory_mib
 
 
 def code_version(project: Path) -> dict[str, Any]:

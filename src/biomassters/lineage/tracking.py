@@ -22,7 +22,7 @@ from biomassters.errors import BadInputError
 from biomassters.lineage.environment import code_version
 from biomassters.options import Options
 from biomassters.redaction import redacted
-from biomassters.reporting.flat_options import flatten
+from biomassters.reporting.model_card import flatten
 
 log = logging.getLogger(__name__)
 

@@ -92,9 +92,6 @@ class ChipCoverage(NamedTuple):
     mean_covered: bool
 
 
-_per_class = partial(np.zeros, len(CLASS_NAMES))
-
-
 @dataclass
 class CoverageCounts:
     """How often intervals held the target, one chip at a time.
@@ -106,9 +103,9 @@ class CoverageCounts:
         chips: Of each chip.
     """
 
-    pixels: NDArray[np.int64] = field(default_factory=partial(_per_class, np.int64))
-    covered: NDArray[np.int64] = field(default_factory=partial(_per_class, np.int64))
-    width: NDArray[np.float64] = field(default_factory=_per_class)
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    covered: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES)))
     chips: list[ChipCoverage] = field(default_factory=list)
 
     def update(
