@@ -34,16 +34,18 @@ def test_a_set_of_many_chips_keeps_the_doubt_about_the_bias():
     errors = np.random.default_rng(0).normal(0, 6, 50)
     small = total_of_set(np.full(4, 80.0), 100.0, errors, OPTIONS)
     large = total_of_set(np.full(4000, 80.0), 100_000.0, errors, OPTIONS)
-    assert small.standard_error == pytest.approx(6 * np.hypot(1 / 2, 1 / np.sqrt(50)), rel=0.15)
-    assert large.standard_error == pytest.approx(6 / np.sqrt(50), rel=0.15)
+    assert small["standard_error_mg_per_ha"] == pytest.approx(
+        6 * np.hypot(1 / 2, 1 / np.sqrt(50)), rel=0.15
+    )
+    assert large["standard_error_mg_per_ha"] == pytest.approx(6 / np.sqrt(50), rel=0.15)
 
 
 def test_the_thresholds_of_the_field_worked_by_hand():
-    figures = total_of_set(np.full(4, 80.0), 10.0, np.zeros(9), OPTIONS).to_dict(0.47)
+    figures = total_of_set(np.full(4, 80.0), 10.0, np.zeros(9), OPTIONS)
     assert figures["biomass_mg"] == pytest.approx(800)
     assert figures["art_trees_deduction"] == 0
     errors = np.random.default_rng(1).normal(0, 6, 50)
-    figures = total_of_set(np.full(4, 80.0), 10.0, errors, OPTIONS).to_dict(0.47)
+    figures = total_of_set(np.full(4, 80.0), 10.0, errors, OPTIONS)
     half = figures["relative_half_width_90"]
     assert half == pytest.approx(1.645 * figures["relative_standard_error"], rel=0.1)
     assert figures["art_trees_deduction"] == pytest.approx(0.524417 * half / 1.645006)

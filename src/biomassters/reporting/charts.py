@@ -71,11 +71,8 @@ def curves_of(history: pd.DataFrame) -> list[Curve]:
 def best_and_last(history: pd.DataFrame) -> tuple[float, float] | None:
     """RMSE of the best and of the last validation, Mg/ha, as means over the held-out folds.
 
-    Args:
-        history: A row an epoch and network, with ``held_out_fold``.
-
-    Returns:
-        None where nothing was validated.
+    None where nothing was validated. The history has a row an epoch and network, with its
+    ``held_out_fold``.
     """
     if _VALIDATION not in history:  # weights that were trained elsewhere
         return None

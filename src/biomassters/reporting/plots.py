@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -33,10 +34,14 @@ _FEWEST_FOR_A_MEAN = 0.0002  # of the pixels, in one bin of the target
 _FEWEST_PIXELS = 50  # in one bin of the prediction, for its residuals
 
 
+def _plot(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width_in, height_in)
+    return figure, figure.add_subplot()
+
+
 def density_plot(density: DensityHistogram) -> Figure:
     """Pixels by target and prediction, with the 1:1 line and the mean prediction."""
-    figure = new_figure(4.6, 3.7)
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 3.7)
     edges, counts = density.edges, density.counts
     top = _shown_top(density)
     percent = np.where(counts > 0, 100 * counts / max(1, counts.sum()), np.nan)
@@ -92,8 +97,7 @@ def _mean_prediction(
 
 def residual_plot(density: DensityHistogram, intervals: IntervalModel | None) -> Figure:
     """Residuals (prediction − target) by predicted AGB: median, middle 90 %, and the interval."""
-    figure = new_figure(4.6, 3.4)
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 3.4)
     pixels = density.counts.sum(axis=0)
     shown = pixels >= max(_FEWEST_PIXELS, (1 - _SHOWN_SHARE) * pixels.sum())
     if shown.any():
@@ -124,8 +128,7 @@ def _target_quantile(density: DensityHistogram, share: float) -> NDArray[np.floa
 
 def class_plot(by_class: pd.DataFrame) -> Figure:
     """RMSE and bias by biomass class of the target."""
-    figure = new_figure(4.6, 3.2)
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 3.2)
     places = np.arange(len(by_class))
     axes.bar(places - 0.2, by_class["rmse"], 0.38, color=NETWORK, label="RMSE")
     axes.bar(places + 0.2, by_class["bias"], 0.38, color=BASELINE, label="bias")
@@ -138,8 +141,7 @@ def class_plot(by_class: pd.DataFrame) -> Figure:
 
 def learning_plot(history: pd.DataFrame) -> Figure:
     """Losses and RMSEs over the epochs."""
-    figure = new_figure(4.6, 3.2)
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 3.2)
     for curve in curves_of(history):
         axes.plot(
             curve.epochs,
@@ -161,8 +163,7 @@ def learning_plot(history: pd.DataFrame) -> Figure:
 
 def coverage_plot(by_level: pd.DataFrame) -> Figure:
     """Measured against nominal coverage, of pixels and of chip means."""
-    figure = new_figure(4.6, 3.4)
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 3.4)
     axes.plot([45, 100], [45, 100], "--", color=INK, linewidth=1, label="nominal")
     style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 1.4}
     for column, colour, name in (
@@ -180,8 +181,7 @@ def coverage_plot(by_level: pd.DataFrame) -> Figure:
 def attention_plot(attention: pd.DataFrame) -> Figure:
     """Mean weight of each month at each level, in percent; months that are absent don't count."""
     table = attention.pivot_table(index="stride", columns="month", values="weight", aggfunc="mean")
-    figure = new_figure(4.6, 2.7)  # no wider: the numbers must be legible on a phone
-    axes = figure.add_subplot()
+    figure, axes = _plot(4.6, 2.7)  # no wider: the numbers must be legible on a phone
     values = 100 * table.reindex(columns=range(len(MONTH_NAMES))).to_numpy()
     axes.imshow(values, cmap=DENSITY_COLOURS, vmin=0, aspect="auto", interpolation="none")
     axes.set_yticks(range(len(table)), [f"{10 * stride} m" for stride in table.index])

@@ -143,15 +143,7 @@ class ReportContent:
 
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
-    """Build the page.
-
-    Args:
-        content: What it shows.
-        progress: Show a bar over the pictures on stderr.
-
-    Returns:
-        HTML without any reference to another file or host; the same for the same content.
-    """
+    """HTML without any reference to another file or host; the same for the same content."""
     # Imported here, as the plots below: they would slow every start of the command line.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

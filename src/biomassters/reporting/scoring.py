@@ -85,18 +85,9 @@ class ScoreInterval(NamedTuple):
 def bootstrap_score(
     rmse: Sequence[float], level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> ScoreInterval | None:
-    """Percentile interval of the mean RMSE per chip by a bootstrap over chips.
+    """Percentile interval of the mean RMSE per chip (bootstrap over chips); None of one chip.
 
     Efron & Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
-
-    Args:
-        rmse: Of each chip, Mg/ha.
-        level: Of the interval.
-        resamples: How often chips are drawn.
-        seed: Of the draws.
-
-    Returns:
-        The interval, or None with fewer than 2 chips.
     """
     values = np.asarray(rmse, np.float64)
     if len(values) < 2:
@@ -135,8 +126,8 @@ def all_metrics(
 
     Returns:
         The network's summary, the baselines' scores, the intervals' coverage, and
-        ``gain_over_mean`` and ``gain_over_ridge``: the share of the baseline's error that the
-        network takes away.
+        ``gain_over_mean`` and ``gain_over_ridge``: the share by which the network's RMSE is
+        below the baseline's.
     """
     metrics = scores.summary() | baselines.metrics()
     network = metrics["rmse_per_chip_mean"]

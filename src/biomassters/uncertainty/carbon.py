@@ -63,16 +63,16 @@ def account_for_carbon(
     """
     intervals = IntervalModel.from_dict(models["intervals"])
     errors = ErrorModel.from_dict(models["errors"])
-    fraction = options.carbon_fraction
     cross_fitted = dict(zip(measured["chip_id"], measured["corrected_mean"], strict=True))
-    known = chip_totals(held_out, intervals, errors, fraction, cross_fitted, progress=progress)
+    known = chip_totals(
+        held_out, intervals, errors, options.carbon_fraction, cross_fitted, progress=progress
+    )
     hectares, targets = _labels(chips, held_out, known["chip_id"].tolist())
     chip_errors = known["mean_agb_mg_per_ha"].to_numpy() - targets
 
-    def total(table: pd.DataFrame, target_mean: float | None) -> dict[str, Any]:
-        means, area_ha = table["mean_agb_mg_per_ha"].to_numpy(), float(table["area_ha"].sum())
-        found = total_of_set(means, area_ha, chip_errors, options, target_mean)
-        return found.to_dict(fraction)
+    def total(table: pd.DataFrame, target_mean: float | None = None) -> dict[str, Any]:
+        means = table["mean_agb_mg_per_ha"].to_numpy()
+        return total_of_set(means, table["area_ha"].sum(), chip_errors, options, target_mean)
 
     account = {
         "level": options.level,
@@ -82,8 +82,8 @@ def account_for_carbon(
     }
     tables = [known.assign(split="held_out")]
     if test:
-        predicted = chip_totals(test, intervals, errors, fraction, progress=progress)
-        account["test"] = total(predicted, None)
+        predicted = chip_totals(test, intervals, errors, options.carbon_fraction, progress=progress)
+        account["test"] = total(predicted)
         tables.append(predicted.assign(split="test"))
     return account, pd.concat(tables, ignore_index=True)
 
@@ -133,57 +133,14 @@ def _hectares(agb_HW: NDArray[np.float32]) -> NDArray[np.float64]:
     return means
 
 
-@dataclass(frozen=True)
-class SetTotal:
-    """Biomass of a set of chips.
-
-    Attributes:
-        chips: How many.
-        area_ha: Their area.
-        mean: Mean AGB, corrected for the bias, Mg/ha.
-        lower: Lower end of the mean's interval, Mg/ha.
-        upper: Upper end.
-        standard_error: Of the mean, Mg/ha.
-        half_width_90: Half of the width of the mean's 90 % interval, Mg/ha.
-        target_mean: Mean of the labels, Mg/ha, or None.
-    """
-
-    chips: int
-    area_ha: float
-    mean: float
-    lower: float
-    upper: float
-    standard_error: float
-    half_width_90: float
-    target_mean: float | None = None
-
-    def to_dict(self, carbon_fraction: float) -> dict[str, Any]:
-        """Ready for JSON: totals in Mg of biomass and of carbon, and the figures of ART-TREES."""
-        target = None if self.target_mean is None else self.target_mean * self.area_ha
-        half = self.half_width_90 / self.mean if self.mean else None
-        return {
-            "chips": self.chips,
-            "area_ha": self.area_ha,
-            **in_mg(self.mean, self.lower, self.upper, self.area_ha, carbon_fraction),
-            "label_biomass_mg": target,
-            "label_carbon_mg": None if target is None else target * carbon_fraction,
-            "carbon_fraction": carbon_fraction,
-            "mean_agb_mg_per_ha": self.mean,
-            "standard_error_mg_per_ha": self.standard_error,
-            "relative_standard_error": self.standard_error / self.mean if self.mean else None,
-            "relative_half_width_90": half,
-            "art_trees_deduction": None if half is None else _DEDUCTION * half,
-        }
-
-
 def total_of_set(
     predicted: NDArray[np.float64],
     area_ha: float,
     chip_errors: NDArray[np.float64],
     options: UncertaintyOptions,
     target_mean: float | None = None,
-) -> SetTotal:
-    """Total of chips of one size, with an interval by a bootstrap over chips.
+) -> dict[str, Any]:
+    """Total of chips of one size, with an interval by a bootstrap over chips, ready for JSON.
 
     Each resample draws twice: which chips there were to calibrate on (that bias is common to all
     chips of the set), then the error of each chip of the set (Efron & Tibshirani 1993, "An
@@ -194,8 +151,13 @@ def total_of_set(
         area_ha: Of the set.
         chip_errors: float64 [n], prediction − target of held-out chips' means, Mg/ha, corrected
             for the bias.
-        options: Level, times, seed.
+        options: Level, carbon fraction, times, seed.
         target_mean: Mean of the set's labels, Mg/ha, if there are any.
+
+    Returns:
+        Totals in Mg of biomass and of carbon, each with ``_lower`` and ``_upper``; the mean and
+        its standard error in Mg/ha; and the half-width of the total's 90 % interval, as a share,
+        with the deduction that ART-TREES draws from it.
     """
     generator = np.random.default_rng([options.seed, len(predicted), len(chip_errors)])
     mean = float(predicted.mean())
@@ -205,16 +167,23 @@ def total_of_set(
         drawn[turn] = mean - generator.choice(known, len(predicted)).mean()
     lower, upper = np.quantile(drawn, [(1 - options.level) / 2, (1 + options.level) / 2])
     ninety = np.quantile(drawn, [0.5 - _HALF_WIDTH_LEVEL / 2, 0.5 + _HALF_WIDTH_LEVEL / 2])
-    return SetTotal(
-        chips=len(predicted),
-        area_ha=area_ha,
-        mean=mean,
-        lower=max(0.0, float(lower)),
-        upper=float(upper),
-        standard_error=float(drawn.std(ddof=1)) if options.resamples > 1 else 0.0,
-        half_width_90=float(ninety[1] - ninety[0]) / 2,
-        target_mean=target_mean,
-    )
+    standard_error = float(drawn.std(ddof=1)) if options.resamples > 1 else 0.0
+    half = float(ninety[1] - ninety[0]) / 2 / mean if mean else None
+    target_mg = None if target_mean is None else target_mean * area_ha
+    fraction = options.carbon_fraction
+    return {
+        "chips": len(predicted),
+        "area_ha": float(area_ha),
+        **in_mg(mean, max(0.0, float(lower)), float(upper), area_ha, fraction),
+        "label_biomass_mg": target_mg,
+        "label_carbon_mg": None if target_mg is None else target_mg * fraction,
+        "carbon_fraction": fraction,
+        "mean_agb_mg_per_ha": mean,
+        "standard_error_mg_per_ha": standard_error,
+        "relative_standard_error": standard_error / mean if mean else None,
+        "relative_half_width_90": half,
+        "art_trees_deduction": None if half is None else _DEDUCTION * half,
+    }
 
 
 def chip_totals(

@@ -116,15 +116,7 @@ class CoverageCounts:
         model: IntervalModel,
         corrected_mean: float,
     ) -> None:
-        """Take in one chip.
-
-        Args:
-            chip_id: Name of the chip.
-            prediction: [H, W], Mg/ha.
-            target: [H, W], Mg/ha.
-            model: Calibrated on other chips.
-            corrected_mean: Mean prediction without the bias of other chips, Mg/ha.
-        """
+        """Take in one chip, [H, W] each, Mg/ha, with a model and a bias from other chips."""
         lower, upper = model.bounds(prediction)
         inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
         classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
@@ -205,8 +197,7 @@ class Calibration:
     """What held-out chips say about errors.
 
     Attributes:
-        intervals: Calibrated on all of them.
-        errors: Estimated on all of them.
+        intervals: Calibrated on all of them, as ``errors`` are.
         coverage: Measured part by part; of nothing if there are too few chips.
         constant_width: Mean width of intervals of one constant half-width that cover as many
             pixels, Mg/ha; also cut off at 0.

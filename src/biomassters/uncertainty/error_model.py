@@ -22,7 +22,7 @@ class ErrorModel:
     Attributes:
         edges: Inner edges of the bins of predicted AGB, Mg/ha.
         bias: Mean of prediction − target by bin, shrunk towards 0 by its own uncertainty, Mg/ha:
-            taken away from the prediction.
+            subtracted from the prediction.
         deviation: Standard deviation of the errors by bin, Mg/ha.
         distance_m: Distances between pixels, from 0, in metres.
         correlation: Of the errors of two pixels at each distance; beyond the last as there.

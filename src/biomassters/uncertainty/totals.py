@@ -204,13 +204,7 @@ class CellSums:
         self._most = most
 
     def add(self, images_CHW: NDArray[Any], top: int, left: int) -> None:
-        """Add a block; blocks may come in any order and have any size.
-
-        Args:
-            images_CHW: Values of the block's pixels.
-            top: Row of the block's first pixel in the region.
-            left: Column of it.
-        """
+        """Add a block whose first pixel lies there in the region, of any size and in any order."""
         height, width = images_CHW.shape[1:]
         self._make_room(top + height, left + width)
         rows, columns = self._groups(top, height), self._groups(left, width)
