@@ -21,12 +21,11 @@ from scipy.ndimage import zoom
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
-from biomassters.reporting.carbon_account import account_for_carbon
-from biomassters.reporting.pictures import choose_pictures
-from biomassters.reporting.report import ReportContent, render_report
-from biomassters.reporting.run_record import peak_memory_mib
+from biomassters.reporting.chip_maps import choose_pictures
+from biomassters.reporting.model_card import peak_memory_mib
+from biomassters.reporting.report import ReportContent, UncertaintyContent, render_report
 from biomassters.reporting.scoring import score_predictions
-from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.uncertainty.carbon import account_for_carbon
 from biomassters.uncertainty.cross_calibration import calibrate
 from biomassters.uncertainty.options import UncertaintyOptions
 

@@ -7,11 +7,10 @@ import pytest
 from biomassters.chips.chip import Chip
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.chips.store.writer import write_store
-from biomassters.reporting.carbon_account import account_for_carbon
-from biomassters.reporting.pictures import ChipPicture, choose_pictures
-from biomassters.reporting.report import ReportContent, render_report
+from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
+from biomassters.reporting.report import ReportContent, UncertaintyContent, render_report
 from biomassters.reporting.scoring import Scores, score_predictions
-from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.uncertainty.carbon import account_for_carbon
 from biomassters.uncertainty.cross_calibration import calibrate
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions

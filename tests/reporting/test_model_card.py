@@ -9,8 +9,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.reporting.nodes import gather_recipe
-from biomassters.reporting.markdown import as_code, as_text
-from biomassters.reporting.model_card import model_card
+from biomassters.reporting.model_card import as_code, as_text, flatten, model_card, standing_limits
 
 RECIPE = {"training": {"epochs": 3}, "data fingerprint": "f00d"}
 COVERAGE = {
@@ -85,3 +84,21 @@ def test_report_and_card_are_told_no_secret():
     recipe = gather_recipe(NetworkWeights(network, told, "w.safetensors"), InferenceOptions())
     assert recipe["trained on"] == {"dataset": "s3://***@box/x?***", "chips": 3}
     assert "PLANTED" not in str(recipe)
+
+
+def test_simulated_and_real_data_have_limits_of_their_own():
+    simulated, real = standing_limits(True), standing_limits(False)
+    assert any("simulated" in limit for limit in simulated)
+    assert not any("simulated" in limit for limit in real)
+    assert any("no location" in limit for limit in real)
+
+
+def test_weights_chosen_by_the_chips_that_score_them_flatter():
+    (chosen,) = set(standing_limits(False, (30.0, 31.5))) - set(standing_limits(False))
+    assert "up to 1.5 Mg/ha" in chosen
+    assert "intervals, calibrated on the same chips" in chosen
+
+
+def test_nested_options_become_dotted_names():
+    nested = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": {}, "f": None}
+    assert list(flatten(nested)) == [("a.b", "1"), ("a.c.d", "2, 3"), ("e", "{}"), ("f", "None")]

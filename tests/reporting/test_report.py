@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.reporting.flat_options import flatten
-from biomassters.reporting.report import _number, render_report
-from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.reporting.report import UncertaintyContent, _number, render_report
 
 _VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 
@@ -153,11 +151,6 @@ def test_names_from_outside_are_escaped(content):
     )
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
-
-
-def test_nested_options_become_dotted_names():
-    nested = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": {}, "f": None}
-    assert list(flatten(nested)) == [("a.b", "1"), ("a.c.d", "2, 3"), ("e", "{}"), ("f", "None")]
 
 
 def test_a_simulated_forest_is_named_at_the_top_and_passes_no_threshold(content):

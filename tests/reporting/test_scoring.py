@@ -1,8 +1,14 @@
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from biomassters.errors import BadInputError
-from biomassters.reporting.scoring import score_predictions
+from biomassters.metrics import ScoreAccumulator
+from biomassters.reporting.baselines import score_baselines
+from biomassters.reporting.options import ReportingOptions
+from biomassters.reporting.scoring import all_metrics, compared_scores, score_predictions, verdict
 
 
 def test_scores_of_a_constant_error(forest):
@@ -30,3 +36,68 @@ def test_prediction_that_is_no_number_is_named(forest):
     maps = {"c0": np.full((forest.height, forest.width), np.nan, np.float32)}
     with pytest.raises(BadInputError, match="Chip c0"):
         score_predictions(forest, maps, ["c0"], progress=False)
+
+
+@pytest.fixture
+def metrics(forest, scores) -> dict:
+    options = ReportingOptions(ridge_pixels_per_chip=64)
+    held_out, train = ["c1", "c3", "c5"], ["c0", "c2", "c4"]
+    baselines = score_baselines(forest, train, held_out, options, progress=False)
+    return all_metrics(scores.accumulator, baselines)
+
+
+def test_metrics_hold_the_three_scores_and_are_json_ready(metrics):
+    json.dumps(metrics, allow_nan=False)
+    network, ridge, mean = (score.rmse for score in compared_scores(metrics))
+    assert network == metrics["rmse_per_chip_mean"]
+    assert ridge == metrics["baseline_ridge_rmse"]
+    assert mean == metrics["baseline_mean_rmse"]
+    assert metrics["gain_over_mean"] == pytest.approx(1 - network / mean)
+    assert metrics["gain_over_ridge"] == pytest.approx(1 - network / ridge)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (0.313, "31 % less than predicting"),
+        (-0.5, "50 % more than predicting"),
+        (0.001, "no better than predicting"),
+        (-0.001, "no better than predicting"),
+    ],
+)
+def test_verdict_says_which_way_it_goes(gain, words):
+    metrics = {"rmse_per_chip_mean": 40.0, "chips": 1200, "gain_over_mean": gain}
+    sentence = verdict(metrics)
+    assert words in sentence
+    assert "On 1,200 held-out chips" in sentence
+    assert "40.0 Mg/ha" in sentence
+
+
+def test_the_rmse_is_not_called_typical_and_the_mean_absolute_error_stands_beside_it():
+    sentence = verdict({"rmse_per_chip_mean": 29.3, "mae": 17.6, "chips": 40})
+    assert "RMSE is 29.3 Mg/ha" in sentence
+    assert "mean absolute error 17.6" in sentence
+    assert "typical" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"), [(-77.6, "biased low by 77.6 Mg/ha, 30 %"), (40.0, "biased high"), (5.0, "")]
+)
+def test_the_verdict_says_how_the_tallest_forest_is_biased(bias, words):
+    by_class = pd.DataFrame(
+        {
+            "biomass_class": ["150-200", ">200"],
+            "pixels": [9, 9],
+            "bias": [-90.0, bias],
+            "target_mean": [170.0, 260.0],
+        }
+    )
+    sentence = verdict({"rmse_per_chip_mean": 29.3, "mae": 17.6, "chips": 40}, by_class)
+    assert words in sentence
+    assert ("above 200 Mg/ha" in sentence) == bool(words)
+
+
+def test_verdict_of_one_chip_and_of_none():
+    assert "On 1 held-out chip that" in verdict({"rmse_per_chip_mean": 4.0, "chips": 1})
+    assert "Nothing was scored" in verdict(ScoreAccumulator().summary())
+    assert compared_scores(ScoreAccumulator().summary()) == []

@@ -4,19 +4,17 @@ from functools import cache
 import numpy as np
 import pytest
 
-from biomassters.chips.predicted_maps import Prediction, write_predictions
 from biomassters.errors import BadInputError
-from biomassters.io.raster_spec import Georeference
-from biomassters.uncertainty.bounds import bounded_maps, say_if_borrowed
-from biomassters.uncertainty.coverage import CoverageCounts
 from biomassters.uncertainty.cross_calibration import (
     NOT_MEASURED,
+    CoverageCounts,
     PartCounts,
     assign_parts,
     calibrate,
 )
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
+from biomassters.uncertainty.totals import total_of_map
 
 OPTIONS = UncertaintyOptions(minimum_pixels=500, minimum_class_pixels=1000)
 SIZE = 40
@@ -134,47 +132,7 @@ def test_the_same_chips_give_the_same_models():
     assert first.errors == second.errors
 
 
-MODEL = IntervalModel(0.9, (), (-10.0,), (20.0,), (1,), 9, None, (), (5.0,))
-
-
-def test_maps_with_bounds_keep_their_place_and_their_first_band(tmp_path):
-    place = Georeference("EPSG:3067", (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0))
-    agb = np.array([[0.0, 5.0], [50.0, 100.0]], np.float32)
-    plain = write_predictions(tmp_path / "a", [Prediction("x", agb, place)], "w", "f00d")
-    bounded = write_predictions(tmp_path / "b", bounded_maps(plain, MODEL, progress=False), "w")
-    one = bounded.read("x")
-    np.testing.assert_array_equal(bounded["x"], agb)
-    np.testing.assert_array_equal(one.bounds_mg_per_ha[0], [[0, 0], [40, 90]])
-    np.testing.assert_array_equal(one.bounds_mg_per_ha[1], agb + 20)
-    assert one.georeference == place
-    import rasterio
-
-    with rasterio.open(bounded.file("x")) as source:
-        assert source.descriptions[1].startswith("lower bound")
-        assert source.crs.to_epsg() == 3067
-
-
-def test_borrowed_intervals_are_said(tmp_path, caplog):
-    maps = [Prediction("x", np.ones((2, 2), np.float32))]
-    folder = write_predictions(tmp_path / "a", maps, "final", "f00d")
-    caplog.set_level("INFO", "biomassters")
-    say_if_borrowed(folder, "f00d")
-    assert not caplog.records
-    say_if_borrowed(folder, "beef")
-    assert "other than those" in caplog.text
-
-
-@pytest.mark.parametrize("foreign", [True, False])
-def test_a_folder_that_was_tampered_with_is_refused(tmp_path, foreign):
-    maps = [Prediction(name, np.ones((2, 2), np.float32)) for name in ("x", "y")]
-    folder = write_predictions(tmp_path / "a", maps, "w")
-    folder.check_files()
-    if foreign:
-        (folder.path / "z_agbm.tif").write_bytes(b"")
-    else:
-        folder.file("y").unlink()
-    with pytest.raises(BadInputError, match="z_agbm.tif" if foreign else "lacks y_agbm.tif"):
-        folder.check_files()
+MODEL = IntervalModel(0.9, (), (-10.0,), (20.0,), (1,), 9, mean_half_width=(5.0,))
 
 
 def spiked(chips=20):
@@ -200,7 +158,7 @@ def test_coverage_by_level_is_that_of_the_pixels_and_not_of_their_cell():
     for level, measured in zip(found.levels["level"], found.levels["pixel_coverage"], strict=True):
         inside = 0
         for part in (0, 1):
-            others, here = PartCounts.empty(), [chip for chip in maps if part_of[chip] == part]
+            others, here = PartCounts(), [chip for chip in maps if part_of[chip] == part]
             for chip in maps:
                 if part_of[chip] != part:
                     others.update(maps[chip], labels.agb[chip])
@@ -241,6 +199,6 @@ def test_errors_of_totals_are_looked_at_without_the_bias_of_other_chips():
     left_out = np.sqrt(((chips["corrected_mean"] - chips["target_mean"]) ** 2).mean())
     model = replace(found.errors, bias_covariance=(0.0,) * len(found.errors.bias_covariance))
     agb = np.full((SIZE, SIZE), 100.0)
-    error = model.total(agb, np.ones(agb.shape, bool), 0.01, 10.0).standard_error
+    error = total_of_map(model, agb, np.ones(agb.shape, bool), 10.0).standard_error
     assert error == pytest.approx(left_out, rel=0.01)
     assert error > 1.05 * errors.std()

@@ -177,7 +177,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def _machine() -> dict[str, Any]:
     """Processor, device and packages; torch is asked only if something has loaded it."""
-    from biomassters.reporting.run_record import package_versions  # imports pandas
+    from biomassters.reporting.model_card import package_versions  # imports pandas
 
     torch = sys.modules.get("torch")
     cuda = torch is not None and torch.cuda.is_available()
@@ -196,6 +196,6 @@ def _peak_memory_mib() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        from biomassters.reporting.run_record import peak_memory_mib
+        from biomassters.reporting.model_card import peak_memory_mib
 
         return peak_memory_mib()

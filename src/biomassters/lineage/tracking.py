@@ -22,6 +22,7 @@ from biomassters.errors import BadInputError
 from biomassters.lineage.run_record import code_version
 from biomassters.messages import redacted
 from biomassters.options import Options
+from biomassters.reporting.model_card import flatten
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +151,6 @@ def _artefact_place(uri: str) -> str | None:
 
 def loggable_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters as dotted names and texts."""
-    from biomassters.reporting.flat_options import flatten  # only where a run is recorded
-
     return {name: text[:_LONGEST_PARAMETER] for name, text in flatten(redacted(parameters))}
 
 

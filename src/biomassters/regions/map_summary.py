@@ -8,8 +8,7 @@ import numpy as np
 from biomassters.regions.grid import Grid
 from biomassters.regions.map_writer import AGB, MONTHS, MapPiece
 from biomassters.uncertainty.error_model import ErrorModel
-from biomassters.uncertainty.gedi_cells import GediCells
-from biomassters.uncertainty.totals import RegionTotals
+from biomassters.uncertainty.totals import GediCells, RegionTotals
 
 HISTOGRAM_EDGES = np.arange(0.0, 510.0, 10.0)  # Mg/ha; the last class has no upper end
 

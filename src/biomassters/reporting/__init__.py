@@ -1,1 +1,1 @@
-"""From predictions to scores, baselines, pictures, a report and a submission; no torch."""
+"""From predictions to scores, baselines, pictures, a report and a model card; no torch."""

@@ -1,12 +1,16 @@
-"""One look for every figure, and figures as SVG that follows the page's light or dark theme."""
+"""One look for every figure, and figures as SVG that follows the page's light or dark theme.
+
+matplotlib takes a second to import, so only what draws loads it: every command imports the colours.
+"""
 
 import io
 import re
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Blue and vermillion of Okabe & Ito (2008), "Color Universal Design": told apart by all readers.
 INK, MUTED, LINE = "#1f2328", "#656d76", "#d0d7de"
@@ -28,13 +32,22 @@ _VARIABLES = {
 _SMALL, _NORMAL = 8, 9
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
+def new_figure(
+    width_in: float, height_in: float, layout: Literal["constrained"] | None = "constrained"
+) -> "Figure":
     """An empty figure that belongs to no window and is gone when nobody refers to it."""
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), layout=layout, facecolor="white")
 
 
-def dress(axes: Axes, x_label: str = "", y_label: str = "") -> None:
-    """Give axes the common look and their labels; units belong in the labels."""
+def dress(
+    axes: "Axes", x_label: str = "", y_label: str = "", grid: Literal["y", "both"] | None = None
+) -> None:
+    """Give axes the common look, their labels and a grid; units belong in the labels."""
+    if grid:
+        axes.grid(axis=grid, color=LINE, linewidth=0.6)
+        axes.set_axisbelow(True)
     axes.set_facecolor("none")
     axes.set_xlabel(x_label, color=INK, fontsize=_NORMAL)
     axes.set_ylabel(y_label, color=INK, fontsize=_NORMAL)
@@ -44,12 +57,12 @@ def dress(axes: Axes, x_label: str = "", y_label: str = "") -> None:
         spine.set_visible(side in ("left", "bottom"))
 
 
-def add_legend(axes: Axes, **places: Any) -> None:
+def add_legend(axes: "Axes", **places: Any) -> None:
     """A legend without a box, in the common look."""
     axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, **places)
 
 
-def to_svg(figure: Figure, name: str, description: str) -> str:
+def to_svg(figure: "Figure", name: str, description: str) -> str:
     """A figure for the inside of a page.
 
     Args:
@@ -61,6 +74,8 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         An ``<svg>`` element of flexible size with real text, whose colours are CSS variables.
         Images in it keep their own pixels.
     """
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
@@ -75,8 +90,4 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     head, body = svg.split(">", 1)
     # The page decides how large it is; the view box keeps its shape.
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{_quoted(description)}">{body}'
-
-
-def _quoted(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return f'{head} role="img" aria-label="{escape(description)}">{body}'

@@ -1,30 +1,99 @@
-"""The report: one HTML page that needs nothing but itself."""
+"""The report: one HTML page that needs nothing but itself.
+
+``ReportContent`` and ``UncertaintyContent`` hold all that it shows; the page's text stands in
+``templates/report.html.j2``.
+"""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from biomassters import __version__
+from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.quality.summary import summarise_data
 from biomassters.console import tracked
 from biomassters.metrics import AGB_UNIT, DensityHistogram
-from biomassters.reporting.chip_scatter import chip_scatter
-from biomassters.reporting.comparison import compared_scores, verdict
+from biomassters.reporting.charts import chip_scatter
+from biomassters.reporting.chip_maps import PANELS, ChipPicture, MapScale, panel_figure
 from biomassters.reporting.figure_style import to_svg
-from biomassters.reporting.flat_options import flatten
-from biomassters.reporting.limits import standing_limits
-from biomassters.reporting.maps import PANELS, MapScale, panel_figure
+from biomassters.reporting.model_card import flatten, standing_limits
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.pictures import ChipPicture
-from biomassters.reporting.plots import class_plot, density_plot, learning_plot
-from biomassters.reporting.score_groups import bootstrap_score, s2_months_of, scores_by
-from biomassters.reporting.uncertainty_plots import attention_plot, coverage_plot, residual_plot
-from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.reporting.scoring import bootstrap_score, compared_scores, scores_by, verdict
+from biomassters.uncertainty.intervals import IntervalModel
+
+
+@dataclass(frozen=True, eq=False)
+class UncertaintyContent:
+    """What was found about errors; everything may be empty.
+
+    Attributes:
+        models: ``intervals``, ``errors``, ``level`` and ``measured``, as the calibration wrote
+            them.
+        by_level: level, pixel_coverage, chip_mean_coverage.
+        by_class: biomass_class, pixels, coverage, mean_width.
+        per_chip: chip_id, coverage, means and the interval of the mean.
+        carbon: ``held_out``, ``test``, ``hectares``, ``level``.
+        attention: chip_id, stride, month, weight, has_s2.
+    """
+
+    models: Mapping[str, Any] = field(default_factory=dict)
+    by_level: pd.DataFrame = field(default_factory=pd.DataFrame)
+    by_class: pd.DataFrame = field(default_factory=pd.DataFrame)
+    per_chip: pd.DataFrame = field(default_factory=pd.DataFrame)
+    carbon: Mapping[str, Any] = field(default_factory=dict)
+    attention: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def intervals(self) -> IntervalModel | None:
+        """The interval model, if there is one."""
+        found = self.models.get("intervals")
+        return IntervalModel.from_dict(found) if found else None
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """Coverage and widths."""
+        return self.models.get("measured", {})
+
+    def carbon_rows(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Each split that was added up, with its name for people."""
+        names = (("held_out", "Held-out chips"), ("test", "Test chips"))
+        return [(name, self.carbon[key]) for key, name in names if self.carbon.get(key)]
+
+    def attention_by_availability(self) -> list[dict[str, Any]]:
+        """A row a month: chips and mean weight (%, all levels) with and without Sentinel-2."""
+        if self.attention.empty:
+            return []
+        rows = []
+        for month, name in enumerate(MONTH_NAMES):
+            here = self.attention[self.attention["month"] == month]
+            row: dict[str, Any] = {"month": name}
+            for key, chosen in (("with", here[here["has_s2"]]), ("without", here[~here["has_s2"]])):
+                row[f"{key}_chips"] = int(chosen["chip_id"].nunique())
+                row[f"{key}_weight"] = 100 * chosen["weight"].mean() if len(chosen) else None
+            rows.append(row)
+        return rows
+
+    def strides(self) -> list[int]:
+        """The levels that attention was read at, in pixels, finest first."""
+        return [] if self.attention.empty else sorted(set(self.attention["stride"].tolist()))
+
+    def attention_of(self, chip_id: str) -> list[dict[str, Any]]:
+        """A row a month that the chip has: weight (%) at each level, and whether S2 is there."""
+        if self.attention.empty:
+            return []
+        here = self.attention[self.attention["chip_id"] == chip_id].sort_values("stride")
+        return [
+            {
+                "month": MONTH_NAMES[int(str(month))],
+                "has_s2": bool(values["has_s2"].iloc[0]),
+                "weights": (100 * values["weight"]).tolist(),
+            }
+            for month, values in here.groupby("month")
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +103,13 @@ class ReportContent:
     Attributes:
         dataset: Name of the data, in the title.
         simulated: Whether the data come from this project's simulation.
-        metrics: As ``comparison.all_metrics`` gives them.
+        metrics: As ``scoring.all_metrics`` gives them.
         per_chip: As ``ScoreAccumulator.per_chip`` gives it.
         by_class: As ``ScoreAccumulator.by_class`` gives it.
         density: Pixels by target and prediction.
         pictures: Chips to show, in order.
         history: The training history, one row an epoch; may be empty.
-        chip_table: As ``chips.chip_table.inspect_archive`` gives it.
+        chip_table: As ``chips.quality.chip_table.inspect_archive`` gives it.
         recipe: Options and facts that the result depends on, nested as one likes.
         best_and_last: Where the held-out chips also decided which weights were kept: their RMSE
             with these and with the last ones, Mg/ha.
@@ -74,15 +143,10 @@ class ReportContent:
 
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
-    """Build the page.
+    """HTML without any reference to another file or host; the same for the same content."""
+    # Imported here, as the plots below: they would slow every start of the command line.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    Args:
-        content: What it shows.
-        progress: Show a bar over the pictures on stderr.
-
-    Returns:
-        HTML without any reference to another file or host; the same for the same content.
-    """
     environment = Environment(
         loader=PackageLoader("biomassters.reporting"),
         autoescape=True,
@@ -90,10 +154,11 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
-    environment.filters["percent"] = _percent
-    environment.filters["breakable"] = _breakable
-    scores = compared_scores(content.metrics)
+    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
+    scores, known = compared_scores(content.metrics), content.uncertainty
+    worst = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
+    s2_months = content.chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
+    dots = content.per_chip if known.per_chip.empty else known.per_chip
     return environment.get_template("report.html.j2").render(
         content=content,
         metrics=content.metrics,
@@ -104,16 +169,16 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         scores=scores,
         top_score=max((score.rmse for score in scores), default=1.0),
         classes=content.by_class.to_dict("records"),
-        worst=_worst(content),
+        worst=worst.head(content.options.listed_chips).to_dict("records"),
         score_interval=bootstrap_score(
             content.per_chip["rmse"].tolist(), seed=content.options.seed
         ),
-        by_months=scores_by(content.per_chip, s2_months_of(content.chip_table)),
-        by_fold=scores_by(content.per_chip, dict(content.fold_of_chip)),
-        uncertainty=content.uncertainty,
-        measured=content.uncertainty.measured,
+        by_months=scores_by(content.per_chip, s2_months),
+        by_fold=scores_by(content.per_chip, content.fold_of_chip),
+        uncertainty=known,
+        measured=known.measured,
         figures=_figures(content),
-        scatter=_scatter(content),
+        scatter=None if dots.empty else chip_scatter(dots),
         chips=_drawn_chips(content, progress),
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
@@ -133,35 +198,27 @@ def _relative(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _worst(content: ReportContent) -> list[dict[Hashable, Any]]:
-    ranked = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
-    return ranked.head(content.options.listed_chips).to_dict("records")
-
-
 def _figures(content: ReportContent) -> dict[str, Markup]:
-    figures = {
-        "density": (density_plot(content.density), "Predicted against target biomass, by pixel"),
-        "classes": (class_plot(content.by_class), "RMSE and bias by biomass class"),
-    }
+    from biomassters.reporting import plots
+
     known = content.uncertainty
-    residuals = residual_plot(content.density, known.intervals)
-    figures["residuals"] = (residuals, "Residuals by predicted biomass")
+    text = "Predicted against target biomass, by pixel"
+    figures = {"density": (plots.density_plot(content.density), text)}
+    text = "RMSE and bias by biomass class"
+    figures["classes"] = (plots.class_plot(content.by_class), text)
+    text = "Residuals by predicted biomass"
+    figures["residuals"] = (plots.residual_plot(content.density, known.intervals), text)
     if not known.by_level.empty:
         text = "Measured against nominal coverage of the intervals"
-        figures["coverage"] = (coverage_plot(known.by_level), text)
+        figures["coverage"] = (plots.coverage_plot(known.by_level), text)
     if not known.attention.empty:
         text = "Mean attention weight of each month at each level"
-        figures["attention"] = (attention_plot(known.attention), text)
+        figures["attention"] = (plots.attention_plot(known.attention), text)
     if not content.history.empty:
-        figures["learning"] = (learning_plot(content.history), "Error over the training epochs")
+        text = "Error over the training epochs"
+        figures["learning"] = (plots.learning_plot(content.history), text)
     # Drawn by us from numbers and checked ids: safe to put in as it is.
     return {name: Markup(to_svg(figure, name, text)) for name, (figure, text) in figures.items()}
-
-
-def _scatter(content: ReportContent) -> Markup | None:
-    chips = content.uncertainty.per_chip
-    chips = content.per_chip if chips.empty else chips
-    return None if chips.empty else chip_scatter(chips)
 
 
 def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Biomass and carbon of chips and of whole sets of chips, in Mg, with honest intervals.
 
-Chips are what was drawn, so chips are what is drawn anew: nothing here takes pixels for
+Chips are what was sampled, so the bootstrap resamples chips: nothing here takes pixels for
 independent. Chips don't say where they lie, so each pixel has the area that ``chips.bands`` states,
-100 m²; the area of a region's pixels is measured on the ground (``regions.summary``).
+100 m²; the area of a region's pixels is measured on the ground (``totals``, ``regions.summary``).
 """
 
 from collections.abc import Mapping
@@ -14,66 +14,123 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import PIXEL_HA
+from biomassters.chips.bands import PIXEL_HA, PIXEL_SIZE_M
+from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
+from biomassters.uncertainty.totals import in_mg
 
 _HALF_WIDTH_LEVEL = 0.9
 # ART (2021), The REDD+ Environmental Excellence Standard (TREES) 2.0, section 8: the deduction
 # is 0.524417 x half-width of the 90 % interval / 1.645006, half-width as a share of the total.
 _DEDUCTION = 0.524417 / 1.645006
+# ESA's Climate Change Initiative asks for a relative error below 20 % at hectares above this
+# (Biomass CCI, User Requirements Document).
+_CCI_FROM_MG_PER_HA = 50.0
+_HECTARE_PIXELS = round(100 / PIXEL_SIZE_M)  # of a side
+
+Maps = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class SetTotal:
-    """Biomass of a set of chips.
+def account_for_carbon(
+    chips: LabelledChips,
+    held_out: Maps,
+    test: Maps,
+    models: Mapping[str, Any],
+    measured: pd.DataFrame,
+    options: UncertaintyOptions,
+    *,
+    progress: bool = True,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Add up both splits, one chip in memory at a time.
 
-    Attributes:
-        chips: How many.
-        area_ha: Their area.
-        mean: Mean AGB, bias taken away, Mg/ha.
-        lower: Lower end of the mean's interval, Mg/ha.
-        upper: Upper end.
-        standard_error: Of the mean, Mg/ha.
-        half_width_90: Half of the width of the mean's 90 % interval, Mg/ha.
-        target_mean: Mean of the labels, Mg/ha, or None.
+    Args:
+        chips: Labels of the held-out chips.
+        held_out: Their maps, AGB by chip id, Mg/ha.
+        test: Maps of the test chips; may be empty.
+        models: ``intervals`` and ``errors`` as dicts.
+        measured: ``corrected_mean`` of each held-out chip (``chip_id``), whose bias was
+            estimated on other chips, Mg/ha: so their total does not meet the labels' by
+            construction. May be empty.
+        options: Level, carbon fraction, times and seed of the resampling.
+        progress: Show bars on stderr.
+
+    Returns:
+        ``held_out``, ``test`` (None if empty) and ``hectares``, ready for JSON; and a row per
+        chip with its split.
     """
+    intervals = IntervalModel.from_dict(models["intervals"])
+    errors = ErrorModel.from_dict(models["errors"])
+    cross_fitted = dict(zip(measured["chip_id"], measured["corrected_mean"], strict=True))
+    known = chip_totals(
+        held_out, intervals, errors, options.carbon_fraction, cross_fitted, progress=progress
+    )
+    hectares, targets = _labels(chips, held_out, known["chip_id"].tolist())
+    chip_errors = known["mean_agb_mg_per_ha"].to_numpy() - targets
 
-    chips: int
-    area_ha: float
-    mean: float
-    lower: float
-    upper: float
-    standard_error: float
-    half_width_90: float
-    target_mean: float | None = None
+    def total(table: pd.DataFrame, target_mean: float | None = None) -> dict[str, Any]:
+        means = table["mean_agb_mg_per_ha"].to_numpy()
+        return total_of_set(means, table["area_ha"].sum(), chip_errors, options, target_mean)
 
-    def to_dict(self, carbon_fraction: float) -> dict[str, Any]:
-        """Ready for JSON: totals in Mg of biomass and of carbon, and the field's thresholds."""
-        ends = {"": self.mean, "_lower": self.lower, "_upper": self.upper}
-        biomass = {f"biomass_mg{end}": value * self.area_ha for end, value in ends.items()}
-        carbon = {
-            f"carbon_mg{end}": value * self.area_ha * carbon_fraction for end, value in ends.items()
-        }
-        target = None if self.target_mean is None else self.target_mean * self.area_ha
-        relative = self.standard_error / self.mean if self.mean else None
-        half = self.half_width_90 / self.mean if self.mean else None
-        return {
-            "chips": self.chips,
-            "area_ha": self.area_ha,
-            **biomass,
-            **carbon,
-            "label_biomass_mg": target,
-            "label_carbon_mg": None if target is None else target * carbon_fraction,
-            "carbon_fraction": carbon_fraction,
-            "mean_agb_mg_per_ha": self.mean,
-            "standard_error_mg_per_ha": self.standard_error,
-            "relative_standard_error": relative,
-            "relative_half_width_90": half,
-            "art_trees_deduction": None if half is None else _DEDUCTION * half,
-        }
+    account = {
+        "level": options.level,
+        "hectares": hectares.summary(),
+        "held_out": total(known, float(targets.mean())),
+        "test": None,
+    }
+    tables = [known.assign(split="held_out")]
+    if test:
+        predicted = chip_totals(test, intervals, errors, options.carbon_fraction, progress=progress)
+        account["test"] = total(predicted)
+        tables.append(predicted.assign(split="test"))
+    return account, pd.concat(tables, ignore_index=True)
+
+
+def _labels(
+    chips: LabelledChips, maps: Maps, chip_ids: list[str]
+) -> tuple["HectareErrors", NDArray[np.float64]]:
+    """Errors of hectares, and the mean label of each chip, Mg/ha."""
+    hectares, means = HectareErrors(), []
+    for chip_id, index in zip(chip_ids, positions(chips, chip_ids), strict=True):
+        label = read_label(chips, index)
+        hectares.update(maps[chip_id], label)
+        means.append(float(label.mean(dtype=np.float64)))
+    return hectares, np.array(means)
+
+
+@dataclass
+class HectareErrors:
+    """Errors of squares of one hectare whose target is above 50 Mg/ha, for ESA CCI's threshold."""
+
+    hectares: int = 0
+    squared_error: float = 0.0
+    target: float = 0.0
+
+    def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+        """Take in one chip, [H, W] each, Mg/ha; incomplete squares at its edges are left out."""
+        predicted, truth = _hectares(prediction), _hectares(target)
+        tall = truth > _CCI_FROM_MG_PER_HA
+        self.hectares += int(tall.sum())
+        self.squared_error += float(np.square(predicted - truth)[tall].sum())
+        self.target += float(truth[tall].sum())
+
+    def summary(self) -> dict[str, Any]:
+        """hectares_above_50, and their relative_rmse or None, ready for JSON."""
+        relative = None
+        if self.hectares:
+            relative = float(np.sqrt(self.squared_error * self.hectares) / self.target)
+        return {"hectares_above_50": self.hectares, "relative_rmse_above_50": relative}
+
+
+def _hectares(agb_HW: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Means of whole squares, float64 [H // 10, W // 10]."""
+    side = _HECTARE_PIXELS
+    height, width = (size // side for size in agb_HW.shape)
+    whole = agb_HW[: height * side, : width * side].astype(np.float64)
+    means: NDArray[np.float64] = whole.reshape(height, side, width, side).mean(axis=(1, 3))
+    return means
 
 
 def total_of_set(
@@ -82,20 +139,25 @@ def total_of_set(
     chip_errors: NDArray[np.float64],
     options: UncertaintyOptions,
     target_mean: float | None = None,
-) -> SetTotal:
-    """Total of chips of one size, with an interval from whole chips drawn anew.
+) -> dict[str, Any]:
+    """Total of chips of one size, with an interval by a bootstrap over chips, ready for JSON.
 
-    Twice by chance: which chips there were to calibrate on (that bias is common to all chips of
-    the set), then the error of each chip of the set (Efron & Tibshirani 1993, "An introduction
-    to the bootstrap", chapters 8 and 13).
+    Each resample draws twice: which chips there were to calibrate on (that bias is common to all
+    chips of the set), then the error of each chip of the set (Efron & Tibshirani 1993, "An
+    introduction to the bootstrap", chapters 8 and 13).
 
     Args:
-        predicted: float64 [N], mean AGB of each chip of the set, bias taken away, Mg/ha.
+        predicted: float64 [N], mean AGB of each chip of the set, corrected for the bias, Mg/ha.
         area_ha: Of the set.
-        chip_errors: float64 [n], prediction − target of held-out chips' means, Mg/ha, bias taken
-            away.
-        options: Level, times, seed.
+        chip_errors: float64 [n], prediction − target of held-out chips' means, Mg/ha, corrected
+            for the bias.
+        options: Level, carbon fraction, times, seed.
         target_mean: Mean of the set's labels, Mg/ha, if there are any.
+
+    Returns:
+        Totals in Mg of biomass and of carbon, each with ``_lower`` and ``_upper``; the mean and
+        its standard error in Mg/ha; and the half-width of the total's 90 % interval, as a share,
+        with the deduction that ART-TREES draws from it.
     """
     generator = np.random.default_rng([options.seed, len(predicted), len(chip_errors)])
     mean = float(predicted.mean())
@@ -105,20 +167,27 @@ def total_of_set(
         drawn[turn] = mean - generator.choice(known, len(predicted)).mean()
     lower, upper = np.quantile(drawn, [(1 - options.level) / 2, (1 + options.level) / 2])
     ninety = np.quantile(drawn, [0.5 - _HALF_WIDTH_LEVEL / 2, 0.5 + _HALF_WIDTH_LEVEL / 2])
-    return SetTotal(
-        chips=len(predicted),
-        area_ha=area_ha,
-        mean=mean,
-        lower=max(0.0, float(lower)),
-        upper=float(upper),
-        standard_error=float(drawn.std(ddof=1)) if options.resamples > 1 else 0.0,
-        half_width_90=float(ninety[1] - ninety[0]) / 2,
-        target_mean=target_mean,
-    )
+    standard_error = float(drawn.std(ddof=1)) if options.resamples > 1 else 0.0
+    half = float(ninety[1] - ninety[0]) / 2 / mean if mean else None
+    target_mg = None if target_mean is None else target_mean * area_ha
+    fraction = options.carbon_fraction
+    return {
+        "chips": len(predicted),
+        "area_ha": float(area_ha),
+        **in_mg(mean, max(0.0, float(lower)), float(upper), area_ha, fraction),
+        "label_biomass_mg": target_mg,
+        "label_carbon_mg": None if target_mg is None else target_mg * fraction,
+        "carbon_fraction": fraction,
+        "mean_agb_mg_per_ha": mean,
+        "standard_error_mg_per_ha": standard_error,
+        "relative_standard_error": standard_error / mean if mean else None,
+        "relative_half_width_90": half,
+        "art_trees_deduction": None if half is None else _DEDUCTION * half,
+    }
 
 
 def chip_totals(
-    predictions: Mapping[str, NDArray[np.float32]],
+    predictions: Maps,
     intervals: IntervalModel,
     errors: ErrorModel,
     carbon_fraction: float,
@@ -130,10 +199,10 @@ def chip_totals(
 
     Args:
         predictions: AGB by chip id, float32 [H, W], Mg/ha.
-        intervals: Whose chip-mean interval is used, moved by the bias that is taken away.
-        errors: Whose bias is taken away.
+        intervals: Whose chip-mean interval is used, moved by the correction for the bias.
+        errors: Whose bias is corrected for.
         carbon_fraction: Mg of carbon in a Mg of biomass.
-        known_means: Mean AGB without bias by chip id, Mg/ha, where it was worked out already.
+        known_means: Corrected mean AGB by chip id, Mg/ha, where it was worked out already.
         progress: Show a bar on stderr.
 
     Returns:
@@ -147,11 +216,14 @@ def chip_totals(
         mean = max(0.0, float(errors.corrected(agb_HW).mean()) if known is None else known)
         raw = agb_HW.mean(dtype=np.float64)
         half = float(intervals.mean_bounds(np.array(raw))[1] - raw)
-        area = agb_HW.size * PIXEL_HA
-        ends = {"": mean, "_lower": max(0.0, mean - half), "_upper": mean + half}
-        row: dict[str, Any] = {"chip_id": chip_id, "area_ha": area, "mean_agb_mg_per_ha": mean}
-        row["standard_error_mg_per_ha"] = half / NormalDist().inv_cdf(0.5 + intervals.level / 2)
-        row |= {f"biomass_mg{end}": value * area for end, value in ends.items()}
-        row |= {f"carbon_mg{end}": value * area * carbon_fraction for end, value in ends.items()}
-        rows.append(row)
+        area_ha = agb_HW.size * PIXEL_HA
+        rows.append(
+            {
+                "chip_id": chip_id,
+                "area_ha": area_ha,
+                "mean_agb_mg_per_ha": mean,
+                "standard_error_mg_per_ha": half / NormalDist().inv_cdf(0.5 + intervals.level / 2),
+                **in_mg(mean, max(0.0, mean - half), mean + half, area_ha, carbon_fraction),
+            }
+        )
     return pd.DataFrame(rows)

@@ -8,10 +8,10 @@ Artificial Intelligence 74). What is handed on is calibrated on all of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,47 +21,48 @@ from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import CLASS_EDGES_MG_PER_HA, LABEL_LIMIT_MG_PER_HA
+from biomassters.metrics import CLASS_EDGES_MG_PER_HA, CLASS_NAMES, LABEL_LIMIT_MG_PER_HA
 from biomassters.metrics.pixel_sums import checked_pixels
-from biomassters.uncertainty.calibration import (
-    ChipMeans,
+from biomassters.uncertainty.correlation import CorrelationSums
+from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
+from biomassters.uncertainty.intervals import (
+    IntervalModel,
     check_chip_count,
     constant_width,
     fewest_chips,
     fit_intervals,
 )
-from biomassters.uncertainty.correlation import CorrelationSums
-from biomassters.uncertainty.coverage import CoverageCounts, LevelCoverage
-from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
-from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
-from biomassters.uncertainty.residual_counts import ResidualCounts
+from biomassters.uncertainty.residuals import ResidualCounts
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 NOT_MEASURED = (
     "Coverage was not measured: the held-out chips are just enough to calibrate on, and none is "
     "left to check the intervals with."
 )
+_MEASURED = ("pixel_coverage", "chip_mean_coverage")
 
 
 @dataclass(frozen=True, eq=False)
 class PartCounts:
-    """What calibrating needs to know of some chips."""
+    """What calibrating needs to know of some chips.
 
-    residuals: ResidualCounts
-    means: ChipMeans
-    errors: ErrorSums
+    Attributes:
+        residuals: Of their pixels.
+        means: Mean prediction and mean target of each chip, Mg/ha.
+        errors: By bin of predicted AGB.
+    """
 
-    @classmethod
-    def empty(cls) -> "PartCounts":
-        """Of no chip."""
-        errors = ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA)
-        return cls(ResidualCounts(CLASS_EDGES_MG_PER_HA), ChipMeans(), errors)
+    residuals: ResidualCounts = field(default_factory=lambda: ResidualCounts(CLASS_EDGES_MG_PER_HA))
+    means: list[tuple[float, float]] = field(default_factory=list)
+    errors: ErrorSums = field(default_factory=lambda: ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA))
 
     def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         """Take in one chip, [H, W] each, Mg/ha."""
         self.residuals.update(prediction, target)
-        self.means.update(prediction, target)
+        self.means.append(
+            (float(prediction.mean(dtype=np.float64)), float(target.mean(dtype=np.float64)))
+        )
         self.errors.update(prediction, target)
 
     def __add__(self, other: "PartCounts") -> "PartCounts":
@@ -76,13 +77,127 @@ class PartCounts:
         return fit_intervals(self.residuals, self.means, options)
 
 
+class ChipCoverage(NamedTuple):
+    """How an interval held on one chip; means and widths in Mg/ha."""
+
+    chip_id: str
+    pixels: int
+    coverage: float
+    mean_width: float
+    prediction_mean: float
+    corrected_mean: float
+    mean_lower: float
+    mean_upper: float
+    target_mean: float
+    mean_covered: bool
+
+
+@dataclass
+class CoverageCounts:
+    """How often intervals held the target, one chip at a time.
+
+    Attributes:
+        pixels: int64 [classes of the target].
+        covered: int64 [classes], pixels within their interval.
+        width: float64 [classes], sum of the intervals' widths, Mg/ha.
+        chips: Of each chip.
+    """
+
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    covered: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES)))
+    chips: list[ChipCoverage] = field(default_factory=list)
+
+    def update(
+        self,
+        chip_id: str,
+        prediction: NDArray[np.float32],
+        target: NDArray[np.float32],
+        model: IntervalModel,
+        corrected_mean: float,
+    ) -> None:
+        """Take in one chip, [H, W] each, Mg/ha, with a model and a bias from other chips."""
+        lower, upper = model.bounds(prediction)
+        inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
+        classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
+        count = len(CLASS_NAMES)
+        self.pixels += np.bincount(classes, minlength=count)
+        self.covered += np.bincount(classes[inside.ravel()], minlength=count)
+        self.width += np.bincount(classes, width.ravel(), count)
+        predicted_mean = float(prediction.mean(dtype=np.float64))
+        target_mean = float(target.mean(dtype=np.float64))
+        low, high = (float(end) for end in model.mean_bounds(np.array(predicted_mean)))
+        self.chips.append(
+            ChipCoverage(
+                chip_id,
+                target.size,
+                float(inside.mean()),
+                float(width.mean()),
+                predicted_mean,
+                corrected_mean,
+                low,
+                high,
+                target_mean,
+                low <= target_mean <= high,
+            )
+        )
+
+    def by_class(self) -> pd.DataFrame:
+        """One row a biomass class of the target: pixels, coverage, mean_width (Mg/ha)."""
+        seen = np.where(self.pixels > 0, self.pixels, np.nan)
+        return pd.DataFrame(
+            {
+                "biomass_class": CLASS_NAMES,
+                "pixels": self.pixels,
+                "coverage": self.covered / seen,
+                "mean_width": self.width / seen,
+            }
+        )
+
+    def per_chip(self) -> pd.DataFrame:
+        """One row a chip: the fields of ``ChipCoverage``."""
+        return pd.DataFrame(self.chips, columns=list(ChipCoverage._fields))
+
+    def summary(self) -> dict[str, Any]:
+        """Coverage of pixels and of chip means, mean widths in Mg/ha, ready for JSON."""
+        pixels = max(1, int(self.pixels.sum()))
+        chips = self.per_chip()
+        by_class = self.by_class()
+        known = by_class[by_class["pixels"] > 0]
+        return {
+            "pixel_coverage": float(self.covered.sum() / pixels),
+            "pixel_coverage_standard_error": self._standard_error(),
+            "pixel_mean_width": float(self.width.sum() / pixels),
+            "coverage_by_class": dict(zip(known["biomass_class"], known["coverage"], strict=True)),
+            "chip_mean_coverage": float(chips["mean_covered"].mean()),
+            "chip_mean_mean_width": float((chips["mean_upper"] - chips["mean_lower"]).mean()),
+        }
+
+    def _standard_error(self) -> float | None:
+        """Standard error over chips of the pixels' coverage; None of one chip.
+
+        That of a ratio of chip sums (Cochran 1977, "Sampling Techniques", section 6.3): pixels of
+        a chip are covered or missed together, so that counting them as independent would give a
+        figure many times too small.
+
+        It says how far coverage may be off on other chips. Measured again on the same ones it would
+        vary far less, as they calibrate one another.
+        """
+        chips = self.per_chip()
+        if len(chips) < 2:
+            return None
+        pixels = chips["pixels"].to_numpy(np.float64)
+        miss = pixels * (chips["coverage"].to_numpy() - self.covered.sum() / self.pixels.sum())
+        variance = (miss**2).sum() * len(chips) / (len(chips) - 1)
+        return float(np.sqrt(variance) / pixels.sum())
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What held-out chips say about errors.
 
     Attributes:
-        intervals: Calibrated on all of them.
-        errors: Estimated on all of them.
+        intervals: Calibrated on all of them, as ``errors`` are.
         coverage: Measured part by part; of nothing if there are too few chips.
         constant_width: Mean width of intervals of one constant half-width that cover as many
             pixels, Mg/ha; also cut off at 0.
@@ -134,51 +249,54 @@ def calibrate(
             "trained on every label have none, so take the intervals of the fold's weights."
         )
     check_chip_count(len(chip_ids), options.level)
-    held_out = _HeldOut(chips, predictions, chip_ids, progress)
+    read = partial(_read, chips, predictions, chip_ids, progress)
     part_of = assign_parts(len(chip_ids), options)
-    parts = _count(held_out, part_of)
-    together, others = reduce(add, parts), others_of(parts)
-    intervals, by_level = together.fit(options), models_by_level(others, options)
-    models, levels = by_level.get(options.level, []), LevelCoverage(by_level)
+    parts = [PartCounts() for _ in range(int(part_of.max()) + 1)]
+    for part, (_, predicted, target) in zip(part_of, read("calibrating intervals"), strict=True):
+        parts[part].update(predicted, target)
+    together, others = reduce(add, parts), _others_of(parts)
+    intervals, models = together.fit(options), _models_by_level(others, options)
     errors = together.errors.joined(intervals.edges)
     # Each chip's errors are looked at without the bias that the *others* show: with its own share
     # in the bias that is taken off they would look too small.
     own = errors.moments()
     moments = [one.errors.joined(intervals.edges).moments(own.deviation) for one in others]
-    coverage, correlation = CoverageCounts(), CorrelationSums()
-    for number, (chip_id, predicted, target) in enumerate(held_out.read("measuring intervals")):
-        part = int(part_of[number])
-        levels.update(predicted, target, part)
+    by_level, correlation = {level: CoverageCounts() for level in models}, CorrelationSums()
+    for part, (chip_id, predicted, target) in zip(
+        part_of, read("measuring intervals"), strict=True
+    ):
         of_others = moments[part] if moments else own
         correlation.update(*of_others.unbiased(predicted, target))
-        if models:
-            corrected = of_others.corrected_mean(predicted)
-            coverage.update(chip_id, predicted, target, models[part], corrected)
-    share = coverage.summary()["pixel_coverage"] if models else None
+        corrected = of_others.corrected_mean(predicted)
+        for level, counts in by_level.items():
+            counts.update(chip_id, predicted, target, models[level][part], corrected)
+    measured = {level: counts.summary() for level, counts in by_level.items()}
+    share = measured[options.level]["pixel_coverage"] if options.level in measured else None
     return Calibration(
         intervals=intervals,
         errors=errors.model(correlation, PIXEL_SIZE_M, options.level, options.shared_sd),
-        coverage=coverage,
+        coverage=by_level.get(options.level, CoverageCounts()),
         constant_width=constant_width(together.residuals, share) if share else None,
-        levels=levels.table(),
+        levels=pd.DataFrame(
+            [(level, *(one[name] for name in _MEASURED)) for level, one in measured.items()],
+            columns=["level", *_MEASURED],
+        ),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _HeldOut:
-    chips: LabelledChips
-    predictions: Mapping[str, NDArray[np.float32]]
-    chip_ids: Sequence[str]
-    progress: bool
-
-    def read(self, what: str) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-        """Chip id, prediction and target of each chip, both finite and of one shape."""
-        indices = positions(self.chips, self.chip_ids)
-        bar = tracked(self.chip_ids, what, shown=self.progress)
-        for chip_id, index in zip(bar, indices, strict=True):
-            predicted, target = self.predictions[chip_id], read_label(self.chips, index)
-            checked_pixels(chip_id, predicted, target)
-            yield chip_id, predicted, target
+def _read(
+    chips: LabelledChips,
+    predictions: Mapping[str, NDArray[np.float32]],
+    chip_ids: Sequence[str],
+    progress: bool,
+    what: str,
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
+    """Chip id, prediction and target of each chip, both finite and of one shape."""
+    indices = positions(chips, chip_ids)
+    for chip_id, index in zip(tracked(chip_ids, what, shown=progress), indices, strict=True):
+        predicted, target = predictions[chip_id], read_label(chips, index)
+        checked_pixels(chip_id, predicted, target)
+        yield chip_id, predicted, target
 
 
 def assign_parts(chips: int, options: UncertaintyOptions) -> NDArray[np.int64]:
@@ -190,42 +308,22 @@ def assign_parts(chips: int, options: UncertaintyOptions) -> NDArray[np.int64]:
     return generator.permutation(chips) % parts
 
 
-def _count(held_out: _HeldOut, part_of: NDArray[np.int64]) -> list[PartCounts]:
-    parts = [PartCounts.empty() for _ in range(int(part_of.max()) + 1)]
-    for number, (_, predicted, target) in enumerate(held_out.read("calibrating intervals")):
-        parts[part_of[number]].update(predicted, target)
-    return parts
-
-
-def others_of(parts: Sequence[PartCounts]) -> list[PartCounts]:
+def _others_of(parts: Sequence[PartCounts]) -> list[PartCounts]:
     """For each part everything but it; none if there is but one part."""
     if len(parts) < 2:
         return []
     return [
-        reduce(add, (part for i, part in enumerate(parts) if i != left_out))
-        for left_out in range(len(parts))
+        reduce(add, (*parts[:left_out], *parts[left_out + 1 :])) for left_out in range(len(parts))
     ]
 
 
-def fit_each(others: Sequence[PartCounts], options: UncertaintyOptions) -> list[IntervalModel]:
-    """Intervals for each part from the others; none if too few chips are left."""
-    needed = fewest_chips(options.level)
-    if any(len(one.means) < needed for one in others):
-        return []
-    return [one.fit(options) for one in others]
-
-
-def models_by_level(
+def _models_by_level(
     others: Sequence[PartCounts], options: UncertaintyOptions
 ) -> dict[float, list[IntervalModel]]:
-    """For each level that there are chips enough for, an interval model a part.
-
-    Args:
-        others: For each part everything but it.
-        options: All but the level.
-    """
-    found = {
-        level: fit_each(others, options.model_copy(update={"level": level}))
-        for level in sorted({*LEVELS, options.level})
+    """For each level that there are chips enough for, an interval model a part, from the others."""
+    fewest = min((len(one.means) for one in others), default=0)
+    levels = sorted(level for level in {*LEVELS, options.level} if fewest_chips(level) <= fewest)
+    return {
+        level: [one.fit(options.model_copy(update={"level": level})) for one in others]
+        for level in levels
     }
-    return {level: models for level, models in found.items() if models}

@@ -1,28 +1,28 @@
-"""Bias, spread and likeness of errors, as held-out chips show them."""
+"""Bias, standard deviation and correlation of errors, as held-out chips show them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+``ErrorSums`` estimates them in two passes over the chips, ``ErrorModel`` holds them, and
+``totals`` adds up maps with them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.uncertainty.correlation import CorrelationSums
-from biomassters.uncertainty.json_model import PlainValues
-from biomassters.uncertainty.residual_counts import CELL_EDGES
-
-if TYPE_CHECKING:
-    from biomassters.uncertainty.totals import Total
+from biomassters.uncertainty.residuals import CELL_EDGES
 
 
 @dataclass(frozen=True)
-class ErrorModel(PlainValues):
+class ErrorModel:
     """What is needed to add up predictions honestly.
 
     Attributes:
         edges: Inner edges of the bins of predicted AGB, Mg/ha.
         bias: Mean of prediction − target by bin, shrunk towards 0 by its own uncertainty, Mg/ha:
-            taken away from the prediction.
+            subtracted from the prediction.
         deviation: Standard deviation of the errors by bin, Mg/ha.
         distance_m: Distances between pixels, from 0, in metres.
         correlation: Of the errors of two pixels at each distance; beyond the last as there.
@@ -47,6 +47,20 @@ class ErrorModel(PlainValues):
     chips: int
     shared_sd: float = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ErrorModel":
+        """What ``to_dict`` gave, as JSON has it; names that are not known are left out."""
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in cls.__dataclass_fields__
+        }
+        return cls(**known)
+
     def corrected(self, prediction: NDArray[Any]) -> NDArray[np.float64]:
         """Prediction without its bias, any shape, Mg/ha."""
         predicted = np.asarray(prediction, np.float64)
@@ -64,27 +78,6 @@ class ErrorModel(PlainValues):
         """
         return np.interp(distance_m, self.distance_m, self.correlation)
 
-    def total(
-        self,
-        prediction_HW: NDArray[Any],
-        valid_HW: NDArray[np.bool_],
-        pixel_area_ha: float,
-        pixel_size_m: float,
-    ) -> "Total":
-        """Biomass of one map that fits in memory; see ``RegionTotals`` for larger ones.
-
-        Args:
-            prediction_HW: AGB, Mg/ha.
-            valid_HW: Pixels that count.
-            pixel_area_ha: Of one pixel.
-            pixel_size_m: Distance between neighbouring pixels.
-        """
-        from biomassters.uncertainty.totals import RegionTotals
-
-        region = RegionTotals(self, pixel_size_m, pixel_area_ha)
-        region.update(prediction_HW, valid_HW, 0, 0)
-        return region.total()
-
     def bias_variance(self, shares: NDArray[np.float64]) -> float:
         """Variance of the mean bias of a map, (Mg/ha)².
 
@@ -96,19 +89,16 @@ class ErrorModel(PlainValues):
 
     def bins(self, prediction: NDArray[Any]) -> NDArray[np.int64]:
         """Bin of each prediction, same shape."""
-        return np.searchsorted(self.edges, prediction, side="right")
+        return _bins(self.edges, prediction)
+
+
+def _bins(edges: Sequence[float], predicted: NDArray[Any]) -> NDArray[np.int64]:
+    return np.searchsorted(edges, predicted, side="right")
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorMoments:
-    """Bias and standard deviation of errors by bin: for the second pass over the chips.
-
-    Attributes:
-        edges: Inner edges of the bins of predicted AGB, Mg/ha.
-        bias: Mg/ha.
-        deviation: Mg/ha.
-        label_limit: As ``ErrorSums`` has it.
-    """
+    """Bias and standard deviation of errors by bin, Mg/ha: for the second pass over the chips."""
 
     edges: tuple[float, ...]
     bias: NDArray[np.float64]
@@ -118,8 +108,7 @@ class ErrorMoments:
     def corrected_mean(self, prediction: NDArray[Any]) -> float:
         """Mean of a prediction without its bias, Mg/ha."""
         predicted = np.asarray(prediction, np.float64)
-        bins = np.searchsorted(self.edges, predicted, side="right")
-        return float((predicted - self.bias[bins]).mean())
+        return float((predicted - self.bias[_bins(self.edges, predicted)]).mean())
 
     def unbiased(
         self, prediction: NDArray[Any], target: NDArray[Any]
@@ -130,7 +119,7 @@ class ErrorMoments:
         """
         predicted, truth = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
         kept = _label_counts(predicted, truth, self.label_limit)
-        bins = np.searchsorted(self.edges, predicted, side="right")
+        bins = _bins(self.edges, predicted)
         error = predicted - truth - self.bias[bins]
         return np.where(kept, error, 0.0), np.where(kept, self.deviation[bins], 0.0)
 
@@ -138,69 +127,55 @@ class ErrorMoments:
 def _label_counts(
     predicted: NDArray[np.float64], truth: NDArray[np.float64], limit: float
 ) -> NDArray[np.bool_]:
-    """False where a label is at least the limit and at least twice the prediction."""
+    """False where a label is at least the limit and at least twice the prediction.
+
+    Real labels hold rare values of thousands of Mg/ha, and a single one of them may be more than
+    half of a bin's variance. All moments leave them out; intervals of pixels still count them.
+    """
     return truth < np.maximum(limit, 2 * predicted)
 
 
+@dataclass(frozen=True, eq=False)
 class ErrorSums:
-    """Errors of chips by bin of predicted AGB; first of two passes.
+    """Errors of chips by bin of predicted AGB, first of two passes; sums merge with ``+``.
 
-    Real labels hold rare values of thousands of Mg/ha, and a single one of them may be more than
-    half of a bin's variance. Labels of at least ``label_limit`` and of twice the prediction are
-    left out of all moments; intervals of pixels still count them.
-
-    Args:
+    Attributes:
         edges: Inner edges of the bins, Mg/ha.
         label_limit: Mg/ha; below it no label is left out.
+        chips: float64 [3, bins] of each chip: pixels, Σ error and Σ error².
     """
 
-    def __init__(
-        self,
-        edges: Sequence[float] = tuple(CELL_EDGES[1:-1].tolist()),
-        label_limit: float = np.inf,
-    ) -> None:
-        self._edges = tuple(edges)
-        self._limit = label_limit
-        self._squares = np.zeros(len(edges) + 1)
-        self._pixels: list[NDArray[np.float64]] = []  # of each chip by bin
-        self._errors: list[NDArray[np.float64]] = []
+    edges: tuple[float, ...] = tuple(CELL_EDGES[1:-1].tolist())
+    label_limit: float = np.inf
+    chips: list[NDArray[np.float64]] = field(default_factory=list)
 
     def update(self, prediction: NDArray[Any], target: NDArray[Any]) -> None:
         """Take in one chip, Mg/ha."""
         predicted, truth = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
-        kept = _label_counts(predicted, truth, self._limit)
-        error, count = (predicted - truth)[kept], len(self._squares)
-        bins = np.searchsorted(self._edges, predicted[kept], side="right")
-        self._pixels.append(np.bincount(bins, minlength=count).astype(np.float64))
-        self._errors.append(np.bincount(bins, error, count).astype(np.float64))
-        self._squares += np.bincount(bins, error**2, count)
+        kept = _label_counts(predicted, truth, self.label_limit)
+        error, count = (predicted - truth)[kept], len(self.edges) + 1
+        bins = _bins(self.edges, predicted[kept])
+        powers = (np.ones_like(error), error, error**2)
+        self.chips.append(np.stack([np.bincount(bins, power, count) for power in powers]))
 
-    def joined(self, edges: Sequence[float]) -> "ErrorSums":
+    def joined(self, edges: tuple[float, ...]) -> "ErrorSums":
         """The same errors on fewer bins.
 
         Args:
             edges: Inner edges of the new bins; each is one of the old.
         """
-        first = [0, *(1 + self._edges.index(edge) for edge in edges)]
-        sums = ErrorSums(edges, self._limit)
-        sums._squares = np.add.reduceat(self._squares, first)
-        sums._pixels = [np.add.reduceat(chip, first) for chip in self._pixels]
-        sums._errors = [np.add.reduceat(chip, first) for chip in self._errors]
-        return sums
+        first = [0, *(1 + self.edges.index(edge) for edge in edges)]
+        chips = [np.add.reduceat(chip, first, axis=1) for chip in self.chips]
+        return ErrorSums(edges, self.label_limit, chips)
 
     def __add__(self, other: "ErrorSums") -> "ErrorSums":
-        assert (self._edges, self._limit) == (other._edges, other._limit), "sums on other bins"
-        sums = ErrorSums(self._edges, self._limit)
-        sums._squares = self._squares + other._squares
-        sums._pixels = self._pixels + other._pixels
-        sums._errors = self._errors + other._errors
-        return sums
+        assert (self.edges, self.label_limit) == (other.edges, other.label_limit)
+        return ErrorSums(self.edges, self.label_limit, self.chips + other.chips)
 
     def mean_error(self) -> NDArray[np.float64]:
         """Mean error by bin, Mg/ha."""
-        found: NDArray[np.float64] = self._sum(self._errors) / np.maximum(
-            1, self._sum(self._pixels)
-        )
+        pixels, error, _ = self._sums()
+        found: NDArray[np.float64] = error / np.maximum(1, pixels)
         return found
 
     def bias(self) -> NDArray[np.float64]:
@@ -216,8 +191,8 @@ class ErrorSums:
 
     def deviation(self) -> NDArray[np.float64]:
         """Standard deviation of the errors by bin, Mg/ha."""
-        mean_square = self._squares / np.maximum(1, self._sum(self._pixels))
-        return np.sqrt(np.maximum(mean_square - self.mean_error() ** 2, 0.0))
+        pixels, _, square = self._sums()
+        return np.sqrt(np.maximum(square / np.maximum(1, pixels) - self.mean_error() ** 2, 0.0))
 
     def bias_covariance(self) -> NDArray[np.float64]:
         """Covariance of the mean errors of the bins, float64 [bins, bins], (Mg/ha)².
@@ -226,23 +201,22 @@ class ErrorSums:
         jackknife (Efron 1982, "The jackknife, the bootstrap and other resampling plans",
         chapter 6). 0 with one chip.
         """
-        chips = len(self._pixels)
+        chips = len(self.chips)
         if chips < 2:
-            return np.zeros((len(self._squares), len(self._squares)))
-        pixels = np.stack(self._pixels)
-        influence = np.stack(self._errors) - self.mean_error() * pixels
-        influence /= np.maximum(1, pixels.sum(axis=0))
+            return np.zeros((len(self.edges) + 1,) * 2)
+        pixels, error, _ = np.stack(self.chips, axis=1)
+        influence = (error - self.mean_error() * pixels) / np.maximum(1, pixels.sum(axis=0))
         found: NDArray[np.float64] = influence.T @ influence * chips / (chips - 1)
         return found
 
-    def moments(self, deviation: NDArray[np.float64] | None = None) -> "ErrorMoments":
+    def moments(self, deviation: NDArray[np.float64] | None = None) -> ErrorMoments:
         """Bias and deviation by bin, for the second pass.
 
         Args:
             deviation: By bin, Mg/ha; None: that of these chips.
         """
         found = self.deviation() if deviation is None else deviation
-        return ErrorMoments(self._edges, self.bias(), found, self._limit)
+        return ErrorMoments(self.edges, self.bias(), found, self.label_limit)
 
     def model(
         self, sums: CorrelationSums, pixel_size_m: float, level: float, shared_sd: float = 0.0
@@ -257,7 +231,7 @@ class ErrorSums:
         """
         distance, correlation = sums.curve()
         return ErrorModel(
-            edges=self._edges,
+            edges=self.edges,
             bias=tuple(self.bias().tolist()),
             deviation=tuple(self.deviation().tolist()),
             distance_m=tuple((distance * pixel_size_m).tolist()),
@@ -265,9 +239,9 @@ class ErrorSums:
             inflation=sums.inflation(),
             bias_covariance=tuple(self.bias_covariance().ravel().tolist()),
             level=level,
-            chips=len(self._pixels),
+            chips=len(self.chips),
             shared_sd=shared_sd,
         )
 
-    def _sum(self, of_chips: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        return np.sum(of_chips, axis=0) if of_chips else np.zeros(len(self._squares))
+    def _sums(self) -> NDArray[np.float64]:
+        return np.sum(self.chips, axis=0) if self.chips else np.zeros((3, len(self.edges) + 1))

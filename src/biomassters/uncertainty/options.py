@@ -45,7 +45,5 @@ class UncertaintyOptions(Options):
         le=1.0,
         description="Carbon in dry biomass: IPCC 2006 Guidelines, volume 4, table 4.3.",
     )
-    resamples: int = Field(
-        default=2000, gt=0, description="Times that whole chips are drawn anew for an interval."
-    )
+    resamples: int = Field(default=2000, gt=0, description="Resamples of a bootstrap over chips.")
     seed: int = Field(default=20230126, ge=0, lt=2**32, description="Of parts and resampling.")

@@ -1,12 +1,13 @@
-"""Totals of an area and how wrong they may be, pixels being alike in their errors.
+"""Totals of an area and how wrong they may be, the errors of its pixels being correlated.
 
 The variance of a sum of correlated errors is Σᵢ Σⱼ σᵢ σⱼ ρ(dᵢⱼ) (as for model-based estimates in
 McRoberts, Næsset & Gobakken 2018, "Comparing the stock-change and gain-loss approaches …", and
 Saarela et al. 2016, "Hierarchical model-based inference …", Annals of Forest Science 73). The
 double sum is taken over square cells by an FFT, two of them having the mean correlation of their
-pixels. So a region of any size is never in memory as pixels.
+pixels (``cell_correlation``). So a region of any size is never in memory as pixels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -15,11 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.uncertainty.cell_correlation import cell_correlation, convolved
-from biomassters.uncertainty.cell_sums import CellSums
 from biomassters.uncertainty.error_model import ErrorModel
 
 CARBON_FRACTION = 0.47
 """Carbon in dry biomass: IPCC 2006 Guidelines, volume 4, chapter 4, table 4.3."""
+FINEST_PIXELS = 16
+_MOST_CELLS = 2**20
+_GEDI_CELL_M = 1000
+_GEDI_MG_PER_HA, _GEDI_SHARE = 20.0, 0.2
+
+
+def in_mg(
+    mean: float, lower: float, upper: float, area_ha: float, carbon_fraction: float
+) -> dict[str, float]:
+    """Mg (tonnes) of biomass and of carbon of an area from means in Mg/ha.
+
+    Returns:
+        biomass_mg and carbon_mg, each also with ``_lower`` and ``_upper``.
+    """
+    ends = {"": mean, "_lower": lower, "_upper": upper}
+    biomass = {f"biomass_mg{end}": value * area_ha for end, value in ends.items()}
+    carbon = {f"carbon_mg{end}": value * area_ha * carbon_fraction for end, value in ends.items()}
+    return biomass | carbon
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Total:
 
     Attributes:
         area_ha: Area that counted, ha.
-        mean: Mean AGB, bias taken away, Mg/ha.
+        mean: Mean AGB, corrected for the bias, Mg/ha.
         standard_error: Of the mean, Mg/ha.
         level: Of the intervals.
         carbon_fraction: Mg of carbon in a Mg of biomass.
@@ -44,16 +62,10 @@ class Total:
         """Ready for JSON: ``*_mg`` are Mg (tonnes) of the whole area, ``*_mg_per_ha`` densities."""
         # Lower ends stop at 0: there is no negative forest.
         half = NormalDist().inv_cdf(0.5 + self.level / 2) * self.standard_error
-        means = {"": self.mean, "_lower": max(0.0, self.mean - half), "_upper": self.mean + half}
-        biomass = {f"biomass_mg{end}": value * self.area_ha for end, value in means.items()}
-        carbon = {
-            f"carbon_mg{end}": value * self.area_ha * self.carbon_fraction
-            for end, value in means.items()
-        }
+        lower, upper = max(0.0, self.mean - half), self.mean + half
         return {
             "area_ha": self.area_ha,
-            **biomass,
-            **carbon,
+            **in_mg(self.mean, lower, upper, self.area_ha, self.carbon_fraction),
             "mean_agb_mg_per_ha": self.mean,
             "mean_agb_standard_error_mg_per_ha": self.standard_error,
             "level": self.level,
@@ -149,3 +161,154 @@ class RegionTotals:
         own = float(squares.sum())
         inside = within * (float((sigma**2).sum()) - own) + (1 - lasting) * own
         return between + inside + lasting * float(sigma.sum()) ** 2
+
+
+def total_of_map(
+    errors: ErrorModel,
+    prediction_HW: NDArray[Any],
+    valid_HW: NDArray[np.bool_],
+    pixel_size_m: float,
+    pixel_area_ha: float | None = None,
+) -> Total:
+    """Biomass of one map that fits in memory; see ``RegionTotals`` for larger ones.
+
+    Args:
+        errors: From held-out chips.
+        prediction_HW: AGB, Mg/ha.
+        valid_HW: Pixels that count.
+        pixel_size_m: Distance between neighbouring pixels.
+        pixel_area_ha: Of one pixel; from its size if None.
+    """
+    region = RegionTotals(errors, pixel_size_m, pixel_area_ha)
+    region.update(prediction_HW, valid_HW, 0, 0)
+    return region.total()
+
+
+class CellSums:
+    """Adds up images by square cells; where those become too many, they are joined by fours.
+
+    So memory stays bounded however large the region is.
+
+    Args:
+        images: How many images are added up side by side.
+        most: Cells that are kept at most.
+
+    Attributes:
+        side: Pixels of a cell's side.
+        sums: float64 [images, rows, columns], from the region's upper left corner.
+    """
+
+    def __init__(self, images: int, most: int = _MOST_CELLS) -> None:
+        self.side = FINEST_PIXELS
+        self.sums = np.zeros((images, 0, 0))
+        self._most = most
+
+    def add(self, images_CHW: NDArray[Any], top: int, left: int) -> None:
+        """Add a block whose first pixel lies there in the region, of any size and in any order."""
+        height, width = images_CHW.shape[1:]
+        self._make_room(top + height, left + width)
+        rows, columns = self._groups(top, height), self._groups(left, width)
+        by_row = np.add.reduceat(images_CHW, rows, axis=1)
+        sums = np.add.reduceat(by_row, columns, axis=2)
+        row, column = top // self.side, left // self.side
+        self.sums[:, row : row + len(rows), column : column + len(columns)] += sums
+
+    def _make_room(self, height: int, width: int) -> None:
+        """Cells for so many pixels, fewer and larger ones where there would be too many."""
+        while True:
+            here = self.sums.shape[1:]
+            rows, columns = (
+                max(held, -(-size // self.side))
+                for held, size in zip(here, (height, width), strict=True)
+            )
+            if rows * columns <= self._most:
+                break
+            self._join_fours()
+        if (rows, columns) != here:
+            self.sums = np.pad(self.sums, ((0, 0), (0, rows - here[0]), (0, columns - here[1])))
+
+    def _join_fours(self) -> None:
+        rows, columns = self.sums.shape[1:]
+        even = np.pad(self.sums, ((0, 0), (0, rows % 2), (0, columns % 2)))
+        by_row = even[:, ::2] + even[:, 1::2]
+        self.sums = by_row[:, :, ::2] + by_row[:, :, 1::2]
+        self.side *= 2
+
+    def _groups(self, start: int, length: int) -> NDArray[np.int64]:
+        """Where along an axis of a block its cells begin."""
+        borders = np.arange(start // self.side + 1, -(-(start + length) // self.side)) * self.side
+        return np.concatenate([[0], borders - start])
+
+
+@dataclass
+class _GediCell:
+    totals: RegionTotals
+    seen: int = 0
+    valid: int = 0
+
+
+class GediCells:
+    """Square kilometres of a map whose mean is as well known as GEDI requires, block by block.
+
+    GEDI's gridded biomass (L4B) comes in cells of 1 km, and the mission requires of 80 % of them a
+    standard error of the mean of at most 20 Mg/ha or 20 % of it, whichever is larger (Dubayah et
+    al. 2020, "The Global Ecosystem Dynamics Investigation: High-resolution laser ranging of the
+    Earth's forests and topography", Science of Remote Sensing 1).
+
+    Cells begin at the map's upper left corner, and are squares of as many whole pixels as come
+    nearest to 1 km. Those with a pixel without data, or that reach beyond the map, don't count. A
+    cell is forgotten when all of its pixels were seen, so memory holds those that blocks share.
+
+    Args:
+        error_model: From held-out chips.
+        pixel_size_m: Distance between neighbouring pixels.
+    """
+
+    def __init__(self, error_model: ErrorModel, pixel_size_m: float) -> None:
+        self._model = error_model
+        self._pixel_size_m = pixel_size_m
+        self._side = max(1, round(_GEDI_CELL_M / pixel_size_m))
+        self._open: dict[tuple[int, int], _GediCell] = {}
+        self._whole = self._within = 0
+
+    def update(
+        self,
+        prediction_HW: NDArray[Any],
+        valid_HW: NDArray[np.bool_],
+        top: int,
+        left: int,
+        areas_ha: NDArray[np.float64],
+    ) -> None:
+        """Take in a block, as ``RegionTotals.update`` does; each pixel of the region once."""
+        height, width = prediction_HW.shape
+        for row, y, rows in self._parts(top, height):
+            for column, x, columns in self._parts(left, width):
+                key, part = (row, column), (rows, columns)
+                if key not in self._open:
+                    self._open[key] = _GediCell(RegionTotals(self._model, self._pixel_size_m))
+                cell, valid = self._open[key], valid_HW[part]
+                cell.totals.update(prediction_HW[part], valid, y, x, areas_ha[part])
+                cell.seen += valid.size
+                cell.valid += int(valid.sum())
+                if cell.seen == self._side**2:
+                    self._finish(self._open.pop(key))
+
+    def result(self) -> dict[str, float]:
+        """Whole cells and the share of them within the requirement; nothing without a cell."""
+        if not self._whole:
+            return {}
+        return {"gedi_cells": self._whole, "gedi_cells_within": self._within / self._whole}
+
+    def _finish(self, cell: _GediCell) -> None:
+        if cell.valid == cell.seen:
+            total = cell.totals.total()
+            most = max(_GEDI_MG_PER_HA, _GEDI_SHARE * total.mean)
+            self._whole += 1
+            self._within += total.standard_error <= most
+
+    def _parts(self, start: int, length: int) -> Iterator[tuple[int, int, slice]]:
+        """Cells along an axis of a block: number, first pixel seen in it, part of the block."""
+        for cell in range(start // self._side, -(-(start + length) // self._side)):
+            first = cell * self._side - start
+            part = slice(max(0, first), min(length, first + self._side))
+            yield cell, part.start - first, part

@@ -15,15 +15,13 @@ from biomassters.messages import redacted
 from biomassters.pipelines.checks import check_calibration, check_maps
 from biomassters.pipelines.inference.nodes import check_same_data
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
-from biomassters.reporting.comparison import all_metrics
-from biomassters.reporting.history import best_and_last
-from biomassters.reporting.model_card import model_card
+from biomassters.reporting.charts import best_and_last
+from biomassters.reporting.chip_maps import ChipPicture
+from biomassters.reporting.chip_maps import choose_pictures as pictures_of
+from biomassters.reporting.model_card import RUN_FILE, model_card, versions_and_cost
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.pictures import ChipPicture
-from biomassters.reporting.pictures import choose_pictures as pictures_of
-from biomassters.reporting.run_record import RUN_FILE, versions_and_cost
-from biomassters.reporting.scoring import Scores, score_predictions
-from biomassters.reporting.uncertainty_section import UncertaintyContent
+from biomassters.reporting.report import UncertaintyContent
+from biomassters.reporting.scoring import Scores, all_metrics, score_predictions
 from biomassters.uncertainty.intervals import IntervalModel
 
 # matplotlib.figure.Figure: importing it would cost every command a second, also those that
@@ -109,7 +107,7 @@ def read_attention(
 
 def draw_example_maps(pictures: list[ChipPicture]) -> Figure:
     """Image, target, prediction and residual of each chosen chip."""
-    from biomassters.reporting.maps import example_maps
+    from biomassters.reporting.chip_maps import example_maps
 
     return example_maps(pictures)
 

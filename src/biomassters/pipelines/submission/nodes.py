@@ -36,7 +36,7 @@ def look_at_submission(submission: Path, chip_table: pd.DataFrame) -> dict[str, 
 
 def draw_preview(test_predictions: PredictionFolder) -> Figure:
     """Small pictures of the maps that are handed in, on one colour scale."""
-    from biomassters.reporting.preview_sheet import preview_sheet
+    from biomassters.reporting.chip_maps import preview_sheet
 
     return preview_sheet(test_predictions)
 

@@ -1,4 +1,4 @@
-"""Predicted maps with their lower and upper bounds."""
+"""Calibrated intervals applied to a folder of predicted maps."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from biomassters.chips.predicted_maps import Prediction, PredictionFolder
 from biomassters.console import tracked
 from biomassters.uncertainty.intervals import IntervalModel
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def bounded_maps(
@@ -28,7 +28,7 @@ def say_if_borrowed(predictions: PredictionFolder, calibrated_on: str | None) ->
     """
     fingerprint = predictions.weights_fingerprint
     if fingerprint is not None and calibrated_on is not None and fingerprint != calibrated_on:
-        logger.info(
+        log.info(
             "The maps in %s come from weights (%s) other than those that the intervals were "
             "calibrated with: how often these intervals hold the truth was not measured.",
             predictions.path,
