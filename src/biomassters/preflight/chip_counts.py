@@ -43,7 +43,7 @@ def expected_chips(run: PlannedRun) -> ChipCounts | None:
 
 
 def _packed(store: Path | None) -> ChipCounts | None:
-    from biomassters.chips.store.manifest_file import read_manifest
+    from biomassters.chips.store.manifest import read_manifest
 
     if store is None:
         return None

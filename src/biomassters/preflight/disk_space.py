@@ -82,7 +82,7 @@ def needs(run: PlannedRun) -> list[Need]:
 
 
 def _of_chips(run: PlannedRun, chips: ChipCounts) -> Iterator[Need]:
-    from biomassters.chips.store.packing import packed_bytes
+    from biomassters.chips.store.writer import packed_bytes
 
     pixels = chips.height * chips.width
     if run.makes("raw_archive"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.simulation.availability import Availability, everything, make_availability
 from biomassters.simulation.backscatter import make_backscatter
 from biomassters.simulation.landscape import make_landscape, without_margin

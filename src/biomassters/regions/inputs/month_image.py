@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import CLP_NONE, S1, S1_STORE_FILL, S2
-from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.grid import Grid, PixelWindow
 from biomassters.regions.inputs.band_names import (
