@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from biomassters.chips.store.chunks import (
-    EncodedChunk,
     pack_backscatter,
     packed_chip,
     shard_parts,
@@ -94,7 +93,7 @@ def test_checksum_tells_an_absent_image_from_zeros_and_covers_the_label():
 
 
 def chunks(*contents):
-    return [content and EncodedChunk(content, crc32c(content)) for content in contents]
+    return [content and (content, crc32c(content)) for content in contents]
 
 
 def stored(content):

@@ -4,13 +4,13 @@ import struct
 import pytest
 from crc32c import crc32c
 
-from biomassters.chips.store.chunks import EncodedChunk, shard_parts
+from biomassters.chips.store.chunks import shard_parts
 from biomassters.chips.store.shards import FileShard
 from biomassters.errors import BadInputError
 
 
 def chunks(*contents):
-    return [content and EncodedChunk(content, crc32c(content)) for content in contents]
+    return [content and (content, crc32c(content)) for content in contents]
 
 
 def stored(content):

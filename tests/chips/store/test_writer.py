@@ -374,9 +374,8 @@ def test_two_runs_of_other_chips_at_once(tmp_path, made_chips, fresh):
 def test_a_run_that_is_disturbed_for_ever_ends_in_a_sentence(tmp_path, made_chips):
     class Nosy(made_chips):
         def read_chip(self, name):
-            if name == "d4":
-                pack(tmp_path / "store", made_chips(names={"train": ["c3", "a1"]}))
-                shutil.rmtree(tmp_path / "store")
+            pack(tmp_path / "store", made_chips(names={"train": ["c3", "a1"]}))
+            shutil.rmtree(tmp_path / "store")
             return super().read_chip(name)
 
     with pytest.raises(BadInputError, match=r"Another run is packing other chips, .*store: wait"):

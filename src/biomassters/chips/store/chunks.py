@@ -10,7 +10,6 @@ fsync. ``shards.py`` reads them.
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numcodecs.blosc
 import numpy as np
@@ -21,8 +20,10 @@ from biomassters.chips.bands import S1_LEAST_DB, S1_NODATA_DB, S1_STORE_FILL, S1
 from biomassters.chips.chip import Chip
 from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, BLOSC_LEVELS
 from biomassters.chips.store.manifest import ChipRecord, Slot
+from biomassters.chips.store.store_files import Parts
 
-Parts = list[bytes | memoryview]  # what a file holds, written one after another
+Chunk = tuple[bytes | memoryview, int]
+"""Encoded values, and their CRC-32C, which follows them in the file."""
 
 CRC_BYTES = 4
 LEFT_OUT = 2**64 - 1
@@ -74,13 +75,14 @@ def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[st
     ]
     label = chip.agb_mg_per_ha
     agb = None if label is None else np.ascontiguousarray(label, AGB_ARRAY.dtype)
-    files, chunk_crcs = {}, {}
+    files: dict[str, Parts] = {}
+    chunk_crcs = {}
     for array, images in zip(ARRAYS, (s1, s2, [agb]), strict=True):
         chunks = [None if image is None else encode(image, codec) for image in images]
-        chunk_crcs[array.name] = [chunk.crc if chunk else 0 for chunk in chunks]
+        chunk_crcs[array.name] = [chunk[1] if chunk else 0 for chunk in chunks]
         if any(chunks):
-            whole = shard_parts(chunks) if array.bands else chunks[0].parts  # type: ignore[union-attr]
-            files[array.key(slot.split, slot.index)] = whole
+            shard = shard_parts(chunks)  # a label is one chunk, without an index
+            files[array.key(slot.split, slot.index)] = shard if array.bands else shard[:2]
     return ChipRecord.of(chip, slot, values_checksum([*s1, *s2], agb), chunk_crcs), files
 
 
@@ -93,38 +95,26 @@ def values_checksum(images: Sequence[NDArray | None], agb: NDArray[np.float32] |
     return crc
 
 
-class EncodedChunk(NamedTuple):
-    """Encoded values and their CRC-32C, which follows them in the file."""
-
-    content: bytes | memoryview
-    crc: int
-
-    @property
-    def parts(self) -> Parts:
-        """What is written, one after another."""
-        return [self.content, struct.pack("<I", self.crc)]
-
-
-def encode(values: NDArray, codec: str) -> EncodedChunk:
+def encode(values: NDArray, codec: str) -> Chunk:
     """Encode a C-contiguous array of any shape with one of ``CODECS``."""
     if codec == "none":
         content = values.data.cast("B")
     else:
         shuffle = numcodecs.blosc.BITSHUFFLE
         content = numcodecs.blosc.compress(values, codec.encode(), BLOSC_LEVELS[codec], shuffle)
-    return EncodedChunk(content, crc32c(content))
+    return content, crc32c(content)
 
 
-def shard_parts(chunks: Sequence[EncodedChunk | None]) -> Parts:
+def shard_parts(chunks: Sequence[Chunk | None]) -> Parts:
     """Lay out a shard of chunks in order, None for one that is left out."""
     index = np.full((len(chunks), 2), LEFT_OUT, dtype="<u8")
-    parts: Parts = []
+    parts: list[bytes | memoryview] = []
     offset = 0
     for number, chunk in enumerate(chunks):
         if chunk is not None:
-            size = len(chunk.content) + CRC_BYTES
-            index[number] = offset, size
-            offset += size
-            parts += chunk.parts
+            content, crc = chunk
+            index[number] = offset, len(content) + CRC_BYTES
+            offset += len(content) + CRC_BYTES
+            parts += [content, struct.pack("<I", crc)]
     index_bytes = index.tobytes()
     return [*parts, index_bytes, struct.pack("<I", crc32c(index_bytes))]

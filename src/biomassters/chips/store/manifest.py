@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from crc32c import crc32c
@@ -48,13 +48,18 @@ _Flag = Annotated[bool, Field(strict=True)]
 _Months = Annotated[str, Field(strict=True, pattern=f"^[0-3]{{{MONTH_COUNT}}}$")]
 
 
-class Slot(NamedTuple):
-    """A chip's place in a store (its split, and its index in the split's arrays) and its source."""
+@dataclass(frozen=True)
+class Slot:
+    """A chip's place in a store (its split, its index in the split's arrays), and its source.
 
-    split: str
-    index: int
-    chip_id: str
-    signature: str  # changes when the chip's source changes
+    Attributes:
+        signature: Changes when the files change that the chip is packed from.
+    """
+
+    split: _Split
+    index: _Index
+    chip_id: _Name
+    signature: _Text
 
     @property
     def record_key(self) -> str:
@@ -63,11 +68,10 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChipRecord:
+class ChipRecord(Slot):
     """One packed chip.
 
     Attributes:
-        signature: Signature of the source files that it was packed from.
         crc: CRC-32C of its packed values, the same by whatever codec.
         chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
         present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
@@ -76,10 +80,6 @@ class ChipRecord:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    split: _Split
-    index: _Index
-    chip_id: _Name
-    signature: _Text
     crc: _Crc
     chunk_crcs: Mapping[str, Sequence[_Crc]]
     height: _Side
@@ -95,7 +95,10 @@ class ChipRecord:
         """Describe a chip that has just been packed."""
         codes = chip.present @ (1 << np.arange(len(SENSORS)))
         return cls(
-            *slot,
+            slot.split,
+            slot.index,
+            slot.chip_id,
+            slot.signature,
             crc,
             chunk_crcs,
             *chip.shape,

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from biomassters.chips.store.layout import MANIFEST_NAME, RECORDS
 from biomassters.io import storage
 from biomassters.io.files import publish_folder, require_space, sync, sync_all, write_synced
 from biomassters.io.storage import Place
+
+Parts = Sequence[bytes | memoryview]  # what a file holds, written one after another
 
 _TEMPORARY_SUFFIX = ".tmp"
 _ATTEMPTS = 5  # at a file whose folder another run takes away meanwhile
@@ -36,7 +38,7 @@ class StoreFiles(Protocol):
         """A file's bytes, or FileNotFoundError."""
         ...
 
-    def write(self, files: Mapping[str, Sequence[bytes | memoryview]], wait: bool = True) -> None:
+    def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
         """Write files, each whole or not at all; if ``wait``, until a power cut can't take them."""
         ...
 
@@ -94,7 +96,7 @@ class FolderFiles:
         """See ``StoreFiles.read``."""
         return (self.root / key).read_bytes()
 
-    def write(self, files: Mapping[str, Sequence[bytes | memoryview]], wait: bool = True) -> None:
+    def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
         """See ``StoreFiles.write``.
 
         A file is never written in place: an older store may share it. Its data is waited for
@@ -102,10 +104,7 @@ class FolderFiles:
         cut some file systems have the one without the other, which the next run sees.
         """
         for key, parts in files.items():
-            if wait:
-                self._appear(key, lambda path, parts=parts: write_synced(path, parts))
-            else:
-                self._appear(key, lambda path, parts=parts: path.write_bytes(b"".join(parts)))
+            self._appear(key, write_synced if wait else _write, parts)
 
     def take(self, older: StoreFiles, keys: Mapping[str, str]) -> None:
         """See ``StoreFiles.take``; links, or copies where links can't be."""
@@ -114,7 +113,7 @@ class FolderFiles:
             source = older.root / old_key
             if not source.exists():
                 raise FileNotFoundError(source)
-            self._appear(key, lambda path, source=source: _link(source, path))
+            self._appear(key, _link, source)
 
     def require_space(self, needed_bytes: int, purpose: str) -> None:
         """See ``StoreFiles.require_space``."""
@@ -174,16 +173,16 @@ class FolderFiles:
         if not FolderFiles(around).listing():
             shutil.rmtree(around, ignore_errors=True)
 
-    def _appear(self, key: str, make: Callable[[Path], object]) -> None:
+    def _appear(self, key: str, make: Callable[[Path, Any], None], content: Any) -> None:
         """Give a file its name when ``make`` has written it under another one."""
         path, temporary = self.root / key, self.temporary_path(key)
         for attempt in range(_ATTEMPTS):
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                make(temporary)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                make(temporary, content)
                 temporary.replace(path)
                 return
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # mkdir's, when the folder has just gone
                 if attempt == _ATTEMPTS - 1:
                     raise
             finally:
@@ -212,7 +211,7 @@ class UrlFiles:
         """See ``StoreFiles.read``."""
         return storage.read(f"{self.url}/{key}")
 
-    def write(self, files: Mapping[str, Sequence[bytes | memoryview]], wait: bool = True) -> None:
+    def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
         """See ``StoreFiles.write``; an object that was sent is safe."""
         storage.side_by_side(
             lambda item: storage.write(f"{self.url}/{item[0]}", b"".join(item[1])), files.items()
@@ -260,9 +259,13 @@ class UrlFiles:
         storage.side_by_side(lambda key: storage.delete(f"{self.url}/{key}"), keys)
 
 
-def _link(source: Path, target: Path) -> None:
+def _write(path: Path, parts: Parts) -> None:
+    path.write_bytes(b"".join(parts))
+
+
+def _link(path: Path, source: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source, path)
     except OSError:
-        shutil.copyfile(source, target)
-        sync(target)
+        shutil.copyfile(source, path)
+        sync(path)

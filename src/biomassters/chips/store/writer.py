@@ -149,10 +149,13 @@ def _attempt(
     if growing.clear_beside():
         _logger.info("%s: what another unfinished store had left is deleted.", path)
     try:
-        done, read_chip = _take_over(path, growing, source, slots, codec)
+        done = _packed_before(growing, slots)
+        missing = [slot for slot in slots if slot not in done]
+        taken, read_chip = _take_over(path, growing, source, missing, codec)
     except FileNotFoundError:
         return
-    todo = [slot for slot in slots if slot not in done]
+    done |= taken
+    todo = [slot for slot in missing if slot not in taken]
     if done:
         _logger.info("%s: continued, %d chips left to pack.", path, len(todo))
     done |= _pack(growing, read_chip, todo, codec, done, progress, workers)
@@ -167,7 +170,9 @@ def growing_place(path: Place, codec: str, slots: Sequence[Slot]) -> Place:
     So a run never finds another chip's file under the name of its own. Signatures don't count: of
     a chip that changed, the record says so.
     """
-    names = json.dumps([FORMAT_VERSION, codec, [slot[:3] for slot in slots]])
+    names = json.dumps(
+        [FORMAT_VERSION, codec, [[slot.split, slot.index, slot.chip_id] for slot in slots]]
+    )
     name = hashlib.sha256(names.encode()).hexdigest()[:16]
     partial = partial_place(path)
     return partial / name if isinstance(partial, Path) else f"{partial}/{name}"
@@ -233,37 +238,39 @@ def _require_own(path: Place) -> None:
             )
 
 
-def _take_over(
-    path: Place, growing: StoreFiles, source: ChipSource, slots: list[Slot], codec: str
-) -> tuple[dict[Slot, ChipRecord], Callable[[str], Chip]]:
-    """Records of the chips that need no packing, and how to read the others.
-
-    Done is what an interrupted run has packed, or an older store holds by the same codec; by
-    another one, its pixels are read instead of the source.
-    """
+def _packed_before(growing: StoreFiles, slots: list[Slot]) -> dict[Slot, ChipRecord]:
+    """Records of the chips that an interrupted run has packed from the same sources."""
     keys = growing.listing()
     noted = [slot for slot in slots if slot.record_key in keys]
-    texts = side_by_side(growing.read, [slot.record_key for slot in noted])
-    found = zip(noted, map(ChipRecord.from_bytes, texts), strict=True)
-    done = {
+    records = map(
+        ChipRecord.from_bytes, side_by_side(growing.read, [slot.record_key for slot in noted])
+    )
+    return {
         slot: record
-        for slot, record in found
+        for slot, record in zip(noted, records, strict=True)
         if record and record.slot == slot and keys.issuperset(record.shard_keys())
     }
+
+
+def _take_over(
+    path: Place, growing: StoreFiles, source: ChipSource, missing: list[Slot], codec: str
+) -> tuple[dict[Slot, ChipRecord], Callable[[str], Chip]]:
+    """Chips that an older store holds by the same codec, and how to read the others.
+
+    By another codec, the older store's pixels are read instead of the source.
+    """
     try:
         manifest = read_manifest(path)
     except BadInputError:
-        return done, source.read_chip
+        return {}, source.read_chip
     older = files_at(path)
     keys = older.listing()
-    known = {
-        (record.split, record.chip_id, record.signature): record for record in manifest.records
-    }
-    pairs = [(slot, known.get((slot.split, *slot[2:]))) for slot in slots if slot not in done]
+    known = {(old.split, old.chip_id, old.signature): old for old in manifest.records}
+    pairs = [(slot, known.get((slot.split, slot.chip_id, slot.signature))) for slot in missing]
     whole = {slot: old for slot, old in pairs if old and keys.issuperset(old.shard_keys())}
     if manifest.codec != codec:
         places = {old.chip_id: (old.split, old.index) for old in whole.values()}
-        return done, ReadPacked(ChipStore(path), places, source)
+        return {}, ReadPacked(ChipStore(path), places, source)
     taken = {slot: replace(old, index=slot.index) for slot, old in whole.items()}
     moved: dict[str, str] = {}
     for slot, record in taken.items():
@@ -272,7 +279,7 @@ def _take_over(
     growing.write({slot.record_key: [taken[slot].to_bytes()] for slot in taken}, wait=False)
     if taken:
         _logger.info("%d chips taken over from the older store %s.", len(taken), path)
-    return done | taken, source.read_chip
+    return taken, source.read_chip
 
 
 @dataclass(frozen=True)
