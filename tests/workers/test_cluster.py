@@ -96,8 +96,7 @@ def test_workers_killed_on_the_way(cluster, archive_root, tmp_path, where, reque
         if stage != "verify":
             victims.append(cluster.start_worker())
         cluster.wait_for(2)
-        # The first chip is packed here: of three, two results come from the workers.
-        return Killing(workers, victims[-1], after=1 if stage == "pack" else 2)
+        return Killing(workers, victims[-1])
 
     found = data_work(root, tmp_path / "there", killing, store)
     assert [victim.poll() for victim in victims] == [-signal.SIGKILL] * 3
@@ -247,12 +246,13 @@ def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
     archive = Archive.open(archive_root)
     table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
     source, store = UsableChips(archive, table), tmp_path / "store"
+    second = source.splits()["train"][1]
 
     class Filling(UsableChips):
         """The disk is full when the second chip is written, on a worker."""
 
         def read_chip(self, chip_id):
-            if chip_id == "0000000b":
+            if chip_id == second:
                 (growing,) = store.with_name("store.partial").glob("[!.]*")
                 shard = S2_ARRAY.key("train", 1)
                 FolderFiles(growing).temporary_path(shard).symlink_to("/dev/full")

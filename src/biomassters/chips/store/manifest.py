@@ -119,9 +119,9 @@ class ChipRecord(Slot):
 
     def shard_keys(self) -> list[str]:
         """Names of its files in the store, as in ``ARRAYS``."""
-        exists = (*self.present_mask().any(axis=0), self.labelled)
-        pairs = zip(ARRAYS, exists, strict=True)
-        return [array.key(self.split, self.index) for array, there in pairs if there]
+        s1, s2 = self.present_mask().any(axis=0).tolist()
+        pairs = zip(ARRAYS, (s1, s2, self.labelled), strict=True)
+        return [array.key(self.split, self.index) for array, exists in pairs if exists]
 
     def to_bytes(self) -> bytes:
         """The record as a file of its own, with a checksum."""
