@@ -119,8 +119,8 @@ class ChipRecord(Slot):
 
     def shard_keys(self) -> list[str]:
         """Names of its files in the store, as in ``ARRAYS``."""
-        s1, s2 = self.present_mask().any(axis=0).tolist()
-        pairs = zip(ARRAYS, (s1, s2, self.labelled), strict=True)
+        images = self.present_mask()
+        pairs = zip(ARRAYS, (images[:, 0].any(), images[:, 1].any(), self.labelled), strict=True)
         return [array.key(self.split, self.index) for array, exists in pairs if exists]
 
     def to_bytes(self) -> bytes:
