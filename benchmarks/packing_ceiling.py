@@ -8,21 +8,11 @@ below 2 and bounds what two workers can reach.
 
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SECONDS = 4.0
 CHIPS = 4
-
-
-@dataclass(frozen=True)
-class Nowhere:
-    """A place of a store that keeps nothing."""
-
-    def put(self, files: Mapping[str, Sequence[bytes | memoryview]]) -> None:
-        """Throws files away."""
 
 
 def process_rates(archive: Path) -> tuple[float, float]:
@@ -45,8 +35,10 @@ def _rate(archive: Path, processes: int) -> float:
 
 
 def _pack(root: Path, barrier: Any, rates: Any) -> None:
+
     from biomassters.chips.archive.archive import Archive
-    from biomassters.chips.store.chip_packing import Place, pack_chip
+    from biomassters.chips.store.chunks import packed_chip
+    from biomassters.chips.store.manifest import Slot
     from biomassters.workers.cluster import keep_memory
 
     keep_memory()  # as on Dask's workers
@@ -54,8 +46,8 @@ def _pack(root: Path, barrier: Any, rates: Any) -> None:
     names = sorted(set(archive.features["chip_id"]))[:CHIPS]
 
     def pack(number: int) -> None:
-        place = Place("train", number, names[number % CHIPS], "")
-        pack_chip(Nowhere(), place, archive.read_chip(place.chip_id), "lz4")  # type: ignore[arg-type]
+        slot = Slot("train", number, names[number % CHIPS], "")
+        packed_chip(archive.read_chip(slot.chip_id), slot, "lz4")
 
     for number in range(CHIPS):  # everything is imported, and the files are in the page cache
         pack(number)

@@ -1,15 +1,8 @@
 """A store written to object storage: the same store, resumed, replaced, protected."""
 
-import json
-import subprocess
-import sys
-import threading
-import time
-
 import numpy as np
 import pytest
 
-from biomassters.chips.store import writer_lease
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
@@ -19,11 +12,6 @@ URL = "memory://bucket/chips.zarr"
 MORE = {"train": ["a0", "a1", "b2", "c3", "d4", "e0"], "test": ["e5"]}
 
 pytestmark = pytest.mark.usefixtures("memory")
-
-
-@pytest.fixture(autouse=True)
-def quick_lease(monkeypatch):
-    monkeypatch.setattr(writer_lease, "RENEW_S", 0.1)
 
 
 def pack(place, source, codec="lz4"):
@@ -91,7 +79,8 @@ def test_another_plan_clears_what_was_begun(memory, tmp_path, made_chips):
 def test_an_object_that_vanished_is_packed_again(memory, made_chips):
     with pytest.raises(InterruptedError):
         pack(URL, made_chips(fail_at="d4"))
-    memory.rm_file("/bucket/chips.zarr/train/s1/c.1.0.0.0.0")
+    (shard,) = (name for name in in_bucket(memory) if name.endswith("/train/s1/c.1.0.0.0.0"))
+    memory.rm_file(shard)
     source = made_chips()
     pack(URL, source)
     assert source.reads == ["b2", "d4", "e5", "f6"]
@@ -135,47 +124,53 @@ def test_interrupted_while_it_is_published(memory, tmp_path, made_chips, monkeyp
     same_as_folder(memory, tmp_path / "store")
 
 
-def test_two_runs_at_once(made_chips, monkeypatch):
-    monkeypatch.setattr(writer_lease, "RENEW_S", 1)  # watched for 4 s: a busy machine renews it
-    lease = writer_lease.WriterLease(f"{URL}.partial/lease.json", URL)
-    try:
-        with pytest.raises(BadInputError, match=r"Another run is writing .*chips.zarr: wait"):
+@pytest.mark.parametrize("chip_id", ["a1", "d4", "f6"])
+def test_two_runs_at_once_leave_the_same_objects_as_one(memory, tmp_path, made_chips, chip_id):
+    class Nosy(made_chips):
+        def read_chip(self, name):
+            if name == chip_id:
+                pack(URL, made_chips())
+            return super().read_chip(name)
+
+    pack(URL, Nosy())
+    pack(tmp_path / "store", made_chips())
+    same_as_folder(memory, tmp_path / "store")
+
+
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("at", ["train/s1/c.0.0.0.0.0", "manifest.json"])
+def test_two_runs_publish_at_once(memory, tmp_path, made_chips, monkeypatch, older, at):
+    if older:
+        pack(URL, made_chips(version=1))
+    copy = storage.copy
+
+    def overtaken(source, target):
+        if target == f"{URL}/{at}":
+            monkeypatch.undo()
             pack(URL, made_chips())
-    finally:
-        lease.close()
-    pack(URL, made_chips())
+        copy(source, target)
+
+    monkeypatch.setattr(storage, "side_by_side", lambda work, items: [work(x) for x in items])
+    monkeypatch.setattr(storage, "copy", overtaken)
+    source = made_chips()
+    pack(URL, source)
+    assert source.reads == list(source)
+    pack(tmp_path / "store", made_chips())
+    same_as_folder(memory, tmp_path / "store")
 
 
-@pytest.mark.parametrize("machine", ["this", "another"])
-def test_the_lease_of_a_run_that_was_killed(memory, made_chips, machine):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    lease = writer_lease.WriterLease("memory://bucket/any", URL)
-    own = json.loads(memory.cat_file("/bucket/any"))
-    lease.close()
-    if machine == "another":
-        own["machine"] = "elsewhere"
-    left = {**own, "owner": "other", "process": ended.pid}
-    memory.pipe_file("/bucket/chips.zarr.partial/lease.json", json.dumps(left).encode())
-    pack(URL, made_chips())
-    assert not memory.exists("/bucket/chips.zarr.partial")
-
-
-def test_a_lease_that_another_run_took(memory, made_chips):
-    """The overwritten one sees it, ends at its next chip, and leaves the other's lease alone."""
-
-    class Overtaken(made_chips):
-        def read_chip(self, chip_id):
-            if chip_id == "c3":
-                while any(thread.name == "writer lease" for thread in threading.enumerate()):
-                    memory.pipe_file(lease, json.dumps({"owner": "other"}).encode())
-                    time.sleep(0.05)
-            return super().read_chip(chip_id)
-
-    lease = "/bucket/chips.zarr.partial/lease.json"
-    with pytest.raises(BadInputError, match="Another run is writing"):
-        pack(URL, Overtaken())
-    assert json.loads(memory.cat_file(lease)) == {"owner": "other"}
+def test_an_unfinished_store_of_an_older_release_is_packed_anew(memory, tmp_path, made_chips):
+    """It grew in its place, with its plan, journal and lease beside it."""
+    memory.pipe_file("/bucket/chips.zarr/train/s1/c.7.0.0.0.0", b"a shard")
+    for name in ("plan.json", "lease.json", "journal/000000.jsonl"):
+        memory.pipe_file(f"/bucket/chips.zarr.partial/{name}", b"{}")
+    with pytest.raises(BadInputError, match=r"chips.zarr is unfinished: run .* again"):
+        ChipStore(URL)
+    source = made_chips()
+    pack(URL, source)
+    assert source.reads == list(source)
+    pack(tmp_path / "store", made_chips())
+    same_as_folder(memory, tmp_path / "store")
 
 
 def test_other_peoples_objects_are_left_alone(memory, made_chips):

@@ -1,10 +1,7 @@
 import errno
-import os
-from pathlib import Path
 
 import pytest
 
-from biomassters.chips.store.place import FolderPlace
 from biomassters.errors import BadInputError
 from biomassters.io import files as durable_files
 from biomassters.io.files import publish_folder, require_space, write_durably
@@ -24,28 +21,6 @@ def test_write_in_pieces(tmp_path):
     write_durably(tmp_path / "file", [b"ab", memoryview(b"cd")])
     assert (tmp_path / "file").read_bytes() == b"abcd"
     assert names(tmp_path) == ["file"]
-
-
-def test_a_stores_files_are_on_the_disk_before_they_have_their_names(tmp_path, monkeypatch):
-    """Also those taken over from an older store where files can't be linked."""
-    synced = []
-
-    def fsync(descriptor, really=os.fsync):
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        synced.append((path.name, path.read_bytes()))
-        really(descriptor)
-
-    def no_links(*_):
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "link", no_links)
-    old, new = FolderPlace(tmp_path / "old"), FolderPlace(tmp_path / "new")
-    old.put({"train/a": [b"12", memoryview(b"3")]})
-    assert [content for _, content in synced] == [b"123"]
-    assert synced[0][0] != "a"
-    new.take(old, {"train/b": "train/a"})
-    assert synced[1:] == [("b", b"123")]
 
 
 def test_space(tmp_path):

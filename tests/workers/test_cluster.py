@@ -17,6 +17,8 @@ from distributed.process import AsyncProcess
 from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.chips.store.layout import S2_ARRAY
+from biomassters.chips.store.store_files import FolderFiles
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 from biomassters.io.storage import listing, read
@@ -241,23 +243,26 @@ def test_workers_of_another_version(cluster, other_version):
 
 
 def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
-    worker = cluster.start_worker()
+    cluster.start_worker()
     archive = Archive.open(archive_root)
     table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
     source, store = UsableChips(archive, table), tmp_path / "store"
-    shard = tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0"
+    second = source.splits()["train"][1]
 
-    class Filling:
-        """The disk is full when the first chip is there."""
+    class Filling(UsableChips):
+        """The disk is full when the second chip is written, on a worker."""
 
-        def each(self, task, items):
-            name = f".{shard.name}.{socket.gethostname()}-{worker.pid}.tmp"
-            shard.parent.mkdir(parents=True)
-            shard.with_name(name).symlink_to("/dev/full")
-            yield from workers_at(cluster.address).each(task, items)
+        def read_chip(self, chip_id):
+            if chip_id == second:
+                (growing,) = store.with_name("store.partial").glob("[!.]*")
+                shard = S2_ARRAY.key("train", 1)
+                FolderFiles(growing).temporary_path(shard).symlink_to("/dev/full")
+            return super().read_chip(chip_id)
 
     with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
-        write_store(store, source, progress=False, workers=Filling())
+        write_store(
+            store, Filling(archive, table), progress=False, workers=workers_at(cluster.address)
+        )
     fresh = write_store(tmp_path / "fresh", source, progress=False)
     write_store(store, source, progress=False, workers=workers_at(cluster.address))
     assert files_of(store) == files_of(fresh.path)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from biomassters.chips.store.manifest_file import manifest_mark
+from biomassters.chips.store.manifest import manifest_mark
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.writer import ChipSource, write_store
 from biomassters.io.storage import place_of

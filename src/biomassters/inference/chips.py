@@ -14,7 +14,7 @@ from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import check_chip
 from biomassters.chips.predicted_maps import Prediction
-from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.console import Progress
 from biomassters.errors import BadInputError

@@ -127,7 +127,7 @@ def _of_chips(run: PlannedRun) -> Iterator[_Need]:
     chips = run.chips()
     if chips is None:
         return
-    from biomassters.chips.store.packing import packed_bytes
+    from biomassters.chips.store.writer import packed_bytes
 
     pixels, count = chips.height * chips.width, chips.train + chips.test
     if run.makes("raw_archive"):

@@ -100,7 +100,7 @@ def nearest_folder(path: Path) -> Path:
 
 def _packed(store: Path) -> ChipCounts | None:
     # Imported here: few runs begin with a chip store.
-    from biomassters.chips.store.manifest_file import read_manifest
+    from biomassters.chips.store.manifest import read_manifest
     from biomassters.chips.store.reader import ChipStore
 
     try:

@@ -24,7 +24,7 @@ from biomassters.chips.bands import (
     S2,
     SENSORS,
 )
-from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.files import require_space

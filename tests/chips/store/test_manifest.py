@@ -3,8 +3,9 @@ import time
 
 import numpy as np
 import pytest
+from crc32c import crc32c
 
-from biomassters.chips.store.manifest import ChipRecord, Manifest, _checksum
+from biomassters.chips.store.manifest import ChipRecord, Manifest, Slot, _checksum
 from biomassters.errors import BadInputError
 
 
@@ -13,7 +14,10 @@ def manifest(made_chips):
     source = made_chips()
     records = [
         ChipRecord.of(
-            source.chip(chip_id), split, index, f"source {chip_id}", 1000 + index, {"s1": [index]}
+            source.chip(chip_id),
+            Slot(split, index, chip_id, f"source {chip_id}"),
+            1000 + index,
+            {"s1": [index]},
         )
         for split, names in source.splits().items()
         for index, chip_id in enumerate(names)
@@ -115,3 +119,17 @@ def test_what_somebody_changed_is_named(manifest, change, sentence):
         Manifest.from_json(rewritten(manifest, change), "there")
     assert time.monotonic() - start < 5
     assert Manifest.from_json(rewritten(manifest, lambda values: None), "there") == manifest
+
+
+def test_a_record_as_a_file_of_its_own(manifest):
+    for record in manifest.records:
+        assert ChipRecord.from_bytes(record.to_bytes()) == record
+
+
+def test_a_torn_or_damaged_record_is_none(manifest):
+    data = manifest.records[0].to_bytes()
+    for end in (0, 1, 8, 9, 30, len(data) - 2):
+        assert ChipRecord.from_bytes(data[:end]) is None
+    assert ChipRecord.from_bytes(data.replace(b'"index": 0', b'"index": 1')) is None
+    text = b"[3]"
+    assert ChipRecord.from_bytes(b"%08x %s\n" % (crc32c(text), text)) is None

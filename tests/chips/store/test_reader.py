@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import zarr
 
-from biomassters.chips.store.arrays import open_array
 from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, S1_ARRAY, S2_ARRAY
-from biomassters.chips.store.manifest_file import read_manifest
+from biomassters.chips.store.manifest import read_manifest
 from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.shards import PackedArray
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 
@@ -49,7 +49,7 @@ def test_direct_reading_equals_zarr(path, window):
     top, left, height, width = window
     for array in ARRAYS:
         manifest = read_manifest(path)
-        direct = open_array(path, "train", array, manifest.of_split("train"), manifest.codec)
+        direct = PackedArray(path, "train", array, manifest.of_split("train"), manifest.codec)
         general = zarr.open_array(path / "train" / array.name, mode="r")
         for chip in range(4):
             present = ChipStore(path).split("train").present[chip]

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.place import temporary_path
+from biomassters.chips.store import store_files
+from biomassters.chips.store.layout import S2_ARRAY
 from biomassters.chips.store.reader import ChipStore
+from biomassters.chips.store.store_files import FolderFiles
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 
@@ -25,6 +28,25 @@ def names(path: Path) -> list[str]:
 def contents(path: Path) -> dict[str, bytes]:
     files = (file for file in path.rglob("*") if file.is_file())
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def unfinished(path: Path) -> Path:
+    """Where a store grows."""
+    (folder,) = (entry for entry in path.with_name(f"{path.name}.partial").iterdir())
+    return folder
+
+
+@pytest.fixture
+def fresh(tmp_path, made_chips):
+    """Files of a store that was packed in one go."""
+
+    def files(codec="lz4", **changes):
+        pack(tmp_path / "fresh", made_chips(**changes), codec)
+        found = contents(tmp_path / "fresh")
+        shutil.rmtree(tmp_path / "fresh")
+        return found
+
+    return files
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
@@ -120,10 +142,64 @@ def test_a_chip_that_changed_during_the_interruption_is_packed_again(tmp_path, m
 def test_a_file_lost_in_a_power_cut_is_packed_again(tmp_path, made_chips, array):
     with pytest.raises(InterruptedError):
         pack(tmp_path / "store", made_chips(fail_at="d4"))
-    next((tmp_path / "store.partial" / "train" / array).glob("c.1.*")).unlink()
+    next((unfinished(tmp_path / "store") / "train" / array).glob("c.1.*")).unlink()
     source = made_chips()
     pack(tmp_path / "store", source)
     assert source.reads == ["b2", "d4", "e5", "f6"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30, None])
+def test_a_torn_or_damaged_record_is_packed_again(tmp_path, made_chips, fresh, kept):
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(fail_at="d4"))
+    record = unfinished(tmp_path / "store") / ".records" / "train" / "1.json"
+    content = record.read_bytes()
+    record.write_bytes(content.replace(b"b2", b"b3") if kept is None else content[:kept])
+    source = made_chips()
+    pack(tmp_path / "store", source)
+    assert source.reads == ["b2", "d4", "e5", "f6"]
+    assert contents(tmp_path / "store") == fresh()
+
+
+def test_only_the_chip_that_changed_is_packed_again(tmp_path, made_chips, fresh):
+    """In a finished store, and in an unfinished one."""
+
+    class Changed(made_chips):
+        def signature(self, chip_id):
+            return "new" if chip_id == "b2" else super().signature(chip_id)
+
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(fail_at="e5"))
+    source = Changed()
+    pack(tmp_path / "store", source)
+    assert source.reads == ["b2", "e5", "f6"]
+    source = made_chips()
+    pack(tmp_path / "store", source)
+    assert source.reads == ["b2"]
+    assert contents(tmp_path / "store") == fresh()
+
+
+def test_an_unfinished_store_of_an_older_release_is_packed_anew(
+    tmp_path, made_chips, fresh, caplog
+):
+    """It grew in the folder itself, with a journal."""
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(fail_at="d4"))
+    grown, around = unfinished(tmp_path / "store"), tmp_path / "store.partial"
+    shutil.rmtree(grown / ".records")
+    for entry in grown.iterdir():
+        entry.rename(around / entry.name)
+    grown.rmdir()
+    (around / "journal.jsonl").write_text("00000000 {}")
+    source = made_chips()
+    with caplog.at_level("INFO"):
+        pack(tmp_path / "store", source)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'store'}: what another unfinished store had left is deleted."
+    ]
+    assert source.reads == list(source)
+    assert names(tmp_path) == ["store"]
+    assert contents(tmp_path / "store") == fresh()
 
 
 STANDING_SOURCE = """
@@ -158,17 +234,20 @@ if __name__ == "__main__":
 """
 
 
+def records(path):
+    return list(path.with_name(f"{path.name}.partial").glob("*/.records/*/*.json"))
+
+
 def test_a_killed_write_goes_on(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(STANDING_SOURCE)
-    journal = tmp_path / "store.partial" / "journal.jsonl"
     process = subprocess.Popen([sys.executable, script, tmp_path / "store"])
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+    while len(records(tmp_path / "store")) < 2:
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = journal.read_bytes().count(b"\n") - 1
+    done = len(records(tmp_path / "store"))
     script_names: dict = {"__name__": "standing"}
     exec(compile(STANDING_SOURCE, str(script), "exec"), script_names)
     source = script_names["StandingChips"]()
@@ -176,33 +255,139 @@ def test_a_killed_write_goes_on(tmp_path):
     assert source.reads == 16 - done < 16
     pack(tmp_path / "fresh", script_names["StandingChips"]())
     assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+    assert not (tmp_path / "store.partial").exists()
 
 
-@pytest.mark.parametrize("journal_survives", [True, False])
-def test_killed_between_the_metadata_and_the_name(tmp_path, made_chips, journal_survives):
-    """All chips are done, Zarr's metadata lie there, the name was not yet taken."""
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("step", ["metadata", "claimed", "published", "deleted"])
+def test_killed_while_it_is_published(tmp_path, made_chips, fresh, monkeypatch, step, older):
+    """All chips are done; the next run reads none again."""
+    if older:
+        pack(tmp_path / "store", made_chips(version=1))
+    publish = store_files.publish_folder
+
+    def stop(*arguments):
+        if step == "published":  # and the older store was not deleted
+            monkeypatch.setattr("biomassters.io.files.shutil.rmtree", lambda *a, **k: None)
+        if step in ("published", "deleted"):
+            publish(*arguments)
+        monkeypatch.undo()
+        raise InterruptedError
+
+    monkeypatch.setattr(store_files, "sync_all" if step == "metadata" else "publish_folder", stop)
     with pytest.raises(InterruptedError):
-        pack(tmp_path / "store", made_chips(fail_at="f6"))
-    journal = (tmp_path / "store.partial" / "journal.jsonl").read_bytes()
-    pack(tmp_path / "store", made_chips())
-    (tmp_path / "store").rename(tmp_path / "store.partial")
-    if journal_survives:
-        (tmp_path / "store.partial" / "journal.jsonl").write_bytes(journal)
+        pack(tmp_path / "store", made_chips())
     source = made_chips()
     pack(tmp_path / "store", source)
-    assert source.reads == (["f6"] if journal_survives else list(source))
-    pack(tmp_path / "fresh", made_chips())
-    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+    assert source.reads == []
+    assert names(tmp_path) == ["store"]
+    assert contents(tmp_path / "store") == fresh()
 
 
-def test_two_runs_at_once(tmp_path, made_chips):
+def test_a_kill_leaves_no_record_of_older_files(tmp_path, made_chips, fresh, monkeypatch):
+    """The older store lies where the new one grew; its chips are not taken for the new one's."""
+    pack(tmp_path / "store", made_chips(version=1))
+    publish = store_files.publish_folder
+
+    def stop(*arguments):
+        with monkeypatch.context() as patched:
+            patched.setattr("biomassters.io.files.shutil.rmtree", lambda *a, **k: None)
+            publish(*arguments)
+        monkeypatch.undo()
+        raise InterruptedError
+
+    monkeypatch.setattr(store_files, "publish_folder", stop)
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips())
+
+    class Changed(made_chips):
+        def signature(self, chip_id):
+            return "new" if chip_id == "b2" else super().signature(chip_id)
+
+    source = Changed()
+    pack(tmp_path / "store", source)
+    assert source.reads == ["b2"]
+    found, expected = contents(tmp_path / "store"), fresh()
+    assert found.pop("manifest.json") != expected.pop("manifest.json")  # a signature
+    assert found == expected
+
+
+@pytest.mark.parametrize("chip_id", ["a1", "d4", "f6"])
+def test_two_runs_at_once_leave_the_same_bytes_as_one(tmp_path, made_chips, fresh, chip_id):
+    """Another run packs all chips and publishes them while this one is at its work."""
+
     class Nosy(made_chips):
-        def read_chip(self, chip_id):
-            with pytest.raises(BadInputError, match=r"Another run is writing .*store\.partial"):
+        def read_chip(self, name):
+            if name == chip_id:
                 pack(tmp_path / "store", made_chips())
-            return super().read_chip(chip_id)
+            return super().read_chip(name)
 
     pack(tmp_path / "store", Nosy())
+    assert names(tmp_path) == ["store"]
+    assert contents(tmp_path / "store") == fresh()
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_two_runs_publish_at_once(tmp_path, made_chips, fresh, monkeypatch, older):
+    """Another run publishes between this one's last look at the files and its renaming."""
+    if older:
+        pack(tmp_path / "store", made_chips(version=1))
+
+    def overtaken(_):
+        monkeypatch.undo()
+        pack(tmp_path / "store", made_chips())
+
+    monkeypatch.setattr(store_files, "sync_all", overtaken)
+    source = made_chips()
+    pack(tmp_path / "store", source)
+    assert source.reads == list(source)
+    assert names(tmp_path) == ["store"]
+    assert contents(tmp_path / "store") == fresh()
+
+
+def test_two_processes_at_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(STANDING_SOURCE.replace("StandingChips(12)", "StandingChips()"))
+    for name in ("store", "store", "fresh"):
+        processes = [
+            subprocess.Popen([sys.executable, script, tmp_path / name])
+            for _ in range(2 if name == "store" else 1)
+        ]
+        assert [process.wait() for process in processes] == [0] * len(processes)
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+    assert names(tmp_path) == ["fresh", "script.py", "store"]
+
+
+def test_two_runs_of_other_chips_at_once(tmp_path, made_chips, fresh):
+    """Each packs its own; the last one's store stays, and is not a mixture."""
+
+    class Nosy(made_chips):
+        def read_chip(self, name):
+            if name == "d4" and "d4" not in self.reads:
+                pack(tmp_path / "store", made_chips(names={"train": ["d4", "a1"]}))
+            return super().read_chip(name)
+
+    pack(tmp_path / "store", Nosy())
+    assert contents(tmp_path / "store") == fresh()
+
+
+def test_a_run_that_is_disturbed_for_ever_ends_in_a_sentence(tmp_path, made_chips):
+    class Nosy(made_chips):
+        def read_chip(self, name):
+            pack(tmp_path / "store", made_chips(names={"train": ["c3", "a1"]}))
+            shutil.rmtree(tmp_path / "store")
+            return super().read_chip(name)
+
+    with pytest.raises(BadInputError, match=r"Another run is packing other chips, .*store: wait"):
+        pack(tmp_path / "store", Nosy())
+
+
+def test_other_peoples_files_are_left_alone(tmp_path, made_chips):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.pdf").write_bytes(b"years of work")
+    with pytest.raises(BadInputError, match=r"is no chip store \(thesis.pdf\): choose another fol"):
+        pack(tmp_path / "thesis", made_chips())
+    assert contents(tmp_path) == {"thesis/thesis.pdf": b"years of work"}
 
 
 def test_chips_of_two_sizes(tmp_path, made_chips):
@@ -241,8 +426,8 @@ def test_a_full_disk_is_noticed_before_packing(tmp_path, made_chips):
 def test_a_disk_that_fills_up(tmp_path, made_chips):
     with pytest.raises(InterruptedError):
         pack(tmp_path / "store", made_chips(fail_at="b2"))
-    shard = tmp_path / "store.partial" / "train" / "s2" / "c.1.0.0.0.0"
-    temporary_path(shard).symlink_to("/dev/full")
+    files = FolderFiles(unfinished(tmp_path / "store"))
+    files.temporary_path(S2_ARRAY.key("train", 1)).symlink_to("/dev/full")
     with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
         pack(tmp_path / "store", made_chips())
     source = made_chips()
@@ -255,3 +440,53 @@ def test_a_disk_that_fills_up(tmp_path, made_chips):
 def test_a_split_without_chips_is_left_out(tmp_path, made_chips):
     store = pack(tmp_path / "store", made_chips({"train": ["a1"], "test": []}))
     assert store.splits == ("train",)
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        ({"train": ["b2", "a1"]}, []),
+        ({"train": ["a0", "a1", "b2", "c3", "d4", "e0"], "test": ["e5"]}, ["a0", "e0"]),
+    ],
+)
+def test_only_new_chips_are_read(tmp_path, made_chips, names, read):
+    pack(tmp_path / "store", made_chips())
+    source = made_chips(names=names)
+    pack(tmp_path / "store", source)
+    assert source.reads == read
+    pack(tmp_path / "fresh", made_chips(names=names))
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "store"]
+
+
+@pytest.mark.parametrize("codec", ["zstd", "none"])
+def test_another_codec_is_packed_from_the_store(tmp_path, made_chips, codec):
+    pack(tmp_path / "store", made_chips())
+    source = made_chips()
+    store = pack(tmp_path / "store", source, codec)
+    assert source.reads == []
+    assert store.codec == codec
+    pack(tmp_path / "fresh", made_chips(), codec)
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+
+
+def test_a_damaged_chip_comes_from_the_archive(tmp_path, made_chips):
+    pack(tmp_path / "store", made_chips())
+    shard = tmp_path / "store" / "train" / "s1" / "c.1.0.0.0.0"
+    shard.write_bytes(shard.read_bytes()[:100])
+    source = made_chips()
+    pack(tmp_path / "store", source, "none")
+    assert source.reads == ["b2"]
+
+
+def test_what_is_shared_is_never_written_in_place(tmp_path, made_chips):
+    """A chip that changes after it was taken over leaves the older store as it is."""
+    old = pack(tmp_path / "store", made_chips())
+    before = contents(tmp_path / "store")
+    more = {"train": ["a1", "b2", "c3", "d4", "z9"], "test": ["e5", "f6"]}
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(names=more, fail_at="z9"))
+    with pytest.raises(InterruptedError):
+        pack(tmp_path / "store", made_chips(names=more, version=1, fail_at="z9"))
+    assert contents(tmp_path / "store") == before
+    assert ChipStore(tmp_path / "store").fingerprint == old.fingerprint

@@ -1,34 +1,37 @@
 """Names, shapes and metadata of a chip store, shared by its writer and its reader.
 
-A store is a Zarr v3 hierarchy with one group per split. Its metadata follows the CF
-conventions (https://cfconventions.org), so that xarray gives dB and NaN without help.
+A store is a Zarr v3 hierarchy with one group per split; a chunk is a month of a chip, or its label,
+and a file (shard) is a chip. Its metadata follow the CF conventions (https://cfconventions.org), so
+that xarray gives dB and NaN without help. Next: ``chunks.py`` (values to bytes), ``manifest.py``.
 """
 
 import base64
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numcodecs.blosc
 import numpy as np
-from crc32c import crc32c
-from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2
-from biomassters.chips.store.integers import S2_STORE_FILL
+from biomassters.io.storage import Place
 
 FORMAT_VERSION = 2
 """Version 1 had no checksums of chunks: a flipped bit was read as another image."""
-CRC_BYTES = 4
 MANIFEST_NAME = "manifest.json"
-PLAN_NAME = "plan.json"  # of an unfinished store at a URL
-CODECS = ("lz4", "zstd", "none")
+RECORDS = ".records/"  # of an unfinished store; the name of a split has no dot
+BLOSC_LEVELS = {"lz4": 5, "zstd": 3}
+CODECS = (*BLOSC_LEVELS, "none")
 
-# zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
-# its contextual calls release it and may run side by side.
-numcodecs.blosc.use_threads = False
-_BLOSC_LEVELS = {"lz4": 5, "zstd": 3}
+_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+_CHECKSUM = {"name": "crc32c"}
+
+
+def partial_place(place: Place) -> Place:
+    """Where a store grows until it is complete."""
+    return (
+        place.with_name(place.name + ".partial") if isinstance(place, Path) else f"{place}.partial"
+    )
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,6 @@ class StoreArray:
     """One array of pixels.
 
     Attributes:
-        name: Name within the split's group.
-        dtype: Type of the stored values.
         fill: Value of a chunk that was left out.
         bands: Bands of one chunk; empty for an array without a band axis.
         dimensions: Names of the axes.
@@ -51,41 +52,33 @@ class StoreArray:
     dimensions: tuple[str, ...]
     attributes: dict[str, Any]
 
-    def shape(self, chips: int, height: int, width: int) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        return (chips, *self.shard_shape(height, width)[1:])
-
     def shard_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of what one file holds: all that belongs to one chip."""
-        if not self.bands:
-            return (1, height, width)
-        return (1, MONTH_COUNT, len(self.bands), height, width)
+        return (1, *((MONTH_COUNT, len(self.bands)) if self.bands else ()), height, width)
 
     def chunk_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of the smallest piece that can be read: one month, or the label."""
-        if not self.bands:
-            return (1, height, width)
-        return (1, 1, len(self.bands), height, width)
+        return (1, *((1, len(self.bands)) if self.bands else ()), height, width)
 
     def metadata(self, chips: int, height: int, width: int, codec: str) -> dict[str, Any]:
         """The array's ``zarr.json``, Zarr v3: the only layout that is written, and read.
 
-        The last codec of a chunk is a checksum (``crc32c``), which zarr-python checks as well.
+        The last codec of a chunk is a checksum, which zarr-python checks as well.
         """
         chunk, shard = self.chunk_shape(height, width), self.shard_shape(height, width)
-        codecs = [_LITTLE_ENDIAN, *_compression(self, codec), {"name": "crc32c"}]
-        if chunk != shard:
+        codecs = [_LITTLE_ENDIAN, *self._compression(codec), _CHECKSUM]
+        if self.bands:
             sharding = {
                 "chunk_shape": list(chunk),
                 "codecs": codecs,
-                "index_codecs": [_LITTLE_ENDIAN, {"name": "crc32c"}],
+                "index_codecs": [_LITTLE_ENDIAN, _CHECKSUM],
                 "index_location": "end",
             }
             codecs = [{"name": "sharding_indexed", "configuration": sharding}]
         return {
             "zarr_format": 3,
             "node_type": "array",
-            "shape": list(self.shape(chips, height, width)),
+            "shape": [chips, *shard[1:]],
             "data_type": self.dtype.name,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard)}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
@@ -99,6 +92,22 @@ class StoreArray:
     def file_name(self, chip: int) -> str:
         """Name of a chip's file; flat, because Zarr's default makes four folders a chip."""
         return ".".join(["c", str(chip)] + ["0"] * (len(self.dimensions) - 1))
+
+    def key(self, split: str, chip: int) -> str:
+        """Name of a chip's file within the store."""
+        return f"{split}/{self.name}/{self.file_name(chip)}"
+
+    def _compression(self, codec: str) -> list[dict[str, Any]]:
+        if codec == "none":
+            return []
+        configuration = {
+            "typesize": self.dtype.itemsize,
+            "cname": codec,
+            "clevel": BLOSC_LEVELS[codec],
+            "shuffle": "bitshuffle",
+            "blocksize": 0,
+        }
+        return [{"name": "blosc", "configuration": configuration}]
 
 
 S1_ARRAY = StoreArray(
@@ -117,7 +126,7 @@ S1_ARRAY = StoreArray(
 S2_ARRAY = StoreArray(
     "s2",
     np.dtype("<u2"),
-    S2_STORE_FILL,
+    0,
     S2.bands,
     ("chip", "month", "s2_band", "y", "x"),
     {
@@ -141,66 +150,3 @@ AGB_ARRAY = StoreArray(
     },
 )
 ARRAYS = (S1_ARRAY, S2_ARRAY, AGB_ARRAY)
-
-
-_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
-
-
-def _compression(array: StoreArray, codec: str) -> list[dict[str, Any]]:
-    if codec == "none":
-        return []
-    configuration = {
-        "typesize": array.dtype.itemsize,
-        "cname": codec,
-        "clevel": _BLOSC_LEVELS[codec],
-        "shuffle": "bitshuffle",
-        "blocksize": 0,
-    }
-    return [{"name": "blosc", "configuration": configuration}]
-
-
-class EncodedChunk(NamedTuple):
-    """One chunk as a file holds it: its bytes, then their checksum.
-
-    Attributes:
-        content: Encoded values.
-        crc: CRC-32C of ``content``.
-    """
-
-    content: bytes | memoryview
-    crc: int
-
-    @property
-    def parts(self) -> list[bytes | memoryview]:
-        """What is written, one after another."""
-        return [self.content, struct.pack("<I", self.crc)]
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return len(self.content) + CRC_BYTES
-
-
-def encode(values: NDArray, codec: str) -> EncodedChunk:
-    """Encode one chunk.
-
-    Args:
-        values: Array of any shape, C-contiguous.
-        codec: One of ``CODECS``.
-    """
-    if codec == "none":
-        content = values.data.cast("B")
-    else:
-        shuffle = numcodecs.blosc.BITSHUFFLE
-        content = numcodecs.blosc.compress(values, codec.encode(), _BLOSC_LEVELS[codec], shuffle)
-    return EncodedChunk(content, crc32c(content))
-
-
-def partial_path(path: Path) -> Path:
-    """Where a store grows until it is complete."""
-    return path.with_name(path.name + ".partial")
-
-
-def work_url(url: str) -> str:
-    """Where the writer of a store at a URL keeps its journal and what isn't public yet."""
-    return f"{url}.partial"

@@ -1,23 +1,40 @@
-"""What a chip store says about itself: one record per chip, collected in its manifest."""
+"""What a chip store says about itself: one record per chip, collected in its manifest.
+
+The manifest is written last and makes a store readable; until then each packed chip's record lies
+in a file of its own, and says that the chip is done. Next: ``reader.py``, ``writer.py``.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from biomassters.chips.archive.layout import CHIP_ID
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.layout import CODECS, FORMAT_VERSION
+from biomassters.chips.store.layout import (
+    ARRAYS,
+    CODECS,
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    RECORDS,
+    partial_place,
+)
+from biomassters.chips.store.store_files import files_at
 from biomassters.errors import BadInputError
+from biomassters.io.files import read_regular
 from biomassters.io.raster_spec import Georeference
+from biomassters.io.storage import Place, read, state
 
+_MOST_BYTES = 2**30  # of a manifest: 3 KB a chip, for a hundred thousand of them
 # Names become paths and sizes become memory, and a manifest may be anybody's. The archive's reader
 # takes 256 MiB of a file, which square images of 3,490 pixels have.
 _MOST_PIXELS = 4096
@@ -32,29 +49,37 @@ _Months = Annotated[str, Field(strict=True, pattern=f"^[0-3]{{{MONTH_COUNT}}}$")
 
 
 @dataclass(frozen=True)
-class ChipRecord:
-    """One packed chip.
+class Slot:
+    """A chip's place in a store (its split, its index in the split's arrays), and its source.
 
     Attributes:
-        split: Split that it belongs to.
-        index: Its place in the split's arrays.
-        chip_id: Its name.
-        signature: Signature of the source files that it was packed from.
-        crc: CRC-32C of its packed values, the same by whatever codec.
-        chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
-        height: Pixels.
-        width: Pixels.
-        present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
-        labelled: Whether it has a label.
-        georeference: Where it lies, or None.
+        signature: Changes when the files change that the chip is packed from.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     split: _Split
     index: _Index
     chip_id: _Name
     signature: _Text
+
+    @property
+    def record_key(self) -> str:
+        """Name of the file that says that the chip is packed."""
+        return f"{RECORDS}{self.split}/{self.index}.json"
+
+
+@dataclass(frozen=True)
+class ChipRecord(Slot):
+    """One packed chip.
+
+    Attributes:
+        crc: CRC-32C of its packed values, the same by whatever codec.
+        chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
+        present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
+        georeference: Where it lies, or None.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     crc: _Crc
     chunk_crcs: Mapping[str, Sequence[_Crc]]
     height: _Side
@@ -65,47 +90,54 @@ class ChipRecord:
 
     @classmethod
     def of(
-        cls,
-        chip: Chip,
-        split: str,
-        index: int,
-        signature: str,
-        crc: int,
-        chunk_crcs: Mapping[str, Sequence[int]],
+        cls, chip: Chip, slot: Slot, crc: int, chunk_crcs: Mapping[str, Sequence[int]]
     ) -> "ChipRecord":
         """Describe a chip that has just been packed."""
-        weights = 1 << np.arange(len(SENSORS))
-        present = "".join(str(code) for code in chip.present @ weights)
+        codes = chip.present @ (1 << np.arange(len(SENSORS)))
         return cls(
-            split,
-            index,
-            chip.chip_id,
-            signature,
+            slot.split,
+            slot.index,
+            slot.chip_id,
+            slot.signature,
             crc,
             chunk_crcs,
             *chip.shape,
-            present=present,
+            present="".join(map(str, codes)),
             labelled=chip.agb_mg_per_ha is not None,
             georeference=chip.georeference,
         )
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ChipRecord":
-        """Undo ``to_dict``."""
-        where = values["georeference"]
-        if where is not None:
-            where = Georeference(where["crs"], tuple(where["transform"]))
-        return cls(**{**values, "georeference": where})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record, ready for JSON."""
-        return asdict(self)
+    @property
+    def slot(self) -> Slot:
+        """Where it lies, and what it was packed from."""
+        return Slot(self.split, self.index, self.chip_id, self.signature)
 
     def present_mask(self) -> NDArray[np.bool_]:
         """Bool [12, 2]: images that exist, by month and sensor."""
         codes = np.array([int(code) for code in self.present])[:, None]
-        assert len(codes) == MONTH_COUNT
         return (codes >> np.arange(len(SENSORS)) & 1).astype(bool)
+
+    def shard_keys(self) -> list[str]:
+        """Names of its files in the store, as in ``ARRAYS``."""
+        images = self.present_mask()
+        pairs = zip(ARRAYS, (images[:, 0].any(), images[:, 1].any(), self.labelled), strict=True)
+        return [array.key(self.split, self.index) for array, exists in pairs if exists]
+
+    def to_bytes(self) -> bytes:
+        """The record as a file of its own, with a checksum."""
+        text = json.dumps(asdict(self)).encode()
+        return b"%08x %s\n" % (crc32c(text), text)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ChipRecord | None":
+        """Undo ``to_bytes``; None where a power cut has torn the file, or it is damaged."""
+        crc, _, text = data.rstrip(b"\n").partition(b" ")
+        if crc != b"%08x" % crc32c(text):
+            return None
+        try:
+            return _adapter().validate_python([json.loads(text)])[0]
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -140,7 +172,10 @@ class Manifest:
 
     def sources(self) -> dict[str, dict[str, str]]:
         """Per split the signature of each chip's source, in order."""
-        return source_table((r.split, r.chip_id, r.signature) for r in self.records)
+        return {
+            split: {record.chip_id: record.signature for record in self.of_split(split)}
+            for split in self.splits
+        }
 
     def to_json(self) -> str:
         """The manifest as text, one chip a line."""
@@ -151,21 +186,14 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "origin": dict(self.origin),
         }
-        chips = [record.to_dict() for record in self.records]
+        chips = [asdict(record) for record in self.records]
         head["checksum"] = _checksum({**head, "chips": chips})
         lines = ",\n".join(map(json.dumps, chips))
         return json.dumps(head)[:-1] + ',\n"chips": [\n' + lines + "\n]}\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str) -> "Manifest":
-        """Undo ``to_json``.
-
-        Args:
-            text: The manifest's text.
-            place: The store's path, for messages.
-
-        Returns:
-            The manifest.
+        """Undo ``to_json``; ``place`` is the store's path, for messages.
 
         Raises:
             BadInputError: The text is none of ours, or of a version that this release doesn't know.
@@ -229,9 +257,37 @@ def _checksum(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def source_table(entries: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
-    """Collect (split, chip_id, signature) as ``{split: {chip_id: signature}}``, in order."""
-    table: dict[str, dict[str, str]] = {}
-    for split, chip_id, signature in entries:
-        table.setdefault(split, {})[chip_id] = signature
-    return table
+def read_manifest(path: Place) -> Manifest:
+    """Read the manifest of a complete store in a folder or at a URL.
+
+    Raises:
+        BadInputError: There is no store, it is unfinished or damaged, or of an unknown version.
+    """
+    try:
+        if isinstance(path, Path):
+            text = read_regular(path / MANIFEST_NAME, _MOST_BYTES)
+        else:
+            text = read(f"{path}/{MANIFEST_NAME}")
+        return Manifest.from_json(text, str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    if files_at(partial_place(path)).listing():
+        raise BadInputError(
+            f"The chip store {path} is unfinished: run the pipeline data_engineering again, it "
+            "continues where it stopped."
+        )
+    raise BadInputError(
+        f"There is no finished chip store at {path}, because it has no {MANIFEST_NAME}: run the "
+        "pipeline data_engineering, which packs one."
+    )
+
+
+def manifest_mark(path: Place) -> object:
+    """Something that changes when a store is replaced by another; None where there is none."""
+    if not isinstance(path, Path):
+        return state(f"{path}/{MANIFEST_NAME}")
+    try:
+        status = (path / MANIFEST_NAME).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,4 +1,7 @@
-"""A lazy handle on a chip store, for any number of threads and processes."""
+"""A lazy handle on a chip store, for any number of threads and processes.
+
+Nothing is read before it is asked for, and then straight into the caller's arrays (``shards.py``).
+"""
 
 from typing import Any
 
@@ -7,17 +10,10 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.arrays import open_array
-from biomassters.chips.store.integers import unpack_backscatter
-from biomassters.chips.store.layout import (
-    AGB_ARRAY,
-    S1_ARRAY,
-    S2_ARRAY,
-    StoreArray,
-)
-from biomassters.chips.store.manifest import ChipRecord
-from biomassters.chips.store.manifest_file import manifest_mark, read_manifest
-from biomassters.chips.store.packed_array import PackedArray
+from biomassters.chips.store.chunks import unpack_backscatter
+from biomassters.chips.store.layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY, StoreArray
+from biomassters.chips.store.manifest import ChipRecord, manifest_mark, read_manifest
+from biomassters.chips.store.shards import PackedArray
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import Georeference
 from biomassters.io.storage import Place, place_of
@@ -29,14 +25,14 @@ class ChipStore:
     The handle pickles as its path; opened again elsewhere it insists on the same data.
 
     Attributes:
-        path: The store's folder, or its URL.
         splits: Names of its splits.
-        fingerprint: SHA-256 over names and checksums of all chips.
+        codec: How its chunks are encoded.
         origin: Where the chips come from: ``dataset``, ``simulated``; empty: unknown.
 
     Args:
         path: Folder, or URL that fsspec knows.
-        fingerprint: Data that the store must hold, or None for any.
+        fingerprint: SHA-256 over names and checksums of the chips that the store must hold, or
+            None for any.
 
     Raises:
         BadInputError: There is no store, it is unfinished or of an unknown version, or it
@@ -59,17 +55,7 @@ class ChipStore:
         return ChipStore, (self.path, self.fingerprint)
 
     def split(self, name: str) -> "StoreSplit":
-        """A split's chips.
-
-        Args:
-            name: ``"train"`` or ``"test"``.
-
-        Returns:
-            The split.
-
-        Raises:
-            BadInputError: The store has no such split.
-        """
+        """The chips of ``"train"`` or ``"test"``; raises BadInputError where there are none."""
         if name not in self._splits:
             raise BadInputError(
                 f"The chip store {self.path} has no split {name!r}, only "
@@ -79,13 +65,11 @@ class ChipStore:
 
 
 class StoreSplit:
-    """The chips of one split, each known by its index; nothing is read before it is asked for.
+    """The chips of one split, each known by its index.
 
     Attributes:
         name: Name of the split.
         chip_ids: Name of each chip.
-        height: Pixels.
-        width: Pixels.
         present: bool [N, 12, 2], images that exist, by chip, month and sensor.
         has_agb: Whether any chip has a label.
     """
@@ -195,7 +179,7 @@ class StoreSplit:
         if array.name not in readers:
             # Two threads may open it at once; one of the two is then dropped, and closed.
             try:
-                reader = open_array(self._path, self.name, array, self._records, self._codec)
+                reader = PackedArray(self._path, self.name, array, self._records, self._codec)
             finally:
                 if manifest_mark(self._path) != self._mark:
                     raise _replaced(self._path)

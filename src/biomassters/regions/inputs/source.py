@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from biomassters.chips.bands import CLP_NONE, S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.chips.pixel_checks import image_unit_fault
-from biomassters.chips.store.integers import pack_backscatter
+from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact

@@ -1,4 +1,7 @@
-"""The Zarr metadata and small arrays of a store whose chips are all written."""
+"""The Zarr metadata and small arrays of a store whose chips are all written.
+
+They turn shard files in ``<split>/<array>/`` into a hierarchy that zarr-python and xarray open.
+"""
 
 import json
 from typing import Any
@@ -15,14 +18,7 @@ from biomassters.chips.store.manifest import ChipRecord, Manifest
 
 
 def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
-    """What turns shard files in ``<split>/<array>/`` into a Zarr v3 hierarchy.
-
-    Args:
-        manifest: All chips.
-
-    Returns:
-        Content of each file by its key.
-    """
+    """Content of each metadata file by its key, in pieces."""
     files: dict[str, Buffer] = {}
     root = zarr.open_group(MemoryStore(files), mode="w", zarr_format=3)
     root.attrs.update({"Conventions": "CF-1.11", "title": "BioMassters chip store"})
@@ -43,11 +39,10 @@ def array_metadata(manifest: Manifest) -> dict[str, dict[str, Any]]:
     described = {}
     for split in manifest.splits:
         records = manifest.of_split(split)
-        size = records[0].height, records[0].width
+        shape = len(records), records[0].height, records[0].width
         for array in ARRAYS:
             if array is not AGB_ARRAY or any(record.labelled for record in records):
-                metadata = array.metadata(len(records), *size, manifest.codec)
-                described[f"{split}/{array.name}"] = metadata
+                described[f"{split}/{array.name}"] = array.metadata(*shape, manifest.codec)
     return described
 
 

@@ -4,16 +4,13 @@ import struct
 import pytest
 from crc32c import crc32c
 
-from biomassters.chips.store.file_shards import FileShard
-from biomassters.chips.store.layout import EncodedChunk
-from biomassters.chips.store.shard import shard_parts
+from biomassters.chips.store.chunks import shard_parts
+from biomassters.chips.store.shards import FileShard
 from biomassters.errors import BadInputError
-
-LEFT_OUT = 2**64 - 1
 
 
 def chunks(*contents):
-    return [content and EncodedChunk(content, crc32c(content)) for content in contents]
+    return [content and (content, crc32c(content)) for content in contents]
 
 
 def stored(content):
@@ -34,16 +31,6 @@ def read(shard, number, **options):
     out = bytearray(shard.chunk_size(number) - options.get("skip", 0))
     shard.read_into(number, memoryview(out), **options)
     return bytes(out)
-
-
-def test_layout_by_hand():
-    content = b"".join(shard_parts(chunks(b"abc", None, b"de")))
-    index = struct.pack("<6Q", 0, 7, LEFT_OUT, LEFT_OUT, 7, 6)
-    assert content == stored(b"abc") + stored(b"de") + index + struct.pack("<I", crc32c(index))
-
-
-def test_no_file_when_everything_is_left_out():
-    assert shard_parts([None, None]) == []
 
 
 def test_reads_what_was_written(opened):
