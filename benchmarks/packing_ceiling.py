@@ -35,7 +35,6 @@ def _rate(archive: Path, processes: int) -> float:
 
 
 def _pack(root: Path, barrier: Any, rates: Any) -> None:
-
     from biomassters.chips.archive.archive import Archive
     from biomassters.chips.store.chunks import packed_chip
     from biomassters.chips.store.manifest import Slot
