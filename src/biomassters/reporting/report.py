@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from biomassters import __version__
@@ -144,9 +145,6 @@ class ReportContent:
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
     """HTML without any reference to another file or host; the same for the same content."""
-    # Imported here, as the plots below: they would slow every start of the command line.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("biomassters.reporting"),
         autoescape=True,
@@ -199,6 +197,7 @@ def _relative(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _figures(content: ReportContent) -> dict[str, Markup]:
+    # Imported here: matplotlib would slow every start of the command line by a second.
     from biomassters.reporting import plots
 
     known = content.uncertainty
