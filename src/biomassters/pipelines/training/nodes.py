@@ -10,12 +10,13 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.console import part
 from biomassters.datasets.network_weights import NetworkWeights, joint_weights
 from biomassters.network.options import NetworkOptions
-from biomassters.pipelines.training.lineage import as_start, trained_on
 from biomassters.pipelines.training.plan import (
     StagePlan,
     TrainedNetwork,
+    as_start,
     described,
     joint_history,
+    trained_on,
 )
 from biomassters.training.options import FinetuningOptions, TrainingOptions
 

@@ -1,6 +1,7 @@
 """What a stage of training starts from, and what came of it."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -97,6 +98,27 @@ def described(chip_store: ChipStore, fold: int | None, options: TrainingOptions)
         "recipe": options.model_dump(mode="json"),
         **note,
     }
+
+
+def trained_on(chip_store: ChipStore, chips: int) -> dict[str, Any]:
+    """What a network is being trained on.
+
+    Args:
+        chip_store: The chips.
+        chips: How many of them train.
+    """
+    return {
+        "simulated": chip_store.origin.get("simulated"),
+        "dataset": chip_store.origin.get("dataset"),
+        "chips": chips,
+        "data_fingerprint": chip_store.fingerprint,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def as_start(weights: NetworkWeights) -> dict[str, Any]:
+    """What is to be known of weights that a further stage begins with."""
+    return {"fingerprint": weights.fingerprint, "trained_on": weights.trained_on}
 
 
 def _window(split: StoreSplit, options: TrainingOptions) -> int:
