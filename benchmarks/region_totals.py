@@ -2,14 +2,17 @@
 
     uv run python benchmarks/region_totals.py --work DIR --json
 
+Two sets, each of its own networks and regions: the totals of one set share its calibrations, so a
+second says more than more regions would.
+
 Every network is one default training on a simulated archive of its own (its chips, its held-out
 chips and its weights share nothing with the others'), and calibrated as ``kedro run`` calibrates
 it. Every region has a landscape, a year's weather and gaps of its own, and is mapped by every
 network through the code that maps real regions. z is (total - truth) / standard error.
 
 Archives, weights, held-out predictions and maps are kept in ``--work`` and not made again;
-calibration and totals are computed anew in every run. Seeds follow from ``--seed``: develop on one,
-report on another.
+calibration and totals are computed in every run. Seeds follow from ``--seeds``: develop on others
+than those that are reported.
 """
 
 import argparse
@@ -34,32 +37,43 @@ def main() -> None:
     """Prepare what isn't there yet, then count."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=REPOSITORY / "data/region_totals")
-    parser.add_argument("--regions", type=int, default=40)
-    parser.add_argument("--networks", type=int, default=4)
+    parser.add_argument("--regions", type=int, default=40, help="of a set")
+    parser.add_argument("--networks", type=int, default=4, help="of a set")
     parser.add_argument("--size", type=int, default=512, help="pixels of a region's side")
-    parser.add_argument("--seed", type=int, default=7_000_000, help="of the first region")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[7_000_000, 9_000_000],
+        help="of the first region of each set",
+    )  # fmt: skip
     parser.add_argument("--params", default="", help="more parameters of the networks' runs")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     arguments = parser.parse_args()
-    work: Path = arguments.work / str(arguments.seed)
-    seeds = range(arguments.seed, arguments.seed + arguments.regions)
-    networks = []
-    for number in range(arguments.networks):
-        networks.append(make_network(work, arguments.seed + number, arguments.params))
+    tables = []
+    for seed in arguments.seeds:
+        tables.append(totals_of_set(arguments.work / str(seed), seed, arguments))
+        print(json.dumps({"seed": seed, **summarise(tables[-1])}), flush=True)
+    table = pd.concat(tables)
+    found = summarise(table)
+    print(by_network(table).round(3).to_string())
+    print(json.dumps(found, indent=1))
+    if arguments.json:
+        print(json.dumps(found))
+
+
+def totals_of_set(work: Path, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
+    """A row for each total of a set: every one of its networks maps every one of its regions."""
+    networks = [
+        make_network(work, seed + number, arguments.params) for number in range(arguments.networks)
+    ]
     regions = []
-    for seed in seeds:
-        regions.append(simulate_region(work, seed, arguments.size))
+    for number in range(arguments.regions):
+        regions.append(simulate_region(work, seed + number, arguments.size))
         for network in networks:
             map_region(regions[-1], network)
     table = pd.DataFrame(
         total_of_region(region, network) for network in networks for region in regions
     )
     table.to_csv(work / "totals.csv", index=False)
-    found = summarise(table)
-    print(by_network(table).round(3).to_string())
-    print(json.dumps(found, indent=1))
-    if arguments.json:
-        print(json.dumps(found))
+    return table
 
 
 def make_network(work: Path, seed: int, params: str) -> Path:
