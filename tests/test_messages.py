@@ -9,6 +9,7 @@ from biomassters.console import stream
 from biomassters.lineage.run_record import RunRecord
 from biomassters.lineage.tracking import loggable_parameters
 from biomassters.messages import (
+    counted,
     hint,
     listed,
     readable_bytes,
@@ -135,3 +136,10 @@ def test_mlflow_is_told_none():
 def test_numbers_and_names_of_options_stay():
     options = {"tokens": 3, "token": None, "lr": 0.1, "sizes": [1, 2]}
     assert redacted(options) == options
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 chips"), (1, "1 chip"), (2, "2 chips"), (1200, "1,200 chips")]
+)
+def test_one_is_not_many(count, text):
+    assert counted(count, "chip") == text

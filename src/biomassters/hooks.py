@@ -22,7 +22,7 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from biomassters.console import close_open, set_place, stream
 from biomassters.errors import BadInputError
-from biomassters.messages import readable_seconds, redact, shown_path
+from biomassters.messages import counted, readable_seconds, redact, shown_path
 
 _KEDRO_PREFIX = re.compile(
     r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE
@@ -123,7 +123,7 @@ class ClosingSummary:
         made = pipeline.all_outputs()
         nodes = len(pipeline.nodes)
         took = readable_seconds(time.monotonic() - self._started)
-        log.info("Done: %d %s in %s.", nodes, "node" if nodes == 1 else "nodes", took)
+        log.info("Done: %s in %s.", counted(nodes, "node"), took)
         if "metrics" in made:
             for sentence in _scores_in_words(catalog.load("metrics")):
                 log.info("%s", sentence)

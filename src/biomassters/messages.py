@@ -51,6 +51,11 @@ def readable_seconds(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
+def counted(count: int, one: str) -> str:
+    """A number of things: ``1 chip``, ``1,200 chips``."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
 def shown_path(path: Any) -> str:
     """A path as short as it can be said from here."""
     place, here = Path(str(path)), Path.cwd()

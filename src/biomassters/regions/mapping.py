@@ -17,7 +17,7 @@ from biomassters.chips.provenance import UNKNOWN, Provenance, map_tags
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.io.files import require_space
-from biomassters.messages import redacted
+from biomassters.messages import counted, redacted
 from biomassters.regions.blocks import BlockFolder
 from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.map_summary import MapSummary
@@ -180,8 +180,8 @@ def plan_region(
     check_trained_window(weights.description, chip, weights.paths[0])
     tiling = Tiling.of(source.grid.shape, chip, options.overlap, options.window)
     log.info(
-        "%d x %d pixels of %g m, %d months, chips of %d x %d pixels.",
-        *source.grid.shape, source.grid.pixel_size, len(source.months), chip, chip,
+        "%d x %d pixels of %g m, %s, chips of %d x %d pixels.",
+        *source.grid.shape, source.grid.pixel_size, counted(len(source.months), "month"), chip, chip,
     )  # fmt: skip
     return RegionPlan(source, weights, tiling, options, inference, path)
 
@@ -205,8 +205,8 @@ def predict_blocks(
     with BlockFolder(scratch, plan.job, plan.source.file_facts()) as folder:
         times = predict_region(task, folder, workers, progress=progress)
     log.info(
-        "%d chips in %.0f s, %.0f %% of it in the network.",
-        times.chips, times.wall_s, 100 * times.network_share,
+        "%s in %.0f s, %.0f %% of it in the network.",
+        counted(times.chips, "chip"), times.wall_s, 100 * times.network_share,
     )  # fmt: skip
     return times
 

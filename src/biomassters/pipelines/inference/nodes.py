@@ -68,8 +68,8 @@ def _never_seen(weights: NetworkWeights) -> list[tuple[NetworkWeights, int]]:
         raise BadInputError(
             f"{weights.name} was trained elsewhere, and no fold is known that it never saw, so "
             "scores and intervals on held-out chips would flatter it: map the test split "
-            "(--nodes predict_test) or chips of your own (--pipelines prediction), or, if you know "
-            "such a fold, state it with '--pipelines reference_weights --params "
+            "(--nodes inference.predict_test_chips) or chips of your own (--pipelines prediction), "
+            "or, if you know such a fold, state it with '--pipelines reference_weights --params "
             "reference_held_out_fold=N'."
         )
     raise BadInputError(
