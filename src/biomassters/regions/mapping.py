@@ -181,7 +181,8 @@ def plan_region(
     tiling = Tiling.of(source.grid.shape, chip, options.overlap, options.window)
     log.info(
         "%d x %d pixels of %g m, %s, chips of %d x %d pixels.",
-        *source.grid.shape, source.grid.pixel_size, counted(len(source.months), "month"), chip, chip,
+        *source.grid.shape, source.grid.pixel_size, counted(len(source.months), "month"),
+        chip, chip,
     )  # fmt: skip
     return RegionPlan(source, weights, tiling, options, inference, path)
 

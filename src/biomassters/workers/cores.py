@@ -9,6 +9,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from biomassters.messages import counted
+
 log = logging.getLogger(__name__)
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -83,11 +85,5 @@ def _lines(path: Path) -> list[str]:
 @cache
 def say_once(cores: int, parts: int, threads: int) -> None:
     """Log how a batch is shared out, once for each way in which it is."""
-    log.info(
-        "%d %s: %s%d %s each.",
-        cores,
-        "core" if cores == 1 else "cores",
-        "batches whole, " if parts == 1 else f"{parts} parts of a batch, ",
-        threads,
-        "thread" if threads == 1 else "threads",
-    )
+    share = "batches whole" if parts == 1 else f"{parts} parts of a batch"
+    log.info("%s: %s, %s each.", counted(cores, "core"), share, counted(threads, "thread"))
