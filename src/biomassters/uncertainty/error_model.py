@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.uncertainty.json_model import JsonModel
 from biomassters.uncertainty.correlation import CorrelationSums
 from biomassters.uncertainty.residuals import CELL_EDGES
 
 
 @dataclass(frozen=True)
-class ErrorModel:
+class ErrorModel(JsonModel):
     """What is needed to add up predictions honestly.
 
     Attributes:
@@ -46,20 +47,6 @@ class ErrorModel:
     level: float
     chips: int
     shared_sd: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ErrorModel":
-        """What ``to_dict`` gave, as JSON has it; names that are not known are left out."""
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-            if name in cls.__dataclass_fields__
-        }
-        return cls(**known)
 
     def corrected(self, prediction: NDArray[Any]) -> NDArray[np.float64]:
         """Prediction without its bias, any shape, Mg/ha."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.uncertainty.json_model import JsonModel
 from biomassters.errors import BadInputError
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.uncertainty.residuals import BIN_EDGES, ResidualCounts
@@ -26,7 +27,7 @@ _FIRST_STEP = 400.0  # Mg/ha of width that a class's whole coverage is worth
 
 
 @dataclass(frozen=True)
-class IntervalModel:
+class IntervalModel(JsonModel):
     """Bounds that hold the target in ``level`` of all cases.
 
     Attributes:
@@ -52,20 +53,6 @@ class IntervalModel:
     mean_edges: tuple[float, ...] = ()
     mean_half_width: tuple[float, ...] = ()
     centres: tuple[float, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "IntervalModel":
-        """What ``to_dict`` gave, as JSON has it; names that are not known are left out."""
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-            if name in cls.__dataclass_fields__
-        }
-        return cls(**known)
 
     def bounds(self, prediction: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lower and upper bound of each pixel.
