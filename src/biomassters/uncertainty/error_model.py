@@ -4,15 +4,15 @@
 ``totals`` adds up maps with them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.uncertainty.json_model import JsonModel
 from biomassters.uncertainty.correlation import CorrelationSums
+from biomassters.uncertainty.json_model import JsonModel
 from biomassters.uncertainty.residuals import CELL_EDGES
 
 

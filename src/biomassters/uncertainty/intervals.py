@@ -4,7 +4,7 @@
 chips, and ``cross_calibration`` measures how often they hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.uncertainty.json_model import JsonModel
 from biomassters.errors import BadInputError
+from biomassters.uncertainty.json_model import JsonModel
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.uncertainty.residuals import BIN_EDGES, ResidualCounts
 
