@@ -2,8 +2,8 @@
 
 The default run's network, options, loader and augmentation, on simulated chips of its size. Each
 figure is the median over rounds; within a round everything is measured in turn. ``before`` is a
-batch as one call whose operations are split over two OpenMP threads, with recomputed activations
-and the sub-pixel convolution, as it was until November 2026.
+batch as one call whose operations are split over two OpenMP threads, as it was until November 2026
+(and with the sub-pixel convolution).
 
 Usage:
     uv run python benchmarks/busy_machine.py [--json] [--rounds 3] [--seconds 4]
@@ -43,7 +43,7 @@ from biomassters.training.train_step import Stepper, kept_memory
 
 CPU = torch.device("cpu")
 CORES, CHIPS, WARM_UP = 2, 32, 3
-BEFORE = ExecutionOptions(lean_activations=True, subpixel=True)
+BEFORE = ExecutionOptions(subpixel=True)
 NEIGHBOURS = {"quiet": 0, "one_neighbour": 1, "two_neighbours": 2}
 # Ends by itself when this process is gone.
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"

@@ -69,7 +69,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 def execution(**changes: Any) -> SimpleNamespace:
     """``ExecutionOptions``, without pydantic."""
     usual = {
-        "channels_last": True, "subpixel": "auto", "winograd": "auto", "lean_activations": "auto",
+        "channels_last": True, "subpixel": "auto", "winograd": "auto",
         "checkpoint_levels": (), "compile": False,
     }  # fmt: skip
     return SimpleNamespace(**usual | changes)

@@ -14,9 +14,7 @@ from biomassters.network.execution import CompiledOrPlain
 from biomassters.network.folding import fold_batch_norm
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 
-PLAIN = ExecutionOptions(
-    channels_last=False, subpixel=False, winograd=False, lean_activations=False
-)
+PLAIN = ExecutionOptions(channels_last=False, subpixel=False, winograd=False)
 CHIP_OF_MONTH = torch.tensor([0, 0, 0, 1, 2, 2])
 
 
@@ -58,9 +56,8 @@ WAYS = {
     "channels_last": PLAIN.model_copy(update={"channels_last": True}),
     "subpixel": PLAIN.model_copy(update={"subpixel": True}),
     "winograd": PLAIN.model_copy(update={"winograd": True}),
-    "lean_activations": PLAIN.model_copy(update={"lean_activations": True}),
     "default": ExecutionOptions(),
-    "everything": ExecutionOptions(subpixel=True, winograd=True, lean_activations=True,
+    "everything": ExecutionOptions(subpixel=True, winograd=True,
                                    checkpoint_levels=(0, 1, 2, 3, 4)),
     "one level recomputed": PLAIN.model_copy(update={"checkpoint_levels": (1,)}),
 }  # fmt: skip
@@ -146,7 +143,6 @@ def test_recomputing_keeps_less_for_the_backward_pass():
         return sum(sizes.values())
 
     plain = kept(PLAIN)
-    assert kept(WAYS["lean_activations"]) < 0.9 * plain
     assert kept(WAYS["one level recomputed"]) < plain
     assert kept(WAYS["everything"]) < 0.5 * plain
 

@@ -14,8 +14,7 @@ from biomassters.chips.bands import BAND_NAMES, S1, S2
 from biomassters.errors import BadInputError
 from biomassters.network.band_scaler import BandScaler
 from biomassters.network.cpu.convolution import Convolution
-from biomassters.network.cpu.recomputed_activations import RecomputedBatchNormAct2d
-from biomassters.network.decoder import ConvBnRelu, Decoder
+from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import STRIDES, Encoder
 from biomassters.network.execution import CompiledOrPlain, recompute_levels
 from biomassters.network.temporal_attention import Months, TemporalAttention
@@ -87,10 +86,6 @@ class AgbNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.winograd, module.subpixel = execution.winograd, execution.subpixel
-            elif isinstance(module, RecomputedBatchNormAct2d | ConvBnRelu):
-                # "auto" is no: on two cores of an AMD EPYC, with a batch in parts, the default
-                # run trains 26.5 chips/s without and 25.7 with (2026-11-25).
-                module.recompute = execution.lean_activations is True
         recompute_levels(self.encoder, self.decoder, execution.checkpoint_levels)
         parts = ("encoder", "decoder") if execution.compile else ()
         self._compiled = {part: CompiledOrPlain(getattr(self, part), part) for part in parts}

@@ -6,7 +6,6 @@ Five U-Net blocks, gated by scSE (Roy et al., MICCAI 2018). How a convolution is
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from biomassters.network.cpu.convolution import Convolution
-from biomassters.network.cpu.recomputed_activations import norm_relu, recomputes
 
 SCSE_REDUCTION = 16
 
@@ -80,15 +78,11 @@ class DecoderBlock(nn.Module):
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor | None) -> Tensor:
         """[B, C, H, W] and [B, S, 2H, 2W] or None → [B, out_channels, 2H, 2W]."""
         if skip_BCHW is None:
-            x, with_less_kept = self.conv1.convolve(x_BCHW, upsampled=True)
+            x = self.conv1.forward_upsampled(x_BCHW)
         else:
             x = functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
-            x = self.attention1(torch.cat([x, skip_BCHW], dim=1))
-            x, with_less_kept = self.conv1.convolve(x)
-        with with_less_kept:
-            x, with_less_kept = self.conv2.convolve(x)
-        with with_less_kept:
-            gated: Tensor = self.attention2(x)
+            x = self.conv1(self.attention1(torch.cat([x, skip_BCHW], dim=1)))
+        gated: Tensor = self.attention2(self.conv2(x))
         return gated
 
 
@@ -98,32 +92,18 @@ class ConvBnRelu(nn.Sequential):
     Args:
         in_channels: C.
         out_channels: N.
-
-    Attributes:
-        recompute: Make the result again in the backward pass instead of keeping it.
     """
-
-    recompute = False
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         convolution = Convolution(in_channels, out_channels)
         super().__init__(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
-    def convolve(
-        self, x_BCHW: Tensor, *, upsampled: bool = False
-    ) -> tuple[Tensor, AbstractContextManager[None]]:
-        """Convolve an image, or its nearest-upsampled form.
-
-        Returns:
-            The result, and a context for the layers that take it: inside, they don't keep it.
-        """
+    def forward_upsampled(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, N, 2H, 2W]: what ``forward`` gives of the nearest-upsampled image."""
         convolution, norm, activation = self
         assert isinstance(convolution, Convolution)
-        y = convolution.forward_upsampled(x_BCHW) if upsampled else convolution(x_BCHW)
-        if not isinstance(norm, nn.BatchNorm2d) or not recomputes(self):
-            return activation(norm(y)), nullcontext()
-        image, recipe = norm_relu(y, norm)
-        return image, recipe.instead_of_keeping(image)
+        y_BNHW: Tensor = activation(norm(convolution.forward_upsampled(x_BCHW)))
+        return y_BNHW
 
 
 def _gate(channels: int) -> nn.Module:

@@ -23,7 +23,6 @@ from timm.models import get_deprecated_models, get_pretrained_cfg
 from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
-from biomassters.network.cpu.recomputed_activations import make_recomputable
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,6 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = resolve_backbone(backbone)
         self.model = create_features(self.backbone, in_channels)
-        make_recomputable(self.model)
         info: Any = self.model.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         if not pretrained:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from biomassters.network.decoder import ConvBnRelu, Decoder
+from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import Encoder
 
 logger = logging.getLogger(__name__)
@@ -43,12 +43,8 @@ def recompute_levels(encoder: Encoder, decoder: Decoder, levels: Collection[int]
         last = blocks[4:] if level == 0 else []
         for module in (*encoding, *decoding, *last):
             module.__dict__.pop("forward", None)
-            if level not in levels:
-                continue
-            module.__dict__["forward"] = _Recomputed(module)
-            for part in module.modules():
-                if isinstance(part, ConvBnRelu):
-                    part.recompute = False  # the whole block is forgotten anyway
+            if level in levels:
+                module.__dict__["forward"] = _Recomputed(module)
 
 
 def _encoder_stages(features: nn.Module) -> list[list[nn.Module]]:

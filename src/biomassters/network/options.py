@@ -73,11 +73,6 @@ class ExecutionOptions(Options):
         description="Compute wide 3x3 convolutions of the decoder in Winograd tiles; auto: where "
         "it was measured to be faster, in float32 on a CPU.",
     )
-    lean_activations: Choice = Field(
-        default="auto",
-        description="Make activations again in the backward pass, from what BatchNorm keeps, "
-        "instead of keeping them: less memory; auto: no, since it was measured to cost time.",
-    )
     checkpoint_levels: tuple[int, ...] = Field(
         default=(),
         description="Levels (0: stride 2 … 4: stride 32) whose activations are recomputed in "
