@@ -59,8 +59,8 @@ _KINDS: tuple[tuple[tuple[str, ...], str, Callable[[Pipeline], set[str]]], ...] 
 
 
 @click.group(name="biomassters")
-def cli() -> None:
-    """The project's own commands; Kedro finds this group by its name."""
+def cli() -> None:  # Kedro finds it by its name
+    """Forest biomass from a year of satellite images."""
 
 
 def parse_params(text: str) -> dict[str, Any]:

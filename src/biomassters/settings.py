@@ -3,6 +3,7 @@
 import logging
 import warnings
 
+from biomassters.command import conf_source
 from biomassters.conf_files import ConfigurationCheck
 from biomassters.hooks import ClosingSummary, NodeLines, PlainErrors
 from biomassters.lineage.run_record import RunRecord
@@ -28,4 +29,5 @@ HOOKS = (
 # ".viz"; "kedro viz" shows the lineage without.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 
+CONF_SOURCE = str(conf_source())
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
