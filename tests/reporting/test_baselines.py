@@ -65,7 +65,10 @@ def test_a_chip_store_gives_the_same_but_for_its_rounding(forest, store_split):
 
 def test_bands_without_any_data_do_not_stop_it(chips_in_memory, forest):
     blind = [
-        dataclasses.replace(chip, s1_db=np.full_like(chip.s1_db, S1_NODATA_DB))
+        dataclasses.replace(
+            chip,
+            images={**chip.images, "s1": np.full_like(chip.images["s1"], S1_NODATA_DB)},
+        )
         for chip in forest.chips
     ]
     metrics = score(chips_in_memory(blind), ["c0", "c3"], ["c1"]).metrics()
@@ -129,7 +132,7 @@ def chip() -> Chip:
     s2[5:9, 10, 0, 1] = 7  # a cloud probability where nothing was seen
     present = np.zeros((12, 2), bool)
     present[:3, 0] = present[5:9, 1] = True
-    return Chip("a", "train", s1, s2, present)
+    return Chip("a", "train", {"s1": s1, "s2": s2}, present)
 
 
 def test_values_worked_by_hand(chip):

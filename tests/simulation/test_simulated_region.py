@@ -26,8 +26,8 @@ def test_windows_agree_where_they_meet(seed):
         np.testing.assert_allclose(
             part.agb_mg_per_ha, whole.agb_mg_per_ha[rows, columns], rtol=1e-3, atol=1e-2
         )
-        for name in ("s1", "s2"):
-            ours, theirs = getattr(part, name), getattr(whole, name)[..., rows, columns]
+        for name, ours in part.images.items():
+            theirs = whole.images[name][..., rows, columns]
             different = np.abs(ours.astype(int) - theirs.astype(int)) > 2
             assert different.mean() < 1e-3
 
@@ -50,7 +50,7 @@ def test_files_are_georeferenced_and_described(tmp_path):
     with rasterio.open(tmp_path / "r/S1_09.tif") as file:
         assert (file.crs.to_epsg(), file.shape, file.scales[0]) == (3067, (50, 70), 0.01)
         assert file.descriptions == ("VV_asc", "VH_asc", "VV_desc", "VH_desc")
-        np.testing.assert_array_equal(file.read(), tile.s1[9])
+        np.testing.assert_array_equal(file.read(), tile.images["s1"][9])
     with rasterio.open(tmp_path / "r/agb.tif") as file:
         np.testing.assert_array_equal(file.read(1), tile.agb_mg_per_ha)
     assert not write_region(made, tmp_path / "r", progress=False)

@@ -80,7 +80,7 @@ def test_the_loss_is_of_the_batch_and_the_weights_move(store, new_small_network)
     with torch.no_grad():
         seed_torch(options().seed, 0, 0, 0)
         twin = copy.deepcopy(network).train()
-        x = twin.scale(batch.s1, batch.s2)
+        x = twin.scale(batch.images)
         agb = twin.forward_scaled(x, batch.chip_of_month)[:, 0]
         expected = masked_rmse(agb, batch.agb).mean()
     before = weights(network)
@@ -225,7 +225,7 @@ def test_parts_that_follow_each_other_give_the_gradients_of_parts_side_by_side(
     network, twin = new_small_network(), new_small_network()
 
     def loss_of(predict, part):
-        x = network.scale(part.batch.s1, part.batch.s2)
+        x = network.scale(part.batch.images)
         agb = predict(x, part.batch.chip_of_month, len(part.batch))
         return (agb[:, 0] - part.batch.agb).square().mean() * part.weight
 

@@ -4,16 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from biomassters.chips.bands import MONTH_COUNT
+from biomassters.chips.bands import MONTH_COUNT, SENSOR
 from biomassters.options import Options, Places
+
+_KINDS = (*SENSOR, "label")
 
 
 class SubsetOptions(Options):
     """Which of the listed files are wanted."""
 
     split: Literal["train", "test"] | None = Field(None, description="Of one split; null: both")
-    sensors: tuple[Literal["s1", "s2", "label"], ...] = Field(
-        ("s1", "s2", "label"), min_length=1, description="Kinds of files"
+    sensors: tuple[Literal[_KINDS], ...] = Field(  # type: ignore[valid-type]
+        _KINDS, min_length=1, description="Kinds of files"
     )
     months: tuple[int, ...] | None = Field(
         None,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S2
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.datasets.paths import FolderDataset, PlaceDataset
 from biomassters.messages import listed, readable_bytes, shown_path
 from biomassters.network.options import NetworkOptions
@@ -30,7 +30,7 @@ _FLOAT = 4
 _MAP_BANDS = 4  # of regions.cog: the map, its bounds, the months
 _OVERVIEWS = 4 / 3
 # On average two of a chip's twelve Sentinel-2 months are missing.
-_S2_MONTHS = 10
+_MONTHS_WITH_GAPS = 10
 
 
 def check_outputs(run: PlannedRun) -> Iterator[str]:
@@ -131,7 +131,12 @@ def _of_chips(run: PlannedRun) -> Iterator[_Need]:
 
     pixels, count = chips.height * chips.width, chips.train + chips.test
     if run.makes("raw_archive"):
-        image_bytes = MONTH_COUNT * len(S1.bands) * _FLOAT + _S2_MONTHS * len(S2.bands) * 2
+        image_bytes = sum(
+            (MONTH_COUNT if sensor.every_month else _MONTHS_WITH_GAPS)
+            * len(sensor.bands)
+            * sensor.archive_dtype.itemsize
+            for sensor in SENSORS
+        )
         size = pixels * (count * image_bytes + chips.train * _FLOAT)
         yield _Need(f"simulating {count:,} chips", "raw_archive", size)
     data_engineering = run.options("data_engineering")
@@ -164,7 +169,11 @@ def _of_region(run: PlannedRun) -> Iterator[_Need]:
     if region is None:
         return
     pixels = region.width * region.height
-    month = len(S1.bands) * 2 + (not region.missing_images) * len(S2.bands) * 2
+    month = sum(
+        len(sensor.bands) * sensor.packed_dtype.itemsize
+        for sensor in SENSORS
+        if sensor.every_month or not region.missing_images
+    )
     yield _Need(
         "simulating the region", "simulated_region", pixels * (len(region.months) * month + 4)
     )

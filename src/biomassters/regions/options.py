@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from biomassters.chips.bands import S1, S2
+from biomassters.chips.bands import S1, S2, SENSOR
 from biomassters.options import Options, Places
 
 CHIP_STEP_PIXELS = 32
@@ -49,6 +49,10 @@ class ImageOptions(Options):
     pixel_size_m: float = Field(
         10.0, gt=0, description="Pixel of the map on the ground; the network knows pixels of 10 m"
     )
+
+    def bands_of(self, sensor: str) -> tuple[str, ...]:
+        """Bands of a sensor's files without band descriptions, in order."""
+        return getattr(self, f"{sensor}_bands", SENSOR[sensor].bands)
 
 
 class MappingOptions(Options):

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from biomassters.chips.archive.writer import write_archive
+from biomassters.chips.bands import SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.random_fields import Window, key, mix
+from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.year import everything, make_availability, make_weather
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
@@ -72,18 +72,16 @@ def simulate_chip(options: SimulationOptions, index: int) -> Chip:
     """
     split = "train" if index < options.train_chips else "test"
     sequence = np.random.SeedSequence([options.seed, index])
-    weather_rng, gaps_rng, s1_rng, s2_rng = map(np.random.default_rng, sequence.spawn(4))
+    weather_rng, gaps_rng, *rngs = map(np.random.default_rng, sequence.spawn(2 + len(SENSORS)))
     weather = make_weather(weather_rng)
     available = make_availability(gaps_rng, split) if options.missing_images else everything()
     landscape = make_landscape(chip_window(options, index), options.seed)
     inner = without_margin(landscape.window)
-    looks, cloudiness = options.speckle_looks, options.cloudiness
     return Chip(
         chip_id=chip_name(options.seed, index),
         split=split,
-        s1_db=make_backscatter(landscape, weather, available, looks=looks, rng=s1_rng),
-        s2=make_reflectance(landscape, weather, available, cloudiness=cloudiness, rng=s2_rng),
-        present=np.stack([np.ones(12, bool), available.s2], axis=1),
+        images=simulate_year(landscape, weather, available, options, rngs.__getitem__),
+        present=available.present,
         agb_mg_per_ha=landscape.forest.label_mg_per_ha[inner] if split == "train" else None,
     )
 

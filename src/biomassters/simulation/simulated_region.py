@@ -6,8 +6,9 @@ and the true biomass.
 
 import hashlib
 import json
+import operator
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,22 +19,18 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import (
     PIXEL_SIZE_M,
-    S1,
-    S1_STORE_FILL,
-    S1_STORE_SCALE_DB,
-    S2,
+    SENSOR,
     SENSORS,
 )
-from biomassters.chips.store.chunks import pack_backscatter
+from biomassters.chips.store.chunks import pack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.files import require_space
 from biomassters.io.gdal import gdal_environment, open_raster, parse_crs
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import RegionSimulationOptions
-from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.random_fields import Window
+from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.year import everything, make_availability, make_weather
 
 REGION_VERSION = 1  # raise it with every change that changes a region
@@ -51,14 +48,12 @@ class RegionTile:
 
     Attributes:
         window: Where, from the region's upper left corner.
-        s1: int16 [12, 4, H, W], 0.01 dB; −32768 where there is no data.
-        s2: uint16 [12, 11, H, W], counts and cloud probability; 0 (CLP 255) without data.
+        images: By sensor [12, bands, H, W], packed integers as in a chip store.
         agb_mg_per_ha: float32 [H, W], the truth.
     """
 
     window: Window
-    s1: NDArray[np.int16]
-    s2: NDArray[np.uint16]
+    images: Mapping[str, NDArray[Any]]
     agb_mg_per_ha: NDArray[np.float32]
 
 
@@ -78,9 +73,9 @@ class SimulatedRegion:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Bool [12, 2]: months that have a Sentinel-1 and a Sentinel-2 image."""
+        """Bool [12, sensors]: images that exist of the months to write."""
         wanted = np.isin(np.arange(12), self.options.months)
-        return np.stack([wanted, wanted & self._available.s2], axis=1)
+        return wanted[:, None] & self._available.present
 
     def tiles(self) -> Iterator[RegionTile]:
         """All windows, row by row; at the right and lower border they are narrower."""
@@ -102,15 +97,13 @@ class SimulatedRegion:
         available = replace(
             self._available, swath_edges={month: edge.within(size, whole) for month, edge in edges}
         )
-        s1_db = make_backscatter(
-            landscape, weather, available, looks=options.speckle_looks, rng=self._random(2)
-        )
-        s2 = make_reflectance(
-            landscape, weather, available, cloudiness=options.cloudiness, rng=self._random(3)
+        images = simulate_year(
+            landscape, weather, available, options, lambda column: self._random(2 + column)
         )
         agb = landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
         part = (..., slice(window.height), slice(window.width))
-        return RegionTile(window, pack_backscatter(s1_db[part]), s2[part], agb[part])
+        packed = {name: pack(SENSOR[name], year[part]) for name, year in images.items()}
+        return RegionTile(window, packed, agb[part])
 
     def _random(self, purpose: int) -> np.random.Generator:
         """A new generator for each window, so that all of them draw the same."""
@@ -143,8 +136,9 @@ def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    images = region.present.sum(axis=0)
-    a_pixel = int(images[0] * len(S1.bands) * 2 + images[1] * len(S2.bands) * 2 + 4)
+    images = region.present.sum(axis=0).tolist()
+    bands = [len(sensor.bands) for sensor in SENSORS]
+    a_pixel = 2 * sum(map(operator.mul, images, bands)) + 4
     needed = options.width * options.height * a_pixel
     require_space(partial.parent, needed, f"The simulated region in {folder}")
     _write_images(region, partial, progress)
@@ -180,17 +174,14 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
         files = {}
         for month, number in np.argwhere(region.present):
             sensor = SENSORS[number]
-            path = folder / f"{sensor.file_tag}_{month:02d}.tif"
-            count = len(sensor.bands)
-            if sensor is S1:
-                file = stack.enter_context(
-                    _create(options, path, sensor.bands, "int16", S1_STORE_FILL)
-                )
-                file.scales, file.units = (S1_STORE_SCALE_DB,) * count, ("dB",) * count
-            else:
-                file = stack.enter_context(_create(options, path, sensor.bands, "uint16", None))
-                file.units = ("reflectance x 10000",) * (count - 1) + ("percent",)
-            files[month, sensor] = file
+            path = folder / f"{sensor.tag}_{month:02d}.tif"
+            nodata = None if sensor.floor is None else sensor.fill
+            dtype = sensor.packed_dtype.name
+            file = stack.enter_context(_create(options, path, sensor.bands, dtype, nodata))
+            if sensor.scale != 1:
+                file.scales = (sensor.scale,) * len(sensor.bands)
+            file.units = tuple(band.unit for band in sensor.table)
+            files[month, sensor.name] = file
         truth = stack.enter_context(
             _create(options, folder / TRUTH, ("AGB",), "float32", float("nan"))
         )
@@ -199,8 +190,8 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
             place = RasterWindow(
                 tile.window.left, tile.window.top, tile.window.width, tile.window.height
             )
-            for (month, sensor), file in files.items():
-                file.write((tile.s1 if sensor is S1 else tile.s2)[month], window=place)
+            for (month, name), file in files.items():
+                file.write(tile.images[name][month], window=place)
             truth.write(tile.agb_mg_per_ha, 1, window=place)
 
 

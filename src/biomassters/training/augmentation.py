@@ -27,22 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
+from biomassters.chips.bands import BAND_NAMES, BANDS, MONTH_COUNT, SENSORS, channels
 from biomassters.loading.samples import Sample
 
-
-def _channels(first: str, last: str) -> slice:
-    return slice(BAND_NAMES.index(first), BAND_NAMES.index(last) + 1)
-
-
-DATA_GROUPS = (
-    _channels("VV_asc", "VH_asc"),
-    _channels("VV_desc", "VH_desc"),
-    _channels(S2.bands[0], S2.bands[-2]),
-)
+DATA_GROUPS = tuple(channels(group) for sensor in SENSORS for group in sensor.groups)
 """Bands that hold data together or not at all: a pixel of a group without data is all 0."""
 
-CLOUD = _channels("CLP", "CLP")
+AS_THEY_ARE = tuple(channels((band.name,)) for band in BANDS if band.none is not None)
+"""Bands that are never averaged, such as cloud probability."""
 
 
 def augment(
@@ -139,7 +131,8 @@ def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
         factor = torch.where(weight >= 0.5, 1.0 / weight, 0.0)
         for index, group in enumerate(DATA_GROUPS):
             rotated[:, group] *= factor[:, index, None]
-    rotated[:, CLOUD] = rotation.nearest(x_MCHW[:, CLOUD])
+    for band in AS_THEY_ARE:
+        rotated[:, band] = rotation.nearest(x_MCHW[:, band])
     return rotated
 
 

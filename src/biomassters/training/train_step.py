@@ -102,7 +102,9 @@ class Stepper:
         batch, limit = part.batch.to(self._device), self._options.loss_limit_mg_per_ha
         with torch.no_grad():
             x_MCHW, agb_BHW = augment(
-                lambda months: self._network.scaler(batch.s1[months], batch.s2[months]),
+                lambda months: self._network.scaler(
+                    {name: image[months] for name, image in batch.images.items()}
+                ),
                 batch.agb,
                 batch.samples,
                 loss_limit=limit,

@@ -91,8 +91,7 @@ def validate(
         with autocast(device, precision):
             predicted = predict_batch(
                 cast("MonthNetwork", network),
-                here.s1,
-                here.s2,
+                here.images,
                 here.chip_of_month,
                 len(here),
                 options.validation_views,

@@ -2,8 +2,7 @@
 
 import re
 
-from biomassters.chips.bands import S1, S2
-from biomassters.chips.pixel_checks import NEEDED_S2
+from biomassters.chips.bands import BAND_NAMES, S2, SENSOR
 from biomassters.errors import BadInputError
 
 SCENE_CLASSES = "SCL"
@@ -29,6 +28,8 @@ def canonical_name(text: str, orbit: str | None = None) -> str | None:
         text: As in ``VV_asc``, ``vh descending``, ``B02``, ``b8a``, ``nir``, ``SCL``.
         orbit: Of the whole file, for names that hold only a polarization.
     """
+    if text in BAND_NAMES:
+        return text
     words = re.findall(r"[a-z]+|\d+", text.lower())
     plain = "".join(words)
     polarization = next((word for word in words if word in ("vv", "vh")), None)
@@ -42,6 +43,11 @@ def canonical_name(text: str, orbit: str | None = None) -> str | None:
     return name if name in S2.bands else None
 
 
+def file_bands(sensor: str) -> tuple[str, ...]:
+    """Names of the bands that are used of a sensor's files."""
+    return SENSOR[sensor].bands + ((SCENE_CLASSES,) if sensor == S2.name else ())
+
+
 def match_bands(
     path: str, sensor: str, found: tuple[str, ...], stated: tuple[str, ...]
 ) -> dict[str, int]:
@@ -49,14 +55,14 @@ def match_bands(
 
     Args:
         path: For messages.
-        sensor: ``"s1"`` or ``"s2"``.
+        sensor: Its name.
         found: What the file calls its bands, empty texts where it doesn't.
         stated: Names in order, for a file that says nothing.
 
     Raises:
         BadInputError: A stated order of another length, a name twice, or a band missing.
     """
-    known = S1.bands if sensor == S1.name else (*S2.bands, SCENE_CLASSES)
+    known = file_bands(sensor)
     names = [canonical_name(text) for text in found]
     if not any(name in known for name in names):
         if len(stated) != len(found):
@@ -83,9 +89,10 @@ def require_bands(what: str, sensor: str, bands: set[str]) -> None:
     """Refuse an image that lacks what the network can't do without.
 
     Raises:
-        BadInputError: A reflectance is missing, or a whole Sentinel-1 image.
+        BadInputError: Every band is missing, or one whose absence would look like a pixel of 0.
     """
-    missing = [] if sensor == S1.name else [name for name in NEEDED_S2 if name not in bands]
+    needed = SENSOR[sensor].measured if SENSOR[sensor].floor is None else ()
+    missing = [name for name in needed if name not in bands]
     if missing or not bands:
         raise BadInputError(
             f"{what} lacks {', '.join(missing) or 'every band'}: describe its bands by name, or "

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from biomassters.chips.bands import SENSORS
+from biomassters.chips.bands import SENSOR
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_json
 from biomassters.regions.inputs.band_names import canonical_name, require_bands
@@ -22,7 +22,7 @@ from biomassters.regions.options import ImageOptions
 _SENSOR = re.compile(r"(?:sentinel[-_ ]?|\bs)([12])(?![0-9])", re.IGNORECASE)
 _RASTER_TYPES = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
 _RASTER_NAMES = (".tif", ".tiff", ".jp2")
-_STACK_KEYS = ("s1", "s2", "data", "image")
+_STACK_KEYS = (*SENSOR, "data", "image")
 _ORBITS = {"ascending": "asc", "descending": "desc"}
 
 
@@ -106,7 +106,7 @@ def _sensor(item: dict[str, Any], path: Path) -> str:
     texts = [item["properties"].get(name) for name in ("constellation", "platform")]
     for text in (*texts, item.get("collection"), item.get("id")):
         if text and (found := _SENSOR.search(str(text))):
-            return SENSORS[int(found[1]) - 1].name
+            return f"s{found[1]}"
     raise BadInputError(
         f"{path}: item {item.get('id')} doesn't say whether it is Sentinel-1 or Sentinel-2: set "
         "its constellation."
@@ -129,7 +129,7 @@ def _layers(
             continue
         href = asset["href"]
         address = href if "://" in href or href.startswith("/") else str(path.parent / href)
-        layer = RasterLayer.open(address, sensor, getattr(options, f"{sensor}_bands"), names)
+        layer = RasterLayer.open(address, sensor, options.bands_of(sensor), names)
         if layer.bands:
             yield layer
 
