@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -87,6 +89,89 @@ def test_the_report_is_one_file(finished):
     assert "<html" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
     assert 'src="http' not in report
+
+
+# A script of its own: nothing of the package, so that both are right or differ.
+_SCORE = """
+import json, pathlib, sys
+import numpy as np, rasterio
+maps, labels = map(pathlib.Path, sys.argv[1:])
+rmse = {}
+for file in labels.glob("*_agbm.tif"):
+    with rasterio.open(file) as label, rasterio.open(maps / file.name) as predicted:
+        error = predicted.read(1).astype(float) - label.read(1).astype(float)
+        rmse[file.name[:-9]] = float(np.sqrt(np.mean(error**2)))
+print(json.dumps(rmse))
+"""
+
+
+@pytest.fixture(scope="module")
+def scored(finished, kedro):
+    data, _ = finished
+    result = kedro("run", "--env", "test", "--pipelines", "scoring")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folders = [
+        str(data / place) for place in ("07_model_output/test/test", "01_raw/test/test_agbm")
+    ]
+    script = subprocess.run([sys.executable, "-W", "ignore", "-c", _SCORE, *folders],
+                            capture_output=True, text=True, check=True)  # fmt: skip
+    return data, result.stderr, json.loads(script.stdout)
+
+
+def test_the_test_splits_score_is_that_of_a_script_of_its_own(scored):
+    data, said, rmse = scored
+    found = json.loads((data / "08_reporting/test/test_scores.json").read_text())
+    assert len(rmse) == found["chips"] == found["chips_listed"] == 2
+    assert found["rmse_per_chip_mean"] == pytest.approx(np.mean(list(rmse.values())), rel=1e-6)
+    assert f"RMSE {found['rmse_per_chip_mean']:.2f} Mg/ha, mean over all 2 chips" in said
+    per_chip = pd.read_csv(
+        data / "08_reporting/test/test_scores_per_chip.csv", dtype={"chip_id": str}
+    ).set_index("chip_id")
+    assert per_chip["rmse"].to_dict() == pytest.approx(rmse, rel=1e-6)
+    assert 0 <= found["intervals"]["pixel_coverage"] <= 1
+    page = (data / "08_reporting/test/test_scores.html").read_text()
+    assert f"{found['rmse_per_chip_mean']:.2f}" in page
+
+
+def check(kedro, data, path):
+    result = kedro("run", "--env", "test", "--pipelines", "submission_check",
+                   "--params", f"submission_file={path}")  # fmt: skip
+    findings = json.loads((data / "08_reporting/test/submission_findings.json").read_text())
+    return result, findings
+
+
+def test_anybodys_submission_is_scored(scored, kedro):
+    data, _, rmse = scored
+    path = data / "07_model_output/test/submission.tar.gz"
+    result, findings = check(kedro, data, path)
+    assert result.returncode == 0, result.stderr
+    expected = np.mean(list(rmse.values()))
+    assert findings["scores"]["rmse_per_chip_mean"] == pytest.approx(expected, rel=1e-6)
+    assert f"Its score: RMSE {expected:.2f} Mg/ha" in result.stderr
+
+
+def test_a_wrong_submission_is_reported_and_called_no_submission(scored, kedro, tmp_path):
+    data, _, rmse = scored
+    kept, gone = sorted(rmse)
+    with tarfile.open(data / "07_model_output/test/submission.tar.gz") as good:
+        good.extract(f"{kept}_agbm.tif", tmp_path, filter="data")
+    with tarfile.open(tmp_path / "wrong.tar", "w") as wrong:
+        wrong.add(tmp_path / f"{kept}_agbm.tif", f"{kept}_agbm.tif")
+    result, findings = check(kedro, data, tmp_path / "wrong.tar")
+    assert result.returncode == 1
+    assert f"is no valid submission: {gone}_agbm.tif is missing" in result.stderr
+    assert findings["faults"] == [[f"{gone}_agbm.tif", "is missing"]]
+    scores = findings["scores"]
+    assert (scores["chips"], scores["chips_listed"]) == (1, 2)
+    assert scores["rmse_per_chip_mean"] == pytest.approx(rmse[kept], rel=1e-6)
+
+
+def test_labels_that_are_not_there_are_said_before_the_first_node(finished, kedro):
+    result = kedro("run", "--env", "test", "--pipelines", "scoring",
+                   "--params", "test_labels=data/none")  # fmt: skip
+    assert result.returncode == 1
+    assert "There are no test labels in data/none: fetch them" in result.stderr
+    assert "1 of 2" not in result.stderr
 
 
 def test_no_warning_is_printed(finished):

@@ -125,6 +125,16 @@ def test_imported_weights_have_no_held_out_fold_unless_one_is_stated(
     assert advice in {node.name for node in create_pipeline().nodes}
     assert "reference_held_out_fold=N" in sentence
     assert (finished / "08_reporting/test/metrics.json").read_bytes() == before
+    # The test split needs no fold: from the released file to the challenge's score in one command.
+    scored = kedro("run", "--env", "test", "--to-outputs", "test_page", "--pipelines",
+                   "reference_weights,inference,scoring",
+                   "--params", f"reference_checkpoint={checkpoint}")  # fmt: skip
+    assert scored.returncode == 0, scored.stdout + scored.stderr
+    scores = json.loads((finished / "08_reporting/test/test_scores.json").read_text())
+    assert scores["chips"] == scores["chips_listed"] == 2
+    assert scores["made_with"]["trained_on"]["dataset"] == "unknown, from modelo_best.pth"
+    assert "other weights" in scores["intervals"]["note"]
+    assert f"RMSE {scores['rmse_per_chip_mean']:.2f} Mg/ha" in scored.stderr
     stated = kedro(
         "run", "--env", "test", "--pipelines", "reference_weights,inference,uncertainty,reporting",
         "--params", f"reference_checkpoint={checkpoint},reference_held_out_fold=1",
