@@ -9,6 +9,7 @@ import rasterio
 from biomassters.pipelines.inference import create_pipeline
 
 pytestmark = pytest.mark.slow
+TWO_STAGES = "training.stages=[{name: fit}, {name: finetune, epochs: 1, chips: all, start: last}]"
 STAGES = "inference,uncertainty,reporting,submission"
 
 
@@ -96,7 +97,7 @@ def test_maps_of_other_weights_are_not_scored_nor_handed_in(finished, kedro):
 
 def test_fine_tuned_weights_borrow_the_intervals_of_those_they_started_from(finished, kedro):
     tuned = kedro("run", "--env", "test", "--pipelines", "training," + STAGES,
-                  "--params", "training.seed=7,finetuning.epochs=1")  # fmt: skip
+                  "--params", f"training.seed=7,{TWO_STAGES}")  # fmt: skip
     assert tuned.returncode == 0, tuned.stdout + tuned.stderr
     models = finished / "06_models/test"
     final = json.loads((models / "final_weights.json").read_text())

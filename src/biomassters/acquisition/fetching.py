@@ -52,6 +52,7 @@ def put(root: Path, file: WantedFile, data: bytes) -> Outcome:
         BadInputError: If the disk is full.
     """
     size = len(data)
+    fault: str | None
     if file.cksum is None:
         fault = label_file_fault(data, file.filename)
     else:

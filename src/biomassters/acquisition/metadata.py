@@ -1,6 +1,7 @@
 """The archive's metadata, and the files that they and the chosen subset make wanted."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -111,10 +112,10 @@ def _test_labels(files: ArchiveFiles, listing: pd.DataFrame) -> pd.DataFrame:
         listed = read_listing(files)
         size = listed.loc[listed["sensor"] == LABEL, "size"].median()
     except BadInputError:  # an archive of test chips alone
-        size = pd.NA
+        size = float("nan")
     chips = listing.loc[listing["split"] == "test", "chip_id"].drop_duplicates()
     names = chips.map(label_name)
-    facts = {"size": 0 if pd.isna(size) else int(size), "cksum": pd.NA}
+    facts: dict[str, Any] = {"size": 0 if pd.isna(size) else int(size), "cksum": pd.NA}
     table = pd.DataFrame({"chip_id": chips, "filename": names}).assign(
         split="test", sensor=TEST_LABEL, month=-1, folder=TEST_LABELS_FOLDER, **facts,
         path=[files.tif_paths.get(name, "") for name in names], **dict.fromkeys(S3_COLUMNS, ""),

@@ -65,6 +65,12 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
             yield (
                 f"acquisition.source: there is no folder {source}; name s3, a folder or an address."
             )
+    training = run.options("training")
+    if training is not None and run.makes("fit_weights"):
+        for stage in training.active_stages():
+            if stage.weights_file is not None:
+                faults = _weights_faults(Path(stage.weights_file))
+                yield from (f"training.stages, {stage.name}: {fault}" for fault in faults)
     labels = run.path("test_labels") if run.makes("test_scores") else None
     if labels is not None and not labels.is_dir() and not run.makes("raw_archive"):
         yield no_labels(shown_path(labels))

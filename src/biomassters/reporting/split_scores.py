@@ -81,7 +81,7 @@ class SplitScores:
         check_unit(per_chip["target_mean"].tolist(), float(train_means.mean()))
         months = chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
         interval = bootstrap_score(per_chip["rmse"].tolist())
-        covered = {"note": no_intervals or "No intervals were given."}
+        covered: dict[str, Any] = {"note": no_intervals or "No intervals were given."}
         if self.intervals is not None and self.coverage.chips:
             covered = {"level": self.intervals.level, **self.coverage.summary()}
         by_class = self.accumulator.by_class()
