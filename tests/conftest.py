@@ -279,10 +279,13 @@ class RangeServer:
     Attributes:
         host: Name and port.
         asked: Paths that were asked for, with their queries.
+        sent_bytes: Of files and parts of them, so far.
     """
 
     def __init__(self, folder: Path) -> None:
         self.asked = asked = []
+        self.sent_bytes = 0
+        server = self
 
         class Ranges(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -299,6 +302,7 @@ class RangeServer:
                 self.send_header("Content-Length", str(last + 1 - first))
                 self.send_header("Last-Modified", self.date_time_string(0))
                 self.end_headers()
+                server.sent_bytes += last + 1 - first
                 self.wfile.write(content[first : last + 1])
                 return None
 

@@ -36,6 +36,8 @@ _PEOPLE_OPEN = (
     ("archive_predictions", "archive_predictions", "Maps"),
     ("archive_bounds", "archive_bounds", "Maps with intervals"),
     ("submission", "submission", "Submission"),
+    ("test_scores", "test_scores", "Scores, test chips"),
+    ("test_page", "test_page", "Their page"),
     ("fit_weights", "fit_weights", "Weights"),
     ("final_weights", "final_weights", "Final weights"),
     ("chip_table", "chip_table", "Table of chips"),

@@ -13,13 +13,12 @@ from biomassters.pipelines.data_engineering.options import DataEngineeringOption
 from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
-from biomassters.training.options import FinetuningOptions, TrainingOptions
+from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
     "data_engineering": DataEngineeringOptions,
-    "finetuning": FinetuningOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,

@@ -97,6 +97,10 @@ def image_fault(image: NDArray) -> str | None:
     return _non_finite_fault(image) if image.dtype.kind == "f" else None
 
 
+MOST_AGB = 100_000.0
+"""Mg/ha: ten times what the tallest forests hold."""
+
+
 def label_fault(agb_mg_per_ha: NDArray[np.float32]) -> str | None:
     """What is wrong with the values of a label [H, W] in Mg/ha, or None."""
     fault = _non_finite_fault(agb_mg_per_ha)

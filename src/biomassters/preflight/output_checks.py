@@ -156,11 +156,11 @@ def _of_training(run: PlannedRun) -> Iterator[_Need]:
     network, training = run.options("network"), run.options("training")
     if network is None or training is None or not run.makes("fit_weights"):
         return
-    networks = max(1, len(training.folds))
+    networks, stages = max(1, len(training.folds)), len(training.active_stages())
     one = _network_bytes(network)
     copies = 4 + (training.ema_decay is not None)  # as TrainingState.checkpoint_bytes
     kept = training.checkpoints_kept + 1  # the newest is written before the oldest goes
-    yield _Need("checkpoints", "training.fit.checkpoints", networks * kept * copies * one)
+    yield _Need("checkpoints", "checkpoints", stages * networks * kept * copies * one)
     yield _Need("weights", "fit_weights", 2 * networks * one)
 
 

@@ -145,14 +145,7 @@ class ReportContent:
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
     """HTML without any reference to another file or host; the same for the same content."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
+    environment = page_templates()
     scores, known = compared_scores(content.metrics), content.uncertainty
     worst = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
     s2_months = content.chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
@@ -185,6 +178,19 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
             *content.further_limits,
         ],
     )
+
+
+def page_templates() -> Environment:
+    """The pages' templates, with the filters that they use."""
+    environment = Environment(
+        loader=PackageLoader("biomassters.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
+    return environment
 
 
 def _relative(metrics: Mapping[str, Any]) -> dict[str, float | None]:

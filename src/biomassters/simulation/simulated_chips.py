@@ -6,15 +6,21 @@ as a raw archive. One chip, from its window to its images, is ``simulate_chip``.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from biomassters.chips.archive.layout import label_name
 from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.bands import SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.provenance import SIMULATION_NOTE
+from biomassters.chips.split_labels import TEST_LABELS_FOLDER
+from biomassters.io.files import publish_folder
+from biomassters.io.raster import write_raster
 from biomassters.simulation.landscape import make_landscape, without_margin
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.random_fields import Window, key, mix
@@ -86,8 +92,19 @@ def simulate_chip(options: SimulationOptions, index: int) -> Chip:
     )
 
 
+def simulate_label(options: SimulationOptions, index: int) -> NDArray[np.float32]:
+    """The true biomass of a chip of either split, float32 [H, W], Mg/ha.
+
+    A test chip never carries it: it is written beside the archive, for scoring alone.
+    """
+    landscape = make_landscape(chip_window(options, index), options.seed)
+    return landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
+
+
 def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True) -> bool:
     """Writes simulated chips as a raw archive, unless the same chips are there already.
+
+    The labels of the test chips lie in a folder of their own, as the challenge published them.
 
     Args:
         chips: The chips.
@@ -103,12 +120,27 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
     note = root / SIMULATION_NOTE
     try:
         if json.loads(note.read_text())["fingerprint"] == chips.fingerprint:
+            _write_test_labels(chips.options, root)  # which versions before this one didn't
             return False
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no simulation, or one that was interrupted
     write_archive(root, chips, total=len(chips), progress=progress)
+    _write_test_labels(chips.options, root)
     facts = {"fingerprint": chips.fingerprint, "options": chips.options.model_dump()}
     partial = note.with_suffix(".partial")
     partial.write_text(json.dumps(facts, indent=2) + "\n")
     partial.replace(note)  # last: without it, the archive is written again
     return True
+
+
+def _write_test_labels(options: SimulationOptions, root: Path) -> None:
+    folder = root / TEST_LABELS_FOLDER
+    if folder.is_dir() or not options.test_chips:
+        return
+    partial = root / f".{TEST_LABELS_FOLDER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for index in range(options.train_chips, options.train_chips + options.test_chips):
+        name = label_name(chip_name(options.seed, index))
+        write_raster(partial / name, simulate_label(options, index))
+    publish_folder(partial, folder)

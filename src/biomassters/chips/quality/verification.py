@@ -31,7 +31,13 @@ from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.raster import read_file, view_pixels
-from biomassters.io.raster_spec import DamagedFileError, RasterSpec, image_fault, label_fault
+from biomassters.io.raster_spec import (
+    MOST_AGB,
+    DamagedFileError,
+    RasterSpec,
+    image_fault,
+    label_fault,
+)
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State, fetch
 from biomassters.options import Options
@@ -52,7 +58,6 @@ _COLUMNS = (
 _SPECS = {sensor.name: (len(sensor.bands), sensor.archive_dtype) for sensor in SENSORS}
 _SPECS[LABEL] = (1, np.dtype(np.float32))
 _BLOCK = 16  # pixels a side of a block that is looked at for a single value
-_MOST_AGB = 100_000.0  # Mg/ha: ten times what the tallest forests hold
 
 
 class VerificationOptions(Options):
@@ -271,7 +276,7 @@ def _unit_fault(sensor: str, values: NDArray) -> str:
     """Without a checksum only the values themselves can say that they are no image."""
     if sensor == LABEL:
         most = float(values.max())
-        return f"holds {most:g} Mg/ha, more than any forest" if most > _MOST_AGB else ""
+        return f"holds {most:g} Mg/ha, more than any forest" if most > MOST_AGB else ""
     row = SENSOR[sensor]
     pixels = values.reshape(len(values), -1).astype(np.float32)
     if row.floor is not None:

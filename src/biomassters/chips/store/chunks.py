@@ -79,6 +79,8 @@ def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[st
         for sensor, present in zip(SENSORS, chip.present.T, strict=True)
     ]
     label = chip.agb_mg_per_ha
+    # Test labels are for scoring alone: no store that is trained from may hold one.
+    assert label is None or chip.split == "train", f"test chip {chip.chip_id} has a label"
     agb = None if label is None else np.ascontiguousarray(label, AGB_ARRAY.dtype)
     files: dict[str, Parts] = {}
     chunk_crcs = {}

@@ -73,9 +73,9 @@ def _never_seen(weights: NetworkWeights) -> list[tuple[NetworkWeights, int]]:
             "reference_held_out_fold=N'."
         )
     raise BadInputError(
-        f"{weights.name} was trained on every labelled chip, so its score on held-out chips is "
-        "not available: name a fold in training.folds and train, or leave out the pipelines "
-        "inference and reporting."
+        f"{weights.name} was trained on every labelled chip, or started from weights that may have "
+        "been, so its score on held-out chips is not available: name a fold in training.folds and "
+        "train, or leave out the pipelines inference and reporting."
     )
 
 
