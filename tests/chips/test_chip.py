@@ -32,13 +32,20 @@ def test_valid_pixels_of_sentinel_1_are_those_above_the_nodata_value():
     assert not valid[2, 1, 1]
 
 
+def test_a_pixel_with_data_in_one_band_was_seen():
+    values = arrays()
+    values["images"]["s1"][5, :, 1, 1] = values["images"]["s1"][5, 1:, 0, 0] = -9999
+    seen = Chip("a", "test", **values).seen("s1", 5)
+    assert seen.tolist() == [[True] * 3, [True, False, True]]
+
+
 def test_a_pixel_with_cloud_probability_alone_was_never_seen():
     values = arrays()
     values["images"]["s2"][0, :, 0, 0] = 0
     values["images"]["s2"][0, -1, 0, 0] = 255
-    seen = Chip("a", "test", **values).valid("s2", 0)
-    assert seen.shape == (11, 2, 3)
-    assert all(band.tolist() == [[False, True, True], [True] * 3] for band in seen)
+    chip = Chip("a", "test", **values)
+    assert chip.seen("s2", 0).tolist() == [[False, True, True], [True] * 3]
+    assert (chip.valid("s2", 0) == chip.seen("s2", 0)).all()
 
 
 def test_a_pixel_without_a_cloud_probability_was_seen_all_the_same():

@@ -75,7 +75,7 @@ def test_nothing_missing_on_request():
     chip = simulate_chip(SMALL.model_copy(update={"missing_images": False}), 0)
     assert chip.present.all()
     assert (chip.images["s1"] != -9999).all()
-    assert all(chip.valid("s2", month)[0].all() for month in range(12))
+    assert all(chip.seen("s2", month).all() for month in range(12))
 
 
 def test_names_are_eight_hexadecimal_digits_without_a_double():

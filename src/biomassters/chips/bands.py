@@ -121,12 +121,16 @@ class Sensor:
         """Packed integers in one of the bands' unit."""
         return round(1 / self.scale)
 
+    def seen(self, images: NDArray) -> NDArray[np.bool_]:
+        """Bool [..., H, W] of images in the archive's unit: pixels with data in any band."""
+        most = images[..., : len(self.measured), :, :].max(axis=-3)
+        return np.asarray(most > 0 if self.floor is None else most >= self.floor)
+
     def has_data(self, images: NDArray) -> NDArray[np.bool_]:
         """Bool [..., bands, H, W] of images in the archive's unit: which pixels hold data."""
         if self.floor is not None:
             return images >= self.floor
-        seen = images[..., : len(self.measured), :, :].max(axis=-3, keepdims=True) > 0
-        found = np.broadcast_to(seen, images.shape).copy()
+        found = np.repeat(self.seen(images)[..., None, :, :], len(self.bands), axis=-3)
         for number, band in enumerate(self.table):
             if band.none is not None:
                 found[..., number, :, :] &= images[..., number, :, :] != band.none

@@ -70,6 +70,10 @@ class Chip:
         """Bool [12]: months with an image of at least one sensor."""
         return np.asarray(self.present.any(axis=1))
 
+    def seen(self, sensor: str, month: int) -> NDArray[np.bool_]:
+        """Bool [H, W]: pixels of a month's image that hold data in any band that measures."""
+        return SENSOR[sensor].seen(self.images[sensor][month])
+
     def valid(self, sensor: str, month: int) -> NDArray[np.bool_]:
         """Bool [bands, H, W]: pixels of a month's image that hold data."""
         return SENSOR[sensor].has_data(self.images[sensor][month])

@@ -94,7 +94,7 @@ def cloudy(cloud_percent: NDArray[np.uint16]) -> NDArray[np.bool_]:
 
 def clear_fraction(chip: Chip, month: int) -> float:
     """Share of a month's pixels that Sentinel-2 saw without a cloud."""
-    return float((chip.valid(S2.name, month)[0] & ~cloudy(chip.band("CLP")[month])).mean())
+    return float((chip.seen(S2.name, month) & ~cloudy(chip.band("CLP")[month])).mean())
 
 
 def _has_clear_pixel(chip: Chip) -> bool:

@@ -147,7 +147,7 @@ def rgb_of(chip: Chip) -> tuple[NDArray[np.float32] | None, str]:
     month = _clearest_month(chip)
     if month is None:
         return None, ""
-    valid = chip.valid(S2.name, month)[0]
+    valid = chip.seen(S2.name, month)
     colours = np.moveaxis(chip.images[S2.name][month, _RGB, :, :], 0, -1).astype(np.float32)
     low, high = np.percentile(colours[valid], _STRETCH_PERCENTILES)
     stretched = np.clip((colours - low) / max(high - low, 1.0), 0.0, 1.0)

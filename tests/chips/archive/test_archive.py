@@ -218,7 +218,7 @@ def test_real_chip(sample_root: Path) -> None:
     assert np.flatnonzero(chip.present[:, 1]).tolist() == [6, 7, 8, 9, 10, 11]
     descending_nodata = (chip.images["s1"][:, 2:] == -9999).all(axis=(1, 2, 3))
     assert np.flatnonzero(descending_nodata).tolist() == [2, 3, 4, 5, 6, 7]
-    assert chip.valid("s2", 9)[0].mean() < 0.01
+    assert chip.seen("s2", 9).mean() < 0.01
     assert chip.agb_mg_per_ha is not None
     assert chip.agb_mg_per_ha.max() == pytest.approx(492.13)
     assert archive.missing_files("000aa810") == []

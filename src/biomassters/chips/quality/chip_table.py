@@ -264,8 +264,11 @@ def _image_facts(chip: Chip) -> dict[str, Any]:
         name = f"{sensor.name}_{'zero' if sensor.floor is None else 'nodata'}_fraction"
         empty = np.full(MONTH_COUNT, np.nan)
         for month in facts[f"{sensor.name}_months"]:
-            valid = chip.valid(sensor.name, month)
-            empty[month] = 1 - np.mean(valid[0]) if sensor.floor is None else np.mean(~valid)
+            empty[month] = (
+                1 - np.mean(chip.seen(sensor.name, month))
+                if sensor.floor is None
+                else np.mean(~chip.valid(sensor.name, month))
+            )
         facts[name] = empty.tolist()
     cloud, probability = np.full(MONTH_COUNT, np.nan), chip.band("CLP")
     for month in facts["s2_months"]:
