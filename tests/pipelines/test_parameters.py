@@ -10,7 +10,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
-from biomassters.regions.options import MappingOptions
+from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
 from biomassters.training.options import FinetuningOptions, TrainingOptions
@@ -18,6 +18,7 @@ from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
+    "chips_from_region": RegionChipsOptions,
     "data_engineering": DataEngineeringOptions,
     "finetuning": FinetuningOptions,
     "inference": InferenceOptions,

@@ -13,7 +13,8 @@ import numpy as np
 
 from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
-from biomassters.chips.provenance import SIMULATION_NOTE
+from biomassters.chips.provenance import REGION_NOTE, SIMULATION_NOTE
+from biomassters.errors import BadInputError
 from biomassters.simulation.landscape import make_landscape, without_margin
 from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import SimulationOptions
@@ -102,6 +103,11 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
     Raises:
         BadInputError: If the folder holds files that were not generated.
     """
+    if (root / REGION_NOTE).exists():
+        raise BadInputError(
+            f"{root} holds chips that were cut from a region: name another folder for the "
+            "simulated archive with '--params raw_root=FOLDER'."
+        )
     note = root / SIMULATION_NOTE
     try:
         if json.loads(note.read_text())["fingerprint"] == chips.fingerprint:

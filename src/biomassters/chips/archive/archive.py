@@ -24,6 +24,7 @@ from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.errors import BadInputError
 from biomassters.io.raster import (
+    nan_is_nodata,
     read_georeference,
     read_raster,
     read_raster_into,
@@ -308,7 +309,8 @@ def _read_checked(path: str, out: NDArray, is_label: bool, data: bytes | None) -
     except DamagedFileError as error:
         other = None if is_label else _in_another_unit(path, out)
         raise other or error from None
-    if fault := label_fault(out) if is_label else image_fault(out):
+    partly = is_label and bool(np.isnan(out).any()) and nan_is_nodata(path, data)
+    if fault := label_fault(out, partly=partly) if is_label else image_fault(out):
         raise DamagedFileError(path, fault)
     return located
 

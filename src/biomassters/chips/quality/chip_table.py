@@ -277,6 +277,7 @@ def _label_facts(chip: Chip) -> dict[str, float]:
     if label is None:
         facts = dict.fromkeys(("mean", "sd", "min", "max"), np.nan)
     else:
+        label = label[~np.isnan(label)]  # of the labelled pixels
         facts = {"mean": label.mean(dtype=np.float64), "sd": label.std(dtype=np.float64)}
         facts |= {"min": label.min(), "max": label.max()}
     return {f"agb_{name}_mg_per_ha": float(value) for name, value in facts.items()}

@@ -30,7 +30,7 @@ from biomassters.chips.bands import S1, S1_LEAST_DB, S1_NODATA_DB, S2, SENSORS
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
-from biomassters.io.raster import read_file, view_pixels
+from biomassters.io.raster import nan_is_nodata, read_file, view_pixels
 from biomassters.io.raster_spec import DamagedFileError, RasterSpec, image_fault, label_fault
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State, fetch
@@ -247,7 +247,9 @@ def check_file(
         row |= {"size": len(view), "cksum": posix_cksum(view)}
         fault = transfer_fault(file.size, file.cksum, row["size"], row["cksum"])
         values = view_pixels(file.path, view, RasterSpec(*_SPECS[file.sensor], shape))
-        facts = pixel_facts(values, is_label=file.sensor == LABEL)
+        is_label = file.sensor == LABEL
+        partly = is_label and bool(np.isnan(values).any()) and nan_is_nodata(file.path, view)
+        facts = pixel_facts(values, is_label=is_label, partly=partly)
         row |= {name: getattr(facts, name) for name in _FRACTIONS}
         reason = fault or facts.fault or (_unit_fault(file.sensor, values) if unlisted else "")
     except DamagedFileError as error:
@@ -270,7 +272,7 @@ def transfer_fault(
 def _unit_fault(sensor: str, values: NDArray) -> str:
     """Without a checksum only the values themselves can say that they are no image."""
     if sensor == LABEL:
-        most = float(values.max())
+        most = float(np.fmax.reduce(values, axis=None))  # NaN is no label
         return f"holds {most:g} Mg/ha, more than any forest" if most > _MOST_AGB else ""
     names = (S1 if sensor == S1.name else S2).bands
     pixels = values.reshape(len(names), -1).astype(np.float32)
@@ -299,12 +301,13 @@ class PixelFacts(NamedTuple):
     fault: str | None
 
 
-def pixel_facts(values: NDArray, is_label: bool = False) -> PixelFacts:
+def pixel_facts(values: NDArray, is_label: bool = False, partly: bool = False) -> PixelFacts:
     """Looks at an image or a label, in few passes over its values.
 
     Args:
         values: float32 [bands, H, W] in dB or Mg/ha, or uint16 [11, H, W].
         is_label: Whether it is a label [1, H, W].
+        partly: Whether NaN in it means no label.
     """
     # Pixels as they lie in the file, so that every pass runs straight through memory.
     pixels = values.transpose(1, 2, 0)
@@ -313,7 +316,7 @@ def pixel_facts(values: NDArray, is_label: bool = False) -> PixelFacts:
     nodata = np.count_nonzero(pixels < S1_LEAST_DB) if is_float and not is_label else 0
     nans = _not_finite(pixels) if is_float else 0
     if is_label:
-        fault = label_fault(values[0])
+        fault = label_fault(values[0], partly=partly)
     else:
         fault = image_fault(values) if nans or zeros == values.size else None
     nan, none, zero = (float(count / values.size) for count in (nans, nodata, zeros))
