@@ -202,3 +202,23 @@ def test_errors_of_totals_are_looked_at_without_the_bias_of_other_chips():
     error = total_of_map(model, agb, np.ones(agb.shape, bool), 10.0).standard_error
     assert error == pytest.approx(left_out, rel=0.01)
     assert error > 1.05 * errors.std()
+
+
+def test_what_has_no_label_does_not_calibrate():
+    """Chips whose right half has no label give what their left halves give."""
+    labels, maps = forest(20)
+    half = SIZE // 2
+    left = Labels({name: agb[:, :half] for name, agb in labels.agb.items()}, width=half)
+    cut = {name: agb[:, :half] for name, agb in maps.items()}
+    partly = {name: agb.copy() for name, agb in labels.agb.items()}
+    for agb in partly.values():
+        agb[:, half:] = np.nan
+    whole = calibrate(left, cut, list(cut), OPTIONS, progress=False)
+    found = calibrate(Labels(partly), maps, list(maps), OPTIONS, progress=False)
+    assert found.intervals == whole.intervals
+    assert found.errors.bias == whole.errors.bias
+    assert found.errors.deviation == whole.errors.deviation
+    assert found.metrics() == whole.metrics()
+    assert found.coverage.per_chip()["pixels"].tolist() == [SIZE * half] * 20
+    # The correlation of the nearest pixels, as those of the labelled half are.
+    assert found.errors.correlation[1] == pytest.approx(whole.errors.correlation[1], abs=1e-9)

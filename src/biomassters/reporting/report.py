@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -230,7 +231,9 @@ def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]
             for panel, text in _described(picture).items()
         ]
         attention = content.uncertainty.attention_of(picture.chip_id)
-        drawn.append({"picture": picture, "panels": panels, "attention": attention})
+        shown = {"picture": picture, "panels": panels, "attention": attention}
+        shown |= {"target_mean": float(np.nanmean(picture.target))}
+        drawn.append(shown | {"partly": bool(np.isnan(picture.target).any())})
     return drawn
 
 
@@ -238,7 +241,7 @@ def _described(picture: ChipPicture) -> dict[str, str]:
     """Each panel in words, for those who can't see it."""
     texts: tuple[str, ...] = (
         f"natural-colour image of {picture.rgb_month}" if picture.rgb_month else "no clear image",
-        f"target biomass, {picture.target.mean():.0f} {AGB_UNIT} on average",
+        f"target biomass, {np.nanmean(picture.target):.0f} {AGB_UNIT} on average",
         f"predicted biomass, {picture.prediction.mean():.0f} {AGB_UNIT} on average",
         f"prediction minus target, RMSE {picture.rmse:.0f} {AGB_UNIT}",
     )

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import AGB_UNIT, DensityHistogram, ScoreAccumulator
+from biomassters.metrics import (
+    AGB_UNIT,
+    DensityHistogram,
+    ScoreAccumulator,
+    labelled_pixels,
+)
 from biomassters.reporting.baselines import Baselines
 
 _METHODS = (
@@ -68,7 +73,7 @@ def score_predictions(
     scores = Scores()
     indices = positions(chips, chip_ids)
     for chip_id, index in zip(tracked(chip_ids, "scoring", shown=progress), indices, strict=True):
-        predicted, target = predictions[chip_id], read_label(chips, index)
+        predicted, target = labelled_pixels(predictions[chip_id], read_label(chips, index))
         scores.accumulator.update(chip_id, predicted, target)
         scores.density.update(chip_id, predicted, target)
     return scores

@@ -22,7 +22,7 @@ from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA, CLASS_NAMES, LABEL_LIMIT_MG_PER_HA
-from biomassters.metrics.pixel_sums import checked_pixels
+from biomassters.metrics.pixel_sums import checked_pixels, labelled_pixels
 from biomassters.uncertainty.correlation import CorrelationSums
 from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
 from biomassters.uncertainty.intervals import (
@@ -58,7 +58,7 @@ class PartCounts:
     errors: ErrorSums = field(default_factory=lambda: ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA))
 
     def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-        """Take in one chip, [H, W] each, Mg/ha."""
+        """Take in one chip's labelled pixels, of any shape, Mg/ha."""
         self.residuals.update(prediction, target)
         self.means.append(
             (float(prediction.mean(dtype=np.float64)), float(target.mean(dtype=np.float64)))
@@ -116,7 +116,7 @@ class CoverageCounts:
         model: IntervalModel,
         corrected_mean: float,
     ) -> None:
-        """Take in one chip, [H, W] each, Mg/ha, with a model and a bias from other chips."""
+        """Take in one chip's labelled pixels, Mg/ha, with a model and a bias from other chips."""
         lower, upper = model.bounds(prediction)
         inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
         classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
@@ -253,7 +253,7 @@ def calibrate(
     part_of = assign_parts(len(chip_ids), options)
     parts = [PartCounts() for _ in range(int(part_of.max()) + 1)]
     for part, (_, predicted, target) in zip(part_of, read("calibrating intervals"), strict=True):
-        parts[part].update(predicted, target)
+        parts[part].update(*labelled_pixels(predicted, target))
     together, others = reduce(add, parts), _others_of(parts)
     intervals, models = together.fit(options), _models_by_level(others, options)
     errors = together.errors.joined(intervals.edges)
@@ -266,7 +266,8 @@ def calibrate(
         part_of, read("measuring intervals"), strict=True
     ):
         of_others = moments[part] if moments else own
-        correlation.update(*of_others.unbiased(predicted, target))
+        correlation.update(*of_others.unbiased(predicted, target))  # 0 without a label
+        predicted, target = labelled_pixels(predicted, target)
         corrected = of_others.corrected_mean(predicted)
         for level, counts in by_level.items():
             counts.update(chip_id, predicted, target, models[level][part], corrected)
@@ -291,11 +292,11 @@ def _read(
     progress: bool,
     what: str,
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Chip id, prediction and target of each chip, both finite and of one shape."""
+    """Chip id, prediction and target of each chip, finite where there is a label."""
     indices = positions(chips, chip_ids)
     for chip_id, index in zip(tracked(chip_ids, what, shown=progress), indices, strict=True):
         predicted, target = predictions[chip_id], read_label(chips, index)
-        checked_pixels(chip_id, predicted, target)
+        checked_pixels(chip_id, *labelled_pixels(predicted, target))
         yield chip_id, predicted, target
 
 
