@@ -60,7 +60,7 @@ def test_base_holds_the_defaults_of_the_models(name):
     assert MODELS[name].model_validate(values) == MODELS[name]()
 
 
-@pytest.mark.parametrize("environment", ["biomassters", "biomassters_small", "test"])
+@pytest.mark.parametrize("environment", ["biomassters", "biomassters_small", "own_forest", "test"])
 @pytest.mark.parametrize("name", MODELS)
 def test_environments_override_what_exists_with_values_that_are_valid(environment, name):
     MODELS[name].model_validate(in_file(environment, name))

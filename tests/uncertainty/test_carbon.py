@@ -119,3 +119,35 @@ def test_hectares_without_a_label_everywhere_are_left_out():
     errors.update(target + np.where(np.arange(20) < 10, 20, 999).astype(np.float32), target)
     assert errors.summary()["hectares_above_50"] == 1
     assert errors.summary()["relative_rmse_above_50"] == pytest.approx(0.2)
+
+
+def test_totals_of_blocks_are_drawn_by_block(chips_in_memory):
+    """Eight chips in two blocks that err by −6 and 6: the mean errs as that of two draws."""
+    size = (8, 4)
+    agb = [np.full(size, 100, np.float32)] * 8
+    images = np.zeros((12, 4, *size), np.float32), np.zeros((12, 11, *size), np.uint16)
+    present = np.ones((12, 2), bool)
+    names = [f"c{number}" for number in range(8)]
+    chips = chips_in_memory(
+        [Chip(name, "train", *images, present, one) for name, one in zip(names, agb, strict=True)],
+        *size,
+    )
+    maps = {name: np.full(size, 105 + (6 if n < 4 else -6), "f4") for n, name in enumerate(names)}
+    models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
+    none = pd.DataFrame({"chip_id": [], "corrected_mean": []})
+    blocks = {name: int(number < 4) for number, name in enumerate(names)}
+    by_block, by_chip = (
+        account_for_carbon(chips, maps, {}, models, none, OPTIONS, given, progress=False)[0]
+        for given in (blocks, None)
+    )
+    held_out = by_block["held_out"]
+    assert (held_out["chips"], held_out["blocks"]) == (8, 2)
+    assert held_out["area_ha"] == pytest.approx(8 * 0.32)
+    assert held_out["biomass_mg"] == pytest.approx(by_chip["held_out"]["biomass_mg"])
+    # What was known to calibrate on, two draws of ±6, and the error of the set, two more of those.
+    assert held_out["standard_error_mg_per_ha"] == pytest.approx(
+        6 * np.sqrt(1 / 2 + (1 - 1 / 2) / 2), rel=0.05
+    )
+    alone = by_chip["held_out"]
+    assert alone["standard_error_mg_per_ha"] < held_out["standard_error_mg_per_ha"] / 1.5
+    assert "blocks" not in alone

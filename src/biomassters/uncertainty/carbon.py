@@ -1,8 +1,9 @@
 """Biomass and carbon of chips and of whole sets of chips, in Mg, with honest intervals.
 
-Chips are what was sampled, so the bootstrap resamples chips: nothing here takes pixels for
-independent. Chips don't say where they lie, so each pixel has the area that ``chips.bands`` states,
-100 m²; the area of a region's pixels is measured on the ground (``totals``, ``regions.summary``).
+Chips are what was sampled, so the bootstrap resamples chips, or the blocks of land that they come
+in: nothing here takes pixels for independent. Each pixel of a chip has the area that
+``chips.bands`` states, 100 m²; the area of a region's pixels is measured on the ground
+(``totals``, ``regions.summary``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from biomassters.chips.bands import PIXEL_HA, PIXEL_SIZE_M
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.metrics import labelled_pixels
+from biomassters.uncertainty.cross_calibration import unit_numbers
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.uncertainty.options import UncertaintyOptions
@@ -42,6 +44,7 @@ def account_for_carbon(
     models: Mapping[str, Any],
     measured: pd.DataFrame,
     options: UncertaintyOptions,
+    blocks: Mapping[str, int] | None = None,
     *,
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -56,6 +59,7 @@ def account_for_carbon(
             estimated on other chips, Mg/ha: so their total does not meet the labels' by
             construction. May be empty.
         options: Level, carbon fraction, times and seed of the resampling.
+        blocks: Block of land by chip id of the held-out chips, where they come in blocks.
         progress: Show bars on stderr.
 
     Returns:
@@ -76,7 +80,16 @@ def account_for_carbon(
     def total(table: pd.DataFrame, targets: NDArray[np.float64] | None = None) -> dict[str, Any]:
         means, areas = table["mean_agb_mg_per_ha"].to_numpy(), table["area_ha"].to_numpy()
         target_mean = None if targets is None else float(np.average(targets, weights=areas))
-        return total_of_set(means, areas, chip_errors, options, target_mean)
+        if targets is None or not blocks:
+            return total_of_set(means, areas, chip_errors, options, target_mean)
+        # Chips of a block err alike: the block is what is drawn, here and among what is known.
+        units = unit_numbers(table["chip_id"], blocks)
+        of_block = np.bincount(units, areas).astype(np.float64)
+        of_blocks, errors = (
+            np.bincount(units, values * areas) / of_block for values in (means, chip_errors)
+        )
+        figures = total_of_set(of_blocks, of_block, errors, options, target_mean)
+        return figures | {"chips": len(table), "blocks": len(of_block)}
 
     account = {
         "level": options.level,

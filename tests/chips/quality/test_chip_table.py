@@ -22,7 +22,8 @@ from biomassters.workers.pool import Threads
 
 FEATURES = "train_features"
 COLUMNS = (
-    *("chip_id", "split", "height", "width", "s1_months", "s2_months"),
+    *("chip_id", "split", "height", "width", "crs", "transform"),
+    *("s1_months", "s2_months"),
     *("s1_nodata_fraction", "s2_zero_fraction", "s2_cloud_fraction"),
     *("agb_mean_mg_per_ha", "agb_sd_mg_per_ha", "agb_min_mg_per_ha", "agb_max_mg_per_ha"),
     *("missing_files", "damaged_files", "problem", "usable"),

@@ -68,7 +68,8 @@ def inspect_archive(
 
     Returns:
         The chip table, one row a chip by name, and the statistics of the bands over the usable
-        training chips. Columns of the table: chip_id, split, height, width; s1_months,
+        training chips. Columns of the table: chip_id, split, height, width; crs and
+        transform (a … f) of a chip that says where it lies, else ``""`` and []; s1_months,
         s2_months (lists of months with an image, 0 is September); s1_nodata_fraction (share of
         −9999), s2_zero_fraction (share of pixels that are 0 in every optical band),
         s2_cloud_fraction (share of pixels with a cloud probability above 50 %), each a list of
@@ -204,6 +205,8 @@ def inspect_chip(
         "split": chip.split,
         "height": height,
         "width": width,
+        "crs": "" if chip.georeference is None else chip.georeference.crs,
+        "transform": [] if chip.georeference is None else list(chip.georeference.transform),
         **_image_facts(chip),
         **_label_facts(chip),
         "missing_files": [name for name in archive.missing_files(chip_id) if name not in known],
