@@ -156,3 +156,15 @@ def test_every_map_is_shown_under_its_name_up_to_48():
 
 def test_no_maps_still_give_a_sheet():
     assert preview_sheet({}).axes
+
+
+def test_pixels_without_label_stay_grey_and_out_of_the_scales(pictures):
+    first = pictures[0]
+    target = first.target.copy()
+    target[:, 20:] = np.nan
+    partly = dataclasses.replace(first, target=target)
+    assert MapScale.of([partly]).agb_top == MapScale.of([first]).agb_top
+    figure = example_maps([partly])
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert np.ma.getmaskarray(shown[1])[:, 20:].all()
+    assert not np.ma.getmaskarray(shown[1])[:, :20].any()

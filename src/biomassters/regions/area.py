@@ -8,6 +8,7 @@ as they are read.
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import chain, pairwise
 from math import isfinite
@@ -84,20 +85,39 @@ class Polygons:
 
     def inside(self, part: Grid) -> NDArray[np.bool_]:
         """Pixels whose centre lies in at least one polygon, [h, w]."""
-        west, south, east, north = part.bounds
-        lefts, bottoms, rights, tops = self.bounds.T
-        near = (lefts <= east) & (rights >= west) & (bottoms <= north) & (tops >= south)
-        numbers = near.nonzero()[0]
+        numbers = self._near(part)
         found = np.zeros(part.shape, np.uint8)
         for at in range(0, len(numbers), _SHAPES):
             some = map(self._shape, numbers[at : at + _SHAPES])
             rasterize(some, out=found, transform=part.transform)
         return found.view(bool)
 
+    def drawn(self, part: Grid, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The value of the last polygon that each pixel's centre lies in, [h, w]; NaN in none.
+
+        Polygons whose value is NaN are left out.
+        """
+        numbers = self._near(part)
+        numbers = numbers[np.isfinite(values[numbers])]
+        found = np.full(part.shape, np.nan, np.float32)
+        for at in range(0, len(numbers), _SHAPES):
+            some = [
+                (self._shape(number), float(values[number])) for number in numbers[at:][:_SHAPES]
+            ]
+            rasterize(some, out=found, transform=part.transform)
+        return found
+
     def digest(self) -> str:
         """SHA-256 of all positions and of which belong together."""
         arrays = (self.positions, self.rings, self.polygons)
         return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def _near(self, part: Grid) -> NDArray[np.int64]:
+        """Polygons whose bounds meet a part's."""
+        west, south, east, north = part.bounds
+        lefts, bottoms, rights, tops = self.bounds.T
+        near = (lefts <= east) & (rights >= west) & (bottoms <= north) & (tops >= south)
+        return near.nonzero()[0]
 
     def _shape(self, number: int) -> dict[str, Any]:
         """One polygon as rasterio takes it."""
@@ -219,17 +239,52 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
         BadInputError: The file can't be read, holds no polygon, one that is malformed or lies
             nowhere in its coordinate system, or names a system that is unknown.
     """
+    polygons, found, crs = _read(path)
+    first = np.cumsum([0, *(len(one.polygons) for one in found[:-1])])
+    lowest, highest = np.hsplit(polygons.bounds, 2)
+    extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
+    return polygons, np.hstack(extents), crs
+
+
+def read_valued_polygons(path: Path, attribute: str) -> tuple[Polygons, NDArray[np.float32], CRS]:
+    """Every polygon of a GeoJSON file, with a number that its feature states.
+
+    Args:
+        path: The file.
+        attribute: Which property the number is; a feature whose property is null is left out.
+
+    Returns:
+        The polygons, float32 [P] their numbers, and the coordinate system.
+
+    Raises:
+        BadInputError: As ``read_polygons``, or a feature's property is no number.
+    """
+    polygons, found, crs = _read(path, attribute)
+    for one in found:
+        number = isinstance(one.value, int | float) and not isinstance(one.value, bool)
+        if one.value is not None and not (number and _are_finite([one.value])):
+            raise BadInputError(
+                f"{path} holds a polygon whose attribute {attribute!r} is {one.value!r}, no "
+                "number: mend it, or name another attribute."
+            )
+    values = [np.nan if one.value is None else one.value for one in found for _ in one.polygons]
+    return polygons, np.array(values, np.float32), crs
+
+
+def _read(path: Path, attribute: str | None = None) -> tuple[Polygons, list["_Geometry"], CRS]:
+    """The polygons of a file, its geometries, and the coordinate system; errors as above."""
+    hook = partial(_compact, attribute=attribute)
     # No search for cycles while millions of lists come and go: JSON has none, and it took 2 of 6 s.
     was_on = gc.isenabled()
     gc.disable()
     try:
-        content = read_json(path, "give the area as GeoJSON, for instance from QGIS", _compact)
+        content = read_json(path, "give polygons as GeoJSON, for instance from QGIS", hook)
     finally:
         if was_on:
             gc.enable()
     found = _geometries(content)
     if not found:
-        raise BadInputError(f"{path} holds no polygon: save the area as polygons in GeoJSON.")
+        raise BadInputError(f"{path} holds no polygon: save them in GeoJSON.")
     fault = next((one.fault for one in found if one.fault is not None), None)
     if fault is not None:
         raise BadInputError(f"{path} holds {fault}: mend the polygon.")
@@ -241,10 +296,7 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
             f"{path} holds a coordinate of {farthest:g}, which lies nowhere in its coordinate "
             "system: state it ('crs' in the GeoJSON file), or mend the polygon."
         )
-    first = np.cumsum([0, *(len(one.polygons) for one in found[:-1])])
-    lowest, highest = np.hsplit(polygons.bounds, 2)
-    extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
-    return polygons, np.hstack(extents), crs
+    return polygons, found, crs
 
 
 @dataclass(slots=True)
@@ -254,16 +306,19 @@ class _Geometry:
     polygons: list[Rings]
     fault: str | None
     crs: Any  # that it states itself
+    value: Any = None  # the attribute of its feature that was asked for
 
 
-def _compact(one: dict[str, Any]) -> Any:
+def _compact(one: dict[str, Any], attribute: str | None = None) -> Any:
     """What is needed of a JSON object, as soon as it is read: all lists at once take 500 MB.
 
     Faults are only noted: somebody's property may look like a polygon, and is never used.
     """
     kind, crs = one.get("type"), one.get("crs")
     if kind == "Feature":
-        geometry = one.get("geometry")
+        geometry, properties = one.get("geometry"), one.get("properties")
+        if isinstance(geometry, _Geometry) and isinstance(properties, dict):
+            geometry.value = properties.get(attribute)
         return geometry if crs is None else {"type": kind, "geometry": geometry, "crs": crs}
     if kind in _KINDS and one.get("coordinates"):
         parts = one["coordinates"]

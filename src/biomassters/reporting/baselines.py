@@ -17,7 +17,7 @@ from biomassters.chips.bands import BANDS, MONTH_COUNT, SENSORS, channels
 from biomassters.chips.chip import Chip, LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import ScoreAccumulator
+from biomassters.metrics import ScoreAccumulator, labelled_pixels
 from biomassters.reporting.options import ReportingOptions
 
 _BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
@@ -116,17 +116,21 @@ def score_baselines(
             "make the folds again."
         )
     train, held_out = positions(chips, train_ids), positions(chips, held_out_ids)
-    training_mean = float(np.mean([read_label(chips, i).mean(dtype=np.float64) for i in train]))
+    labels = (read_label(chips, index) for index in train)
+    means = [agb[~np.isnan(agb)].mean(dtype=np.float64) for agb in labels]
+    training_mean = float(np.mean(means))
     features_PC, target_P = _sample(chips, train, options, progress)
     model = _ridge(options.ridge_alpha).fit(features_PC, target_P)
     baselines = Baselines(training_mean, len(target_P))
     for index in tracked(held_out, "scoring baselines", shown=progress):
         chip = chips.read_chip(index)
         target_HW = _label_of(chip)
-        baselines.mean.update(chip.chip_id, np.full(target_HW.shape, training_mean), target_HW)
+        mean_HW = np.full(target_HW.shape, training_mean)
+        baselines.mean.update(chip.chip_id, *labelled_pixels(mean_HW, target_HW))
         predicted = model.predict(yearly_medians(chip).T).reshape(chip.shape)
         # As the network's, negative predictions are set to 0.
-        baselines.ridge.update(chip.chip_id, np.maximum(predicted, 0.0), target_HW)
+        ridge_HW = np.maximum(predicted, 0.0)
+        baselines.ridge.update(chip.chip_id, *labelled_pixels(ridge_HW, target_HW))
     return baselines
 
 
@@ -141,8 +145,9 @@ def _sample(
     for index in tracked(chosen, "fitting baselines", shown=progress):
         chip = chips.read_chip(int(index))
         label_P = _label_of(chip).ravel()
-        size = min(label_P.size, options.ridge_pixels_per_chip)
-        pixels = generator.choice(label_P.size, size, replace=False)
+        labelled = np.flatnonzero(~np.isnan(label_P))
+        size = min(labelled.size, options.ridge_pixels_per_chip)
+        pixels = labelled[generator.choice(labelled.size, size, replace=False)]
         features.append(yearly_medians(chip, pixels).T)
         targets.append(label_P[pixels])
     return np.concatenate(features), np.concatenate(targets)

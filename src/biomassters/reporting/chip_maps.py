@@ -54,7 +54,7 @@ class ChipPicture:
         rmse: Mg/ha.
         rgb: float32 [H, W, 3] of 0 … 1, or None without an optical image.
         rgb_month: Name of the month that ``rgb`` shows, or "".
-        target: float32 [H, W], Mg/ha.
+        target: float32 [H, W], Mg/ha; NaN where there is no label.
         prediction: float32 [H, W], Mg/ha.
         interval_width: Upper − lower bound, float32 [H, W], Mg/ha, or None.
     """
@@ -192,7 +192,8 @@ class MapScale:
 
 
 def _round_top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
-    top = max((float(np.percentile(values, _SCALE_PERCENTILE)) for values in arrays), default=0.0)
+    ends = (float(np.nanpercentile(values, _SCALE_PERCENTILE)) for values in arrays)
+    top = max(ends, default=0.0)
     return max(step, float(np.ceil(top / step)) * step)
 
 
@@ -270,6 +271,7 @@ def _draw_values(
     colours: str,
 ) -> None:
     axes.set_title(title, color=INK, fontsize=9)
+    axes.set_facecolor("#8886")  # shows where there is no label
     image = axes.imshow(values, cmap=colours, vmin=bottom, vmax=top, interpolation="none")
     beneath = axes.inset_axes((0.06, -0.075, 0.88, 0.045))
     assert axes.figure is not None

@@ -17,8 +17,9 @@ from biomassters.chips.archive.layout import label_name
 from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.bands import SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.provenance import SIMULATION_NOTE
+from biomassters.chips.provenance import REGION_NOTE, SIMULATION_NOTE
 from biomassters.chips.split_labels import TEST_LABELS_FOLDER
+from biomassters.errors import BadInputError
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import write_raster
 from biomassters.simulation.landscape import make_landscape, without_margin
@@ -117,6 +118,11 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
     Raises:
         BadInputError: If the folder holds files that were not generated.
     """
+    if (root / REGION_NOTE).exists():
+        raise BadInputError(
+            f"{root} holds chips that were cut from a region: name another folder for the "
+            "simulated archive with '--params raw_root=FOLDER'."
+        )
     note = root / SIMULATION_NOTE
     try:
         if json.loads(note.read_text())["fingerprint"] == chips.fingerprint:

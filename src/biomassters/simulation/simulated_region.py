@@ -1,7 +1,7 @@
 """One seamless region, made and written window by window: memory stays the same at any size.
 
 ``SimulatedRegion`` makes any window of it, ``write_region`` writes one GeoTIFF a month and sensor,
-and the true biomass.
+the true biomass, and a label raster of a part, such as laser scanning gives.
 """
 
 import hashlib
@@ -33,11 +33,14 @@ from biomassters.simulation.random_fields import Window
 from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.year import everything, make_availability, make_weather
 
-REGION_VERSION = 1  # raise it with every change that changes a region
+REGION_VERSION = 2  # raise it with every change that changes a region
 TILE_PIXELS = 256  # even, so that Sentinel-2's 20 m pixels keep their place
 NORTH_OF_CHIPS = 4096  # the archive's chips begin at row 0: none of them lies in a region
 NOTE = "region_simulation.json"
 TRUTH = "agb.tif"
+LABEL = "label.tif"
+LABEL_PIXELS = 2  # of the region, along a side of the label's: 20 m
+LABEL_NODATA = -1.0
 SIMULATED_TAG = "simulated"  # of each file, so that one that is copied elsewhere still says so
 _REGION = 0x7E6104  # keeps the draws apart from those of the chips
 
@@ -115,7 +118,7 @@ def _even(count: int) -> int:
 
 
 def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True) -> bool:
-    """Write ``S1_00.tif`` … ``S2_11.tif`` and ``agb.tif``, unless the same are there already.
+    """Write ``S1_00.tif`` … ``S2_11.tif``, ``agb.tif`` and ``label.tif``, unless they are there.
 
     Args:
         region: What to write.
@@ -185,7 +188,19 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
         truth = stack.enter_context(
             _create(options, folder / TRUTH, ("AGB",), "float32", float("nan"))
         )
-        truth.units = ("Mg/ha",)
+        coarse = options.model_copy(
+            update={
+                "width": options.width // LABEL_PIXELS,
+                "height": options.height // LABEL_PIXELS,
+            }
+        )
+        label = stack.enter_context(
+            _create(
+                coarse, folder / LABEL, ("AGB",), "float32", LABEL_NODATA,
+                PIXEL_SIZE_M * LABEL_PIXELS,
+            )
+        )  # fmt: skip
+        truth.units = label.units = ("Mg/ha",)
         for tile in tracked(region.tiles(), "simulating", tiles, shown=progress):
             place = RasterWindow(
                 tile.window.left, tile.window.top, tile.window.width, tile.window.height
@@ -193,6 +208,27 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
             for (month, name), file in files.items():
                 file.write(tile.images[name][month], window=place)
             truth.write(tile.agb_mg_per_ha, 1, window=place)
+            scanned = scanned_label(tile, options)
+            height, width = scanned.shape
+            place = RasterWindow(
+                tile.window.left // LABEL_PIXELS, tile.window.top // LABEL_PIXELS, width, height
+            )
+            label.write(scanned, 1, window=place)
+
+
+def scanned_label(tile: RegionTile, options: RegionSimulationOptions) -> NDArray[np.float32]:
+    """Mean biomass of the label's pixels, float32 [H // 2, W // 2], west of a slanting line.
+
+    The line leaves about half of the region, from its upper edge at 60 % of the width to its lower
+    one at 40 %; beyond it is −1, no data.
+    """
+    side, window = LABEL_PIXELS, tile.window
+    height, width = window.height // side, window.width // side
+    agb = tile.agb_mg_per_ha[: height * side, : width * side].astype(np.float64)
+    mean = agb.reshape(height, side, width, side).mean(axis=(1, 3))
+    rows = (window.top + side * (np.arange(height)[:, None] + 0.5)) / options.height
+    columns = (window.left + side * (np.arange(width) + 0.5)) / options.width
+    return np.where(columns < 0.6 - 0.2 * rows, mean, LABEL_NODATA).astype(np.float32)
 
 
 def _create(
@@ -201,10 +237,11 @@ def _create(
     bands: tuple[str, ...],
     dtype: str,
     nodata: float | None,
+    pixel_m: float = PIXEL_SIZE_M,
 ) -> Any:
     from rasterio.transform import from_origin
 
-    transform = from_origin(options.west_m, options.north_m, PIXEL_SIZE_M, PIXEL_SIZE_M)
+    transform = from_origin(options.west_m, options.north_m, pixel_m, pixel_m)
     file = open_raster(
         path, "w", count=len(bands), dtype=dtype, nodata=nodata, width=options.width,
         height=options.height, crs=parse_crs(options.crs, "region_simulation.crs"),

@@ -19,7 +19,7 @@ from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
 from biomassters.inference.predict import MonthNetwork, predict_views
 from biomassters.loading.batches import Batch
-from biomassters.metrics import ScoreAccumulator
+from biomassters.metrics import ScoreAccumulator, labelled_pixels
 from biomassters.training.options import TrainingOptions
 from biomassters.training.train_step import training_precision
 
@@ -135,7 +135,7 @@ def validate(
                     f"{chip_id}: it has diverged; lower training.learning_rate and set "
                     "training.restart=true."
                 )
-            scores.update(chip_id, prediction, target)
+            scores.update(chip_id, *labelled_pixels(prediction, target))
         scored.append(scores)
         done += len(batch)
         validated(done)

@@ -25,6 +25,7 @@ from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.errors import BadInputError
 from biomassters.io.raster import (
+    nan_is_nodata,
     read_georeference,
     read_raster,
     read_raster_into,
@@ -314,7 +315,8 @@ def _read_checked(path: str, out: NDArray, sensor: Sensor | None, data: bytes | 
     except DamagedFileError as error:
         other = None if sensor is None else _in_another_unit(path, out, sensor)
         raise other or error from None
-    if fault := label_fault(out) if sensor is None else image_fault(out):
+    partly = sensor is None and bool(np.isnan(out).any()) and nan_is_nodata(path, data)
+    if fault := label_fault(out, partly=partly) if sensor is None else image_fault(out):
         raise DamagedFileError(path, fault)
     return located
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -103,7 +104,10 @@ def _write(root: Path, chips: Iterable[Chip]) -> None:
 
 
 def _write_file(path: Path, array: NDArray, chip: Chip) -> Row:
-    data = encode_raster(array, chip.georeference)
+    # NaN in a label means no label; the file says so, or it would be taken for damage.
+    partly = array.dtype.kind == "f" and array.ndim == 2 and bool(np.isnan(array).any())
+    tags = (("units", "Mg/ha"),) if partly else ()
+    data = encode_raster(array, chip.georeference, tags=tags)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     facts = {"size": len(data), "cksum": posix_cksum(data)}

@@ -68,7 +68,8 @@ def inspect_archive(
 
     Returns:
         The chip table, one row a chip by name, and the statistics of the bands over the usable
-        training chips. Columns of the table: chip_id, split, height, width; for each sensor
+        training chips. Columns of the table: chip_id, split, height, width; crs and
+        transform (a … f) of a chip that says where it lies, else ``""`` and []; for each sensor
         s1_months, s2_months (lists of months with an image, 0 is September); s1_nodata_fraction
         (share of values that are no data) or, where bands have data together, s2_zero_fraction
         (share of pixels never seen); s2_cloud_fraction (share of pixels with a cloud probability
@@ -204,6 +205,8 @@ def inspect_chip(
         "split": chip.split,
         "height": height,
         "width": width,
+        "crs": "" if chip.georeference is None else chip.georeference.crs,
+        "transform": [] if chip.georeference is None else list(chip.georeference.transform),
         **_image_facts(chip),
         **_label_facts(chip),
         "missing_files": [name for name in archive.missing_files(chip_id) if name not in known],
@@ -281,6 +284,7 @@ def _label_facts(chip: Chip) -> dict[str, float]:
     if label is None:
         facts = dict.fromkeys(("mean", "sd", "min", "max"), np.nan)
     else:
+        label = label[~np.isnan(label)]  # of the labelled pixels
         facts = {"mean": label.mean(dtype=np.float64), "sd": label.std(dtype=np.float64)}
         facts |= {"min": label.min(), "max": label.max()}
     return {f"agb_{name}_mg_per_ha": float(value) for name, value in facts.items()}

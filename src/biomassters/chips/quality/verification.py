@@ -30,7 +30,7 @@ from biomassters.chips.bands import SENSOR, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
-from biomassters.io.raster import read_file, view_pixels
+from biomassters.io.raster import nan_is_nodata, read_file, view_pixels
 from biomassters.io.raster_spec import (
     MOST_AGB,
     DamagedFileError,
@@ -252,7 +252,9 @@ def check_file(
         row |= {"size": len(view), "cksum": posix_cksum(view)}
         fault = transfer_fault(file.size, file.cksum, row["size"], row["cksum"])
         values = view_pixels(file.path, view, RasterSpec(*_SPECS[file.sensor], shape))
-        facts = pixel_facts(values, SENSOR.get(file.sensor))
+        sensor = SENSOR.get(file.sensor)
+        partly = sensor is None and bool(np.isnan(values).any()) and nan_is_nodata(file.path, view)
+        facts = pixel_facts(values, sensor, partly=partly)
         row |= {name: getattr(facts, name) for name in _FRACTIONS}
         reason = fault or facts.fault or (_unit_fault(file.sensor, values) if unlisted else "")
     except DamagedFileError as error:
@@ -275,7 +277,7 @@ def transfer_fault(
 def _unit_fault(sensor: str, values: NDArray) -> str:
     """Without a checksum only the values themselves can say that they are no image."""
     if sensor == LABEL:
-        most = float(values.max())
+        most = float(np.fmax.reduce(values, axis=None))  # NaN is no label
         return f"holds {most:g} Mg/ha, more than any forest" if most > MOST_AGB else ""
     row = SENSOR[sensor]
     pixels = values.reshape(len(values), -1).astype(np.float32)
@@ -305,12 +307,13 @@ class PixelFacts(NamedTuple):
     fault: str | None
 
 
-def pixel_facts(values: NDArray, sensor: Sensor | None) -> PixelFacts:
+def pixel_facts(values: NDArray, sensor: Sensor | None, partly: bool = False) -> PixelFacts:
     """Looks at an image or a label, in few passes over its values.
 
     Args:
         values: [bands, H, W] as the archive has them.
         sensor: Whose image it is; None: a label [1, H, W].
+        partly: Whether NaN in it means no label.
     """
     # Pixels as they lie in the file, so that every pass runs straight through memory.
     pixels = values.transpose(1, 2, 0)
@@ -320,7 +323,7 @@ def pixel_facts(values: NDArray, sensor: Sensor | None) -> PixelFacts:
     nodata = np.count_nonzero(pixels < floor) if sensor is not None and floor is not None else 0
     nans = _not_finite(pixels) if is_float else 0
     if sensor is None:
-        fault = label_fault(values[0])
+        fault = label_fault(values[0], partly=partly)
     else:
         fault = image_fault(values) if nans or zeros == values.size else None
     nan, none, zero = (float(count / values.size) for count in (nans, nodata, zeros))
