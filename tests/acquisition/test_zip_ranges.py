@@ -33,7 +33,7 @@ def large(tmp_path_factory):
         for number in range(CHIPS):
             s1_db = random.normal(-12, 3, (MONTH_COUNT, 4, SIDE, SIDE)).astype(np.float32)
             s2 = random.integers(1, 5000, (MONTH_COUNT, 11, SIDE, SIDE)).astype(np.uint16)
-            yield Chip(f"{number:08x}", "test", s1_db, s2, present)
+            yield Chip(f"{number:08x}", "test", {"s1": s1_db, "s2": s2}, present)
 
     write_archive(root, chips(), progress=False)
     return root

@@ -92,10 +92,13 @@ def test_partly_labelled_chips_are_added_up_where_they_are_labelled(chips_in_mem
     size = (8, 4)
     label = np.full((2, *size), np.nan, np.float32)
     label[0], label[1, :, :1] = 100.0, 20.0
-    images = np.zeros((12, 4, *size), np.float32), np.zeros((12, 11, *size), np.uint16)
+    images = {
+        "s1": np.zeros((12, 4, *size), np.float32),
+        "s2": np.zeros((12, 11, *size), np.uint16),
+    }
     present = np.ones((12, 2), bool)
     chips = chips_in_memory(
-        [Chip(name, "train", *images, present, agb) for name, agb in zip("ab", label, strict=True)],
+        [Chip(name, "train", images, present, agb) for name, agb in zip("ab", label, strict=True)],
         *size,
     )
     maps = {"a": np.full(size, 115, np.float32), "b": np.full(size, 35, np.float32)}
@@ -125,11 +128,14 @@ def test_totals_of_blocks_are_drawn_by_block(chips_in_memory):
     """Eight chips in two blocks that err by −6 and 6: the mean errs as that of two draws."""
     size = (8, 4)
     agb = [np.full(size, 100, np.float32)] * 8
-    images = np.zeros((12, 4, *size), np.float32), np.zeros((12, 11, *size), np.uint16)
+    images = {
+        "s1": np.zeros((12, 4, *size), np.float32),
+        "s2": np.zeros((12, 11, *size), np.uint16),
+    }
     present = np.ones((12, 2), bool)
     names = [f"c{number}" for number in range(8)]
     chips = chips_in_memory(
-        [Chip(name, "train", *images, present, one) for name, one in zip(names, agb, strict=True)],
+        [Chip(name, "train", images, present, one) for name, one in zip(names, agb, strict=True)],
         *size,
     )
     maps = {name: np.full(size, 105 + (6 if n < 4 else -6), "f4") for n, name in enumerate(names)}
