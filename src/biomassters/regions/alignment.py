@@ -7,8 +7,8 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from biomassters.chips.bands import S1, S1_LEAST_DB
+from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.grid import Grid, bounds_between, clipped, slices_in
-from biomassters.regions.inputs.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.inputs.layers import Layer, Values
 
 _BY_CLASS = (CLOUD_PROBABILITY, SCENE_CLASSES)  # 255 and class numbers must not be averaged

@@ -20,20 +20,18 @@ from biomassters.chips.bands import CLP_NONE, S1, S1_STORE_FILL, S2, SENSORS
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.store.chunks import pack_backscatter
 from biomassters.errors import BadInputError
+from biomassters.imagery.area import Area, StatedArea, state_area
+from biomassters.imagery.asset_names import SCENE_CLASSES
+from biomassters.imagery.options import AreaOptions
+from biomassters.imagery.radiometry import SCENE_CLOUDS_PERCENT, SCENE_NODATA
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.area import Area, state_area
 from biomassters.regions.grid import Grid, clipped, settle_grid, slices_in
-from biomassters.regions.inputs.band_names import (
-    SCENE_CLASSES,
-    SCENE_CLOUDS_PERCENT,
-    SCENE_NODATA,
-)
 from biomassters.regions.inputs.cube import is_cube, read_cube
 from biomassters.regions.inputs.layers import Layer, MonthLayers, RasterLayer, Values, read_folder
-from biomassters.regions.inputs.stac import read_item_collection
-from biomassters.regions.options import AreaOptions, ImageOptions
+from biomassters.regions.inputs.stac import SceneComposite, read_item_collection
+from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
@@ -108,7 +106,7 @@ class RegionSource:
     def identity(self) -> list[Any]:
         """Which images the map is made of, for JSON."""
         return [
-            (month.month, layer.name, layer.bands)
+            (month.month, redact(layer.name), layer.bands)
             for month in self.months
             for layer in (*month.s1, *month.s2)
         ]
@@ -174,9 +172,9 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
         BadInputError: There are no images, they hold something else than they should, or none
             of them meets the area.
     """
-    months = _read_months(place, images)
-    layers = [layer for month in months for layer in (*month.s2, *month.s1)]
     stated = state_area(area)
+    months = _read_months(place, images, stated)
+    layers = [layer for month in months for layer in (*month.s2, *month.s1)]
     # Millions of corners are moved once a coordinate system.
     within = None if stated is None else lru_cache(stated.within)
     grid = settle_grid(
@@ -196,13 +194,15 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
         for month in months:
             for sensor in SENSORS:
                 for layer in getattr(month, sensor.name):
+                    if isinstance(layer, SceneComposite):
+                        continue  # looked at when it was put together, by far less of it
                     _check_ranges(layer, sensor.name)
     return RegionSource(place, grid, tuple(months), wanted, _is_simulated(place, layers))
 
 
-def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
+def _read_months(place: str, images: ImageOptions, area: StatedArea | None) -> list[MonthLayers]:
     if place.endswith((".json", ".geojson")):
-        return read_item_collection(place, images)
+        return read_item_collection(place, images, area)
     if is_cube(place):
         return read_cube(place)
     if not Path(place).is_dir():
