@@ -181,7 +181,9 @@ def _nothing(rows: _Rows) -> str:
 
 def _grid_or_error(scene: Scene) -> Grid | SceneError:
     try:
-        return grid_of(scene, next(iter(scene.files)))
+        # Of two files the one that is looked at next, so that it is opened once.
+        band = SCENE_CLASSES if SCENE_CLASSES in scene.files else next(iter(scene.files))
+        return grid_of(scene, band)
     except SceneError as error:
         if not error.of_scene:
             raise BadInputError(f"{error}: check the network and the credentials.") from None
@@ -289,6 +291,7 @@ def _optical_of(
             rows.add(scene, "left out", "has no data in the area")
     ranked = rank(found)
     kept: list[Scene] = []
+    spare: list[Scene] = []
     clear, data = np.zeros_like(inside), np.zeros_like(inside)
     for seen in ranked:
         if not seen.at_home and _shown_at_home(seen, ranked):
@@ -299,8 +302,10 @@ def _optical_of(
             data |= seen.data
             rows.add(seen.scene, "used", order=len(kept))
         else:
+            # Read all the same where a better one's swath ends before its classes say so.
+            spare.append(seen.scene)
             rows.add(seen.scene, "spare", "shows nothing that better scenes lack")
-    return tuple(kept)
+    return (*kept, *spare)
 
 
 def seen_or_error(scene: Scene, coarse: Grid, inside: NDArray[np.bool_]) -> _Seen | SceneError:

@@ -38,7 +38,6 @@ _SETTINGS = {
     "GDAL_HTTP_RETRY_DELAY": 1,
     "GDAL_INGESTED_BYTES_AT_OPEN": 32_768,  # a COG's header in one request
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "CPL_VSIL_CURL_USE_HEAD": "NO",
 }
 _PAUSES_S = (0.0, 1.0)  # before a file that failed is opened again
 _CATEGORIES = (SCENE_CLASSES, CLOUD_PROBABILITY)
