@@ -15,6 +15,7 @@ from pydantic import Field
 
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
+from biomassters.io.storage import is_url
 from biomassters.messages import listed
 from biomassters.options import Options
 
@@ -75,7 +76,11 @@ def read_catalogue(name: str) -> Catalogue:
     presets = {path.stem: path for path in sorted(_PRESETS.glob("*.yml"))}
     path = presets.get(name, Path(name))
     try:
-        return Catalogue.model_validate(yaml.safe_load(read_regular(path)))
+        found = Catalogue.model_validate(yaml.safe_load(read_regular(path)))
+        if is_url(found.url):
+            return found
+        # A static catalogue lies beside the file that names it.
+        return found.model_copy(update={"url": str(path.absolute().parent / found.url)})
     except OSError:
         raise BadInputError(
             f"There is no catalogue {name}: choose {listed(presets)}, or name a YAML file."

@@ -27,7 +27,7 @@ from biomassters.imagery.composites import Each, look_at
 from biomassters.imagery.pixel_grid import WORLD, Grid, clipped
 from biomassters.imagery.radiometry import UNSTATED, Offset, checked_offset, stated_offset
 from biomassters.imagery.scene_reader import SceneError, grid_of, read_band, tags_of
-from biomassters.imagery.scenes import Scene
+from biomassters.imagery.scenes import Scene, date_of
 from biomassters.messages import listed
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,28 @@ class _Seen:
 
 
 @dataclass
-class _Rows:
+class Rows:
     """The table while it is made."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def add_item(self, item: Mapping[str, Any], sensor: str, reason: str) -> None:
+        """An item that is no scene."""
+        when = date_of(item)
+        month = (when.month - 9) % MONTH_COUNT
+        name = str(item.get("id"))
+        self.rows[name] = dict.fromkeys(COLUMNS) | {
+            "sensor": sensor,
+            "month": month,
+            "month_name": MONTH_NAMES[month],
+            "use": "left out",
+            "scene": name,
+            "time": f"{when:%Y-%m-%d %H:%M:%S}",
+            "reason": reason,
+        }
+
     def add(self, scene: Scene, use: str, reason: str = "", order: int | None = None) -> None:
+        """What became of a scene."""
         cloud = scene.cloud_share
         self.rows[scene.id] = self.rows.get(scene.id, dict.fromkeys(COLUMNS)) | {
             "sensor": scene.sensor,
@@ -111,7 +127,11 @@ def _radar_words(scene: Scene) -> str:
 
 
 def choose_scenes(
-    scenes: Sequence[Scene], area: StatedArea, crs: CRS | None = None, each: Each = map
+    scenes: Sequence[Scene],
+    area: StatedArea,
+    crs: CRS | None = None,
+    each: Each = map,
+    rows: Rows | None = None,
 ) -> Choice:
     """Settle the cube's pixels and what each month is made of.
 
@@ -120,11 +140,12 @@ def choose_scenes(
         area: That is wanted.
         crs: Of the cube; None: that of most scenes.
         each: Looks at scenes side by side.
+        rows: Of items that were left out before.
 
     Raises:
         BadInputError: No scene can be used, or the coordinate system can't be.
     """
-    rows = _Rows()
+    rows = rows or Rows()
     grids: dict[str, Grid] = {}
     with Progress("looking at scenes", 2 * len(scenes)) as progress:
         for scene, found in zip(scenes, each(_grid_or_error, scenes), strict=True):
@@ -170,7 +191,7 @@ def footprint(scenes: Iterable[Scene], each: Each = map) -> StatedArea:
     return StatedArea((min(west), min(south), max(east), max(north)), crs, "the scenes' extent")
 
 
-def _nothing(rows: _Rows) -> str:
+def _nothing(rows: Rows) -> str:
     reasons = Counter(row["reason"] for row in rows.rows.values())
     most, count = reasons.most_common(1)[0]
     return (
@@ -248,7 +269,7 @@ def _coarse(grid: Grid, area: Area) -> tuple[Grid, NDArray[np.bool_]]:
 
 
 def _radar_of(
-    scenes: Sequence[Scene], grids: Mapping[str, Grid], grid: Grid, rows: _Rows
+    scenes: Sequence[Scene], grids: Mapping[str, Grid], grid: Grid, rows: Rows
 ) -> tuple[Scene, ...]:
     kept = []
     for scene in sorted(scenes, key=lambda one: (one.when, one.id)):
@@ -270,7 +291,7 @@ def _optical_of(
     grid: Grid,
     coarse: Grid,
     inside: NDArray[np.bool_],
-    rows: _Rows,
+    rows: Rows,
     each: Each,
 ) -> tuple[Scene, ...]:
     found = []

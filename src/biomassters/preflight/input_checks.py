@@ -51,6 +51,9 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
             yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
         if mapping.area.file is not None and not is_url(mapping.area.file):
             yield from _file_faults(mapping.area.file, "mapping.area.file")
+    imagery = run.options("imagery")
+    if imagery is not None and imagery.area is not None:
+        yield from _file_faults(imagery.area, "imagery.area")
     acquisition = run.options("acquisition")
     if acquisition is not None:
         for part in acquisition.tar_parts:
