@@ -42,11 +42,14 @@ class Offset:
         counts: 0 or 1,000, rarely another number; None: nobody says.
         gain: Factor afterwards.
         why: Where that is known from.
+        certain: Whether no pixel is asked: products before baseline 04.00 have none, whatever snow
+            looks like.
     """
 
     counts: float | None
     gain: float
     why: str
+    certain: bool = False
 
 
 UNSTATED = Offset(None, 1.0, "neither baseline nor offset stated")
@@ -67,7 +70,7 @@ def stated_offset(
     if flag is True:
         return Offset(0.0, gain, "the catalogue has taken the offset off")
     if baseline is not None and baseline < _SHIFTED_SINCE:
-        return Offset(0.0, gain, f"baseline {baseline:05.2f} has no offset")
+        return Offset(0.0, gain, f"baseline {baseline:05.2f} has no offset", certain=True)
     if offset is not None and (offset or scale not in (None, 1)):
         counts = -offset / (scale or 1.0)
         return Offset(float(round(counts, 3)), gain, f"stated offset of {offset:g}")
@@ -105,7 +108,7 @@ def checked_offset(
             if wrong
             else None
         )
-    if stated.counts == 0 and classes is not None:
+    if stated.counts == 0 and not stated.certain and classes is not None:
         ground = blue[(blue > 0) & np.isin(classes, _PLANTS_AND_WATER)]
         if ground.size >= _FEWEST and (ground < SHIFT).mean() < _FLOOR_SHARE:
             why = f"no blue count of plants or water lies below {SHIFT:,}"

@@ -1,8 +1,8 @@
 """The months of a simulated region as scenes, with the traps that real catalogues have.
 
 Several scenes a month: clouds, swaths that end with zeros and no nodata tag, 1,000 counts on top
-since baseline 04.00 and none before, Sentinel-1 as linear gamma0. ``imagery`` composes them again, to
-what the region's own images show wherever a scene is clear.
+since baseline 04.00 and none before, Sentinel-1 as linear gamma0. ``imagery`` composes them again,
+to what the region's own images show wherever a scene is clear.
 """
 
 import json
@@ -34,7 +34,7 @@ _OFFSET = 1000
 _BASELINES = ("05.09", "05.09", "02.14")  # in turn
 _CLOUD_GRAIN = 24.0  # pixels
 _CLOUD_COUNTS = 7000
-_PLANTS, _CLOUDS = 4, 9  # scene classes
+_PLANTS, _CLOUDS, _SNOW = 4, 9, 11  # scene classes
 _SWATH_EVERY = 3  # of how many scenes one ends within the region
 _LOOKS = 4.0
 _TILE = 512
@@ -100,7 +100,9 @@ def _optical(
     for number in range(options.optical_scenes):
         share = options.cloud_share / (3 if number == month % options.optical_scenes else 1)
         field = smooth(window, options.seed, "scene clouds", month, number, grain=_CLOUD_GRAIN)
-        cloud = field > (np.inf if share == 0 else ndtri(1 - share))
+        # Clouds end where the 20 m pixels do in which scene classes tell of them.
+        whole = np.kron(field[::2, ::2], np.ones((2, 2)))[: known.shape[0], : known.shape[1]]
+        cloud = whole > (np.inf if share == 0 else ndtri(1 - share))
         seen = known.copy()
         if (month + number) % _SWATH_EVERY == 0:
             seen &= columns < 0.7 * known.shape[1]
@@ -118,7 +120,8 @@ def _optical(
                 image, there, pixel = _halved(image), seen[::2, ::2], 2 * PIXEL_SIZE_M
             stored = np.where(there, np.rint(image) + shift, 0).astype(np.uint16)
             assets[key] = _written(folder / scene / f"{key}.tif", stored, place, pixel)
-        classes = np.where(cloud | (counts[-1] > 50), _CLOUDS, _PLANTS)  # past the swath as well
+        ground = np.where(counts[0] > _OFFSET, _SNOW, _PLANTS)  # past the swath as well
+        classes = np.where(cloud | (counts[-1] > 50), _CLOUDS, ground)
         percent = np.where(cloud, 95, np.minimum(counts[-1], 100))
         for key, values in (("SCL", classes), ("CLD", percent)):
             coarse = np.ascontiguousarray(values[::2, ::2]).astype(np.uint8)
@@ -149,7 +152,7 @@ def _radar(
         bands = {name: S1.bands.index(f"{name.upper()}_{orbit}") for name in ("vv", "vh")}
         if not np.isfinite(gamma0[list(bands.values())]).any():
             continue
-        # Speckle of a scene, whose mean over the month's scenes is 1: the composite is the region's.
+        # Speckle whose mean over the month's scenes is 1: their composite is the region's image.
         draws = normal(window, options.seed, "scene speckle", month, orbit,
                        count=2 * options.radar_scenes)  # fmt: skip
         factors = np.exp(draws.reshape(options.radar_scenes, 2, *window.shape) / np.sqrt(_LOOKS))
