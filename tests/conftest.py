@@ -42,7 +42,12 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-pytest_plugins = ("tests.fixtures.chips", "tests.fixtures.forest", "tests.fixtures.training")
+pytest_plugins = (
+    "tests.fixtures.chips",
+    "tests.fixtures.forest",
+    "tests.fixtures.training",
+    "tests.fixtures.catalogue",
+)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -51,8 +51,11 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
     if mapping is not None:
         for weights in mapping.ensemble:
             yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
-        if mapping.area.geojson is not None and not is_url(mapping.area.geojson):
-            yield from _file_faults(mapping.area.geojson, "mapping.area.geojson")
+        if mapping.area.file is not None and not is_url(mapping.area.file):
+            yield from _file_faults(mapping.area.file, "mapping.area.file")
+    imagery = run.options("imagery")
+    if imagery is not None and imagery.area is not None:
+        yield from _file_faults(imagery.area, "imagery.area")
     acquisition = run.options("acquisition")
     if acquisition is not None:
         for name in ("tar_parts", "zips"):

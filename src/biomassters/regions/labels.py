@@ -18,8 +18,8 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
+from biomassters.imagery.area import Polygons, read_valued_polygons
 from biomassters.io.gdal import gdal_environment, open_raster
-from biomassters.regions.area import Polygons, read_valued_polygons
 from biomassters.regions.grid import Bounds, Grid, bounds_between, clipped, slices_in
 from biomassters.regions.inputs.layers import RasterLayer
 from biomassters.regions.options import LabelOptions

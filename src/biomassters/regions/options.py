@@ -5,28 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from biomassters.chips.bands import S1, S2, SENSOR
+from biomassters.imagery.options import AreaOptions
 from biomassters.options import Options, Places
 
 CHIP_STEP_PIXELS = 32
 TITLE = "Aboveground biomass"  # of every map's summary, page and STAC item
-
-
-class AreaOptions(Options):
-    """Which part of the images is mapped."""
-
-    geojson: str | None = Field(
-        None, description="File with the polygons to map; null: everything that the images show"
-    )
-    bounds: tuple[float, float, float, float] | None = Field(
-        None, description="Rectangle to map: west, south, east, north"
-    )
-    bounds_crs: str = Field("EPSG:4326", description="Coordinate system of these bounds")
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.geojson is not None and self.bounds is not None:
-            raise ValueError("give geojson or bounds, not both")
-        return self
 
 
 class ImageOptions(Options):

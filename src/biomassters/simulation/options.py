@@ -69,3 +69,20 @@ class RegionSimulationOptions(Options):
         if any(month not in range(MONTH_COUNT) for month in months):
             raise ValueError(f"months are 0 (September) to {MONTH_COUNT - 1} (August)")
         return tuple(sorted(set(months)))
+
+
+class SceneSimulationOptions(Options):
+    """How the months of a simulated region are taken apart into scenes, as a catalogue has them."""
+
+    seed: int = Field(20230115, ge=0, description="Chooses clouds, swaths and speckle")
+    year: int = Field(2020, ge=2015, description="Year of the September that the months begin with")
+    optical_scenes: int = Field(3, ge=1, le=10, description="Scenes of Sentinel-2 in a month")
+    radar_scenes: int = Field(
+        3, ge=1, le=10, description="Scenes of Sentinel-1 in a month and orbit"
+    )
+    cloud_share: float = Field(
+        0.35,
+        ge=0,
+        le=0.9,
+        description="Share of a scene under clouds; a third of it in a month's best",
+    )

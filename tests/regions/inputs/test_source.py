@@ -102,7 +102,7 @@ def test_polygons_leave_out_what_lies_between_them(tmp_path):
     }
     path = tmp_path / "area.geojson"
     path.write_text(json.dumps(area))
-    inside = everything(opened(tmp_path, geojson=str(path))).inside
+    inside = everything(opened(tmp_path, file=str(path))).inside
     assert inside.shape == (40, 40)
     assert inside[30, 5]
     assert not inside[5, 30]
@@ -123,7 +123,7 @@ def test_polygons_that_would_give_an_empty_map_are_refused(tmp_path, side, sente
     path = tmp_path / "area.geojson"
     path.write_text(json.dumps(area))
     with pytest.raises(BadInputError, match=sentence):
-        opened(tmp_path, geojson=str(path))
+        opened(tmp_path, file=str(path))
 
 
 def test_a_map_of_images_in_degrees_lies_in_their_utm_zone(tmp_path):
@@ -199,7 +199,7 @@ def test_not_a_raster(tmp_path):
         ({"bounds": (4e5, 6.8e6, 4.1e5, 6.9e6)}, "are no degrees: state its coordinate system"),
         ({"bounds": (10, 51, 11, 50)}, "expected west, south, east, north"),
         ({"bounds": (0, 0, 1, 1), "bounds_crs": "nonsense"}, "is no coordinate system"),
-        ({"geojson": "nowhere.geojson"}, "nowhere.geojson can't be read"),
+        ({"file": "nowhere.geojson"}, "nowhere.geojson can't be read"),
     ],
 )
 def test_areas_that_cannot_be(tmp_path, area, sentence):
@@ -213,7 +213,7 @@ def test_an_area_without_polygons(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text('{"type": "Point", "coordinates": [1, 2]}')
     with pytest.raises(BadInputError, match="holds no polygon"):
-        opened(tmp_path, geojson=str(path))
+        opened(tmp_path, file=str(path))
 
 
 def test_a_month_elsewhere_is_named_and_left_out(tmp_path, caplog):

@@ -1,46 +1,8 @@
 """Which band is which, by the names that files carry."""
 
-import re
-
-from biomassters.chips.bands import BAND_NAMES, S2, SENSOR
+from biomassters.chips.bands import S2, SENSOR
 from biomassters.errors import BadInputError
-
-SCENE_CLASSES = "SCL"
-CLOUD_PROBABILITY = "CLP"
-# Sen2Cor's classes (Sentinel-2 Level-2A ATBD): 8 and 9 are clouds of medium (35 to 65 %) and high
-# (above 65 %) probability, 10 thin cirrus; 0 is no data, 1 saturated or defective.
-SCENE_NODATA = (0, 1)
-SCENE_CLOUDS_PERCENT = {8: 50.0, 9: 90.0, 10: 50.0}
-
-_ORBITS = {"asc": "asc", "ascending": "asc", "desc": "desc", "dsc": "desc", "descending": "desc"}
-_COMMON = {
-    "blue": "B2", "green": "B3", "red": "B4", "rededge1": "B5", "rededge2": "B6",
-    "rededge3": "B7", "nir": "B8", "nir08": "B8A", "swir16": "B11", "swir22": "B12",
-    "scl": SCENE_CLASSES, "clp": CLOUD_PROBABILITY, "cldprb": CLOUD_PROBABILITY,
-    "cloudprobability": CLOUD_PROBABILITY,
-}  # fmt: skip
-
-
-def canonical_name(text: str, orbit: str | None = None) -> str | None:
-    """The table's name of a band that a file calls somehow, or None.
-
-    Args:
-        text: As in ``VV_asc``, ``vh descending``, ``B02``, ``b8a``, ``nir``, ``SCL``.
-        orbit: Of the whole file, for names that hold only a polarization.
-    """
-    if text in BAND_NAMES:
-        return text
-    words = re.findall(r"[a-z]+|\d+", text.lower())
-    plain = "".join(words)
-    polarization = next((word for word in words if word in ("vv", "vh")), None)
-    if polarization is not None:
-        side = next((_ORBITS[word] for word in words if word in _ORBITS), orbit)
-        return None if side is None else f"{polarization.upper()}_{side}"
-    if plain in _COMMON:
-        return _COMMON[plain]
-    number = re.fullmatch(r"b0?(\d{1,2}a?)", plain)
-    name = f"B{number.group(1).upper()}" if number else ""
-    return name if name in S2.bands else None
+from biomassters.imagery.asset_names import SCENE_CLASSES, canonical_name
 
 
 def file_bands(sensor: str) -> tuple[str, ...]:

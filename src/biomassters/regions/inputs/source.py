@@ -20,21 +20,19 @@ from biomassters.chips.bands import S2, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.store.chunks import pack
 from biomassters.errors import BadInputError
+from biomassters.imagery.area import Area, StatedArea, state_area
+from biomassters.imagery.asset_names import CLOUD_PROBABILITY
+from biomassters.imagery.options import AreaOptions
+from biomassters.imagery.radiometry import SCENE_CLOUDS_PERCENT, SCENE_NODATA
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.area import Area, state_area
 from biomassters.regions.grid import Grid, clipped, settle_grid, slices_in
-from biomassters.regions.inputs.band_names import (
-    CLOUD_PROBABILITY,
-    SCENE_CLOUDS_PERCENT,
-    SCENE_NODATA,
-    file_bands,
-)
+from biomassters.regions.inputs.band_names import file_bands
 from biomassters.regions.inputs.cube import is_cube, read_cube
 from biomassters.regions.inputs.layers import Layer, MonthLayers, RasterLayer, Values, read_folder
-from biomassters.regions.inputs.stac import read_item_collection
-from biomassters.regions.options import AreaOptions, ImageOptions
+from biomassters.regions.inputs.stac import SceneComposite, read_item_collection
+from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
@@ -114,7 +112,7 @@ class RegionSource:
     def identity(self) -> list[Any]:
         """Which images the map is made of, for JSON."""
         return [
-            (month.month, layer.name, layer.bands)
+            (month.month, redact(layer.name), layer.bands)
             for month in self.months
             for _, layer in month.all()
         ]
@@ -184,14 +182,14 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
         BadInputError: There are no images, they hold something else than they should, or none
             of them meets the area.
     """
-    months = _read_months(place, images)
+    stated = state_area(area)
+    months = _read_months(place, images, stated)
     # Sentinel-2's pixels first: where nothing else is asked for, the map gets theirs.
     layers = [
         layer
         for month in months
         for _, layer in sorted(month.all(), key=lambda found: found[0] != S2.name)
     ]
-    stated = state_area(area)
     # Millions of corners are moved once a coordinate system.
     within = None if stated is None else lru_cache(stated.within)
     grid = settle_grid(
@@ -210,13 +208,14 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
     if images.check_ranges:
         for month in months:
             for sensor, layer in month.all():
-                _check_ranges(layer, sensor)
+                if not isinstance(layer, SceneComposite):  # looked at when it was put together
+                    _check_ranges(layer, sensor)
     return RegionSource(place, grid, tuple(months), wanted, _is_simulated(place, layers))
 
 
-def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
+def _read_months(place: str, images: ImageOptions, area: StatedArea | None) -> list[MonthLayers]:
     if place.endswith((".json", ".geojson")):
-        return read_item_collection(place, images)
+        return read_item_collection(place, images, area)
     if is_cube(place):
         return read_cube(place)
     if not Path(place).is_dir():
