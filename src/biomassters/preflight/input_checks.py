@@ -51,6 +51,10 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
             yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
         if mapping.area.geojson is not None and not is_url(mapping.area.geojson):
             yield from _file_faults(mapping.area.geojson, "mapping.area.geojson")
+    training = run.options("training")
+    if training is not None and training.start_from_weights and run.makes("fit_weights"):
+        faults = _weights_faults(Path(training.start_from_weights))
+        yield from (f"training.start_from_weights: {fault}" for fault in faults)
     acquisition = run.options("acquisition")
     if acquisition is not None:
         for part in acquisition.tar_parts:

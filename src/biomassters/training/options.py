@@ -88,6 +88,18 @@ class TrainingOptions(Options):
     )
 
     # How it is learnt
+    start_from_weights: str | None = Field(
+        default=None,
+        description="Weights file (.safetensors) that networks begin with instead of random "
+        "numbers: the reference's, or another place's. network must describe the same backbone and "
+        "decoder.",
+    )
+    start_scaling: Literal["weights", "chips"] = Field(
+        default="weights",
+        description="Min-max constants of a start from weights. weights: theirs; chips that were "
+        "given others (data_engineering.scaling) are refused. chips: the chips' own, on purpose; "
+        "the first layers then see other numbers than they learnt from.",
+    )
     start_from_labels: bool = Field(
         default=True,
         description="Scale the fresh network's last layer to the mean and standard deviation "

@@ -16,6 +16,7 @@ from biomassters.pipelines.training.plan import (
     as_start,
     described,
     joint_history,
+    start_from_weights,
     trained_on,
 )
 from biomassters.training.options import FinetuningOptions, TrainingOptions
@@ -24,10 +25,13 @@ from biomassters.training.options import FinetuningOptions, TrainingOptions
 def plan_fit(
     band_scaling: dict[str, Any], network: NetworkOptions, training: TrainingOptions
 ) -> StagePlan:
-    """New networks for the first stage, one for each fold to be held out."""
+    """Networks for the first stage, one for each fold to be held out; new, or with weights."""
     from biomassters.training.train import new_network
 
     scaling = BandScaling.from_dict(band_scaling)
+    if training.start_from_weights is not None:
+        given, started_from = start_from_weights(training, network, scaling)
+        return StagePlan(training, tuple(given), trained_before=True, started_from=started_from)
     starts = tuple(
         NetworkWeights(new_network(network, scaling, training.seed))
         for _ in training.folds or (None,)
@@ -52,6 +56,7 @@ def train_stage(
         untouched = joint_weights(plan.starts)
         return untouched, pd.DataFrame({"epoch": pd.Series(dtype="int64")})
     plan.check_window(chip_store.split("train"))
+    plan.check_unseen(chip_store)
     held_out, networks = plan.folds(), []
     for number, fold in enumerate(held_out):
         with part(number, len(held_out)):

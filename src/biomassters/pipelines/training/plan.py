@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from biomassters.chips.bands import BAND_NAMES
+from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore, StoreSplit
-from biomassters.datasets.network_weights import NetworkWeights
+from biomassters.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
+from biomassters.errors import BadInputError
+from biomassters.network.options import NetworkOptions
 from biomassters.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -51,6 +55,75 @@ class StagePlan:
         )
         for backbone in {start.first.encoder.backbone for start in self.starts}:
             check_window(backbone, _window(split, self.options), what)
+
+    def check_unseen(self, chip_store: ChipStore) -> None:
+        """Refuse to hold out chips that the weights were trained on before.
+
+        Which of them these never saw can't be told: folds of one number may be of two kinds.
+
+        Raises:
+            BadInputError: They were trained on this chip store.
+        """
+        known = (self.started_from or {}).get("trained_on") or {}
+        if self.folds() == (None,) * len(self.starts):
+            return
+        if known.get("data_fingerprint") == chip_store.fingerprint:
+            raise BadInputError(
+                "training.start_from_weights names weights that were trained on these chips, so "
+                "the held-out ones would flatter them: start without (null), or go on learning "
+                "with finetuning.epochs."
+            )
+
+
+def start_from_weights(
+    training: TrainingOptions, network: NetworkOptions, scaling: BandScaling
+) -> tuple[list[NetworkWeights], dict[str, Any]]:
+    """Networks that begin with weights, one for each fold held out, and what these were.
+
+    Args:
+        training: Which weights, which scaling, which folds.
+        network: What the networks must be.
+        scaling: Of the chips.
+
+    Raises:
+        BadInputError: The weights can't be read, are several networks or another one, or have
+            another scaling than the chips.
+    """
+    from biomassters.training.train import new_network
+
+    assert training.start_from_weights is not None
+    name = f"training.start_from_weights: {training.start_from_weights}"
+    weights = NetworkWeightsDataset(filepath=training.start_from_weights).load()
+    if weights.members:
+        raise BadInputError(f"{name} are several networks: name one of {', '.join(weights.files)}.")
+    theirs = weights.first.scaling
+    if training.start_scaling == "weights" and theirs != scaling:
+        bands = [band for band in BAND_NAMES
+                 if (theirs.minimum[band], theirs.maximum[band])
+                 != (scaling.minimum[band], scaling.maximum[band])]  # fmt: skip
+        raise BadInputError(
+            f"{name} scale {len(bands)} of {len(BAND_NAMES)} bands otherwise than these chips "
+            f"({bands[0]}: {theirs.minimum[bands[0]]:g} to {theirs.maximum[bands[0]]:g}, chips "
+            f"{scaling.minimum[bands[0]]:g} to {scaling.maximum[bands[0]]:g}): set "
+            "data_engineering.scaling to what they were trained with, or keep the chips' own on "
+            "purpose with training.start_scaling=chips."
+        )
+    starts = []
+    for _ in training.folds or (None,):
+        plain = network.model_copy(update={"pretrained": False})
+        start = new_network(plain, scaling, training.seed)
+        own = {key: value for key, value in start.state_dict().items() if key.startswith("scaler.")}
+        try:
+            start.load_state_dict({**weights.first.state_dict(), **own})
+        except RuntimeError as error:
+            told = weights.first.options
+            raise BadInputError(
+                f"{name} are another network than the parameters describe: set network.backbone="
+                f"{weights.first.encoder.backbone}, network.decoder_channels="
+                f"{list(told.decoder_channels)} and network.scse={str(told.scse).lower()}."
+            ) from error
+        starts.append(NetworkWeights(start))
+    return starts, as_start(weights)
 
 
 @dataclass(frozen=True, eq=False)
