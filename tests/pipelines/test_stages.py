@@ -1,6 +1,7 @@
 """Stages one after another: what each starts from, is resumed, found finished, or refused."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.slow
 NETWORK = NetworkOptions(
     backbone="tf_mobilenetv3_small_minimal_100", decoder_channels=(16, 16, 8, 8, 8)
 )
+REFERENCE = BandScaling.reference()
+OTHER = replace(REFERENCE, maximum={**REFERENCE.maximum, "B8": 9000.0})
 FIT = {"name": "fit", "epochs": 2}
 TUNE = {"name": "tune", "epochs": 1, "learning_rate": 1e-3, "final_learning_rate": 5e-4,
         "chips": "all", "start": "last"}  # fmt: skip
@@ -35,15 +38,15 @@ def run(store, tmp_path):
     chips = store.split("train").chip_ids
     folds = pd.DataFrame({"chip_id": chips, "fold": np.arange(len(chips)) % 3})
 
-    def go(*stages, **changes):
+    def go(*stages, scaling=REFERENCE, network=NETWORK, numbers=None, **changes):
         options = {
             "stages": stages, "epochs": 1, "batch_size": 4, "device": "cpu",
             "learning_rate": 3e-3, "ema_decay": None, "validate_every_epochs": 1, **changes,
         }  # fmt: skip
         training = TrainingOptions.model_validate(options)
         places = tmp_path / "checkpoints", tmp_path / "events"
-        runner = StageRunner(store, folds, BandScaling.reference(), NETWORK, training, *places)
-        return runner.run()
+        parts = folds if numbers is None else folds.assign(fold=numbers)
+        return StageRunner(store, parts, scaling, network, training, *places).run()
 
     return go
 
@@ -135,16 +138,57 @@ def test_two_folds_go_on_as_two_networks(run):
     assert (history["stage"] == "tune").sum() == 2
 
 
-def test_weights_from_a_file_start_a_stage(run, tmp_path, store):
+@pytest.fixture
+def before(run, tmp_path):
+    """Weights of an earlier training on the same chips, in a file, and what they are."""
     fit, *_ = run({**FIT, "name": "before"})
     file = tmp_path / "w.safetensors"
     NetworkWeightsDataset(filepath=str(file)).save(fit)
-    same_fold, *_ = run({**FIT, "name": "goes_on", "start": str(file)})
+    return str(file), fit
+
+
+def test_weights_from_a_file_start_a_stage(run, before):
+    file, fit = before
+    same_fold, *_ = run({**FIT, "name": "goes_on", "start": file})
     assert same_fold.description["held_out_fold"] == 0
     assert same_fold.description["started_from"]["fingerprint"] == fit.fingerprint
-    other_fold, *_ = run({**FIT, "name": "other", "start": str(file)}, folds=[1])
+    other_fold, *_ = run({**FIT, "name": "other", "start": file}, folds=[1])
     assert other_fold.description["held_out_fold"] is None
     assert "may have seen" in other_fold.description["validation_note"]
+
+
+def test_a_fold_of_the_same_number_with_other_chips_may_have_been_seen(run, before):
+    file, _ = before
+    moved = np.arange(12) // 4
+    found, *_ = run({**FIT, "name": "moved", "start": file}, numbers=moved)
+    assert found.description["held_out_fold"] is None
+
+
+def test_what_would_start_new_starts_from_the_weights_that_are_named(run, before):
+    """With a learning rate of next to nothing they stay, the last layer too."""
+    file, fit = before
+    still = {**FIT, "name": "still", "epochs": 1, "learning_rate": 1e-12}
+    found, *_ = run(still, start_from_weights=file, weight_decay=0.0)
+    assert found.description["started_from"]["fingerprint"] == fit.fingerprint
+    head = "segmentation_head.weight"
+    torch.testing.assert_close(found.first.state_dict()[head], fit.first.state_dict()[head])
+
+
+def test_another_scaling_is_refused_or_kept_on_purpose(run, before):
+    file, _ = before
+    start = {"start_from_weights": file, "scaling": OTHER}
+    stage = {**FIT, "name": "scaled", "epochs": 1}
+    with pytest.raises(BadInputError, match=r"scales 1 of 15 bands otherwise .*B8: 0 to .*9000"):
+        run(stage, **start)
+    found, *_ = run(stage, **start, start_scaling="chips")
+    assert found.first.scaling == OTHER
+
+
+def test_weights_of_another_network_are_refused_with_what_they_are(run, before):
+    file, _ = before
+    other = NETWORK.model_copy(update={"decoder_channels": (8, 8, 8, 8, 8)})
+    with pytest.raises(BadInputError, match=r"network.decoder_channels=\[16, 16, 8, 8, 8\]"):
+        run(FIT, network=other, start_from_weights=file)
 
 
 def test_a_file_of_too_many_networks(run, tmp_path):

@@ -73,7 +73,7 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
         for stage in training.active_stages():
             if stage.weights_file is not None:
                 faults = _weights_faults(Path(stage.weights_file))
-                yield from (f"training.stages, {stage.name}: {fault}" for fault in faults)
+                yield from (f"training, stage {stage.name}: {fault}" for fault in faults)
     labels = run.path("test_labels") if run.makes("test_scores") else None
     if labels is not None and not labels.is_dir() and not run.makes("raw_archive"):
         yield no_labels(shown_path(labels))

@@ -141,6 +141,9 @@ def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
     network: NetworkOptions | None = run.options("network")
     if network is None or not network.pretrained or network.allow_random_start:
         return
+    training: TrainingOptions | None = run.options("training")
+    if training is not None and training.start_from_weights is not None:
+        return
     if _trains(run) and backbone_fault(network.backbone) is None:
         from biomassters.network.encoder import check_pretrained
 

@@ -32,6 +32,8 @@ RESTART = (
 # Options that earlier versions didn't know, and what they did.
 ADDED_LATER = {
     "training.augmentation.border": "symmetric",
+    "training.start_from_weights": None,
+    "training.start_scaling": "weights",
     "training.validation_score": "maps",
     "training.validation_precision": "auto",
 }

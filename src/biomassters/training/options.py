@@ -141,6 +141,17 @@ class TrainingOptions(Options):
     )
 
     # How it is learnt
+    start_from_weights: str | None = Field(
+        default=None,
+        description="Weights file (.safetensors) that stages begin with which would start new: the "
+        "reference's, or another place's. network must describe the same backbone and decoder.",
+    )
+    start_scaling: Literal["weights", "chips"] = Field(
+        default="weights",
+        description="Min-max constants of a start from weights. weights: theirs; chips that were "
+        "given others (data_engineering.scaling) are refused. chips: the chips' own, on purpose; "
+        "the first layers then see other numbers than they learnt from.",
+    )
     start_from_labels: bool = Field(
         default=True,
         description="Scale the fresh network's last layer to the mean and standard deviation "
@@ -398,10 +409,15 @@ class TrainingOptions(Options):
             )
 
     def active_stages(self) -> list[StageOptions]:
-        """Stages with epochs, in order, up to the one after which to stop."""
+        """Stages with epochs, in order, up to the one after which to stop, and where they start."""
         names = [stage.name for stage in self.stages]
         last = names.index(self.stop_after) if self.stop_after in names else len(names)
-        return [stage for stage in self.stages[: last + 1] if stage.epochs != 0]
+        given = {} if self.start_from_weights is None else {"start": self.start_from_weights}
+        return [
+            stage.model_copy(update=given) if stage.start == START_NEW else stage
+            for stage in self.stages[: last + 1]
+            if stage.epochs != 0
+        ]
 
     def of_stage(self, stage: StageOptions) -> "TrainingOptions":
         """The options of one stage's run."""

@@ -1,5 +1,6 @@
 """Stages of training one after another: what each starts from, and what came of it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore, StoreSplit
 from biomassters.console import part
@@ -150,19 +152,65 @@ class StageRunner:
             )
         folds = self.training.of_stage(stage).folds or (None,) * count
         starts = [
-            Start(member.first.state_dict(), self._unseen(member, fold))
+            Start(self._state_of(member, stage.weights_file), self._unseen(member, fold))
             for member, fold in zip(members, folds, strict=True)
         ]
         return starts, as_start(weights)
 
+    def _state_of(self, weights: NetworkWeights, file: str) -> "dict[str, Tensor]":
+        """The weights of a file, with the chips' own scaling where that is wanted.
+
+        Raises:
+            BadInputError: They are another network, or have another scaling than the chips.
+        """
+        from biomassters.training.train import new_network
+
+        theirs, ours = weights.first.scaling, self.scaling
+        if self.training.start_scaling == "weights" and theirs != ours:
+            bands = [band for band in BAND_NAMES
+                     if (theirs.minimum[band], theirs.maximum[band])
+                     != (ours.minimum[band], ours.maximum[band])]  # fmt: skip
+            raise BadInputError(
+                f"{file} scales {len(bands)} of {len(BAND_NAMES)} bands otherwise than these chips "
+                f"({bands[0]}: {theirs.minimum[bands[0]]:g} to {theirs.maximum[bands[0]]:g}, chips "
+                f"{ours.minimum[bands[0]]:g} to {ours.maximum[bands[0]]:g}): set "
+                "data_engineering.scaling to what it was trained with, or keep the chips' own on "
+                "purpose with training.start_scaling=chips."
+            )
+        plain = self.network.model_copy(update={"pretrained": False})
+        network = new_network(plain, ours, self.training.seed)
+        own = {key: one for key, one in network.state_dict().items() if key.startswith("scaler.")}
+        state = {**weights.first.state_dict(), **own}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError:
+            told = weights.first.options
+            raise BadInputError(
+                f"{file} is another network than the parameters describe: set network.backbone="
+                f"{weights.first.encoder.backbone}, network.decoder_channels="
+                f"{list(told.decoder_channels)} and network.scse={str(told.scse).lower()}."
+            ) from None
+        return state
+
     def _unseen(self, weights: NetworkWeights, fold: int | None) -> bool:
-        """Whether weights from a file surely haven't seen a fold: it was theirs, or other data."""
+        """Whether weights from a file surely haven't seen a fold: it was theirs, or other data.
+
+        The number of a fold alone says nothing: folds may have been made in another way.
+        """
         known, trained_on = weights.description, weights.trained_on or {}
         if known.get("data_fingerprint") is None:
             return False
         if known["data_fingerprint"] == self.chip_store.fingerprint:
-            return known.get("held_out_fold") == fold
+            held_out = known.get("held_out_chips")
+            return held_out is not None and held_out == self._held_out_chips(fold)
         return trained_on.get("dataset") not in (None, self.chip_store.origin.get("dataset"))
+
+    def _held_out_chips(self, fold: int | None) -> str | None:
+        """Fingerprint of which chips a fold holds."""
+        if fold is None:
+            return None
+        chips = sorted(self.folds.loc[self.folds["fold"] == fold, "chip_id"])
+        return hashlib.sha256("\n".join(chips).encode()).hexdigest()[:16]
 
     def _train(
         self,
@@ -198,6 +246,7 @@ class StageRunner:
             "trained_on": trained_on(self.chip_store, len(training)),
             "started_from": started_from,
             "stage": stage.name,
+            "held_out_chips": self._held_out_chips(held_out),
             **({} if held_out is not None else {"validation_note": note}),
         }
         told = described(self.chip_store, held_out, options)
