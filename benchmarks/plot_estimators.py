@@ -16,14 +16,22 @@ variance that the map leaves, √(1 − R²) for plots drawn at random. For plot
 
 import argparse
 import json
+import os
+import platform
+import resource
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+import rasterio.windows
 from scipy.ndimage import gaussian_filter
 
+from biomassters.plots.map_values import agb_and_classes, footprints, opened_map, zonal_sums
 from biomassters.plots.regression import (
     Means,
     difference_estimate,
@@ -55,7 +63,7 @@ class Population:
         self.truth = truth.astype(np.float64).ravel()
         generator = np.random.default_rng([seed, 1])
         error = gaussian_filter(generator.standard_normal((SIDE, SIDE)), 4)
-        error = 15 * error / error.std() + generator.normal(0, 15, (SIDE, SIDE))
+        error = 20 * error / error.std() + generator.normal(0, 25, (SIDE, SIDE))
         self.map = (
             0.8 * self.truth + 20 + (error * (0.6 + self.truth.reshape(error.shape) / 150)).ravel()
         )
@@ -226,6 +234,60 @@ def run_samples(samples: int, plots: int, seed: int) -> dict[str, Any]:
     }
 
 
+def run_large(what: str, side: int) -> dict[str, Any]:
+    """Time and memory of 100,000 plots, or 10,000 polygons, on a map of so many pixels a side."""
+    import shapely
+    from rasterio.crs import CRS
+
+    generator = np.random.default_rng(1)
+    west, north, pixel = 300_000.0, 7_000_000.0, 10.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "map.tif")
+        write_large_map(path, side, west, north, pixel)
+        started = time.monotonic()
+        with opened_map(path) as file:
+            if what == "plots":
+                x = west + generator.uniform(20, side * pixel - 20, 100_000)
+                y = north - generator.uniform(20, side * pixel - 20, 100_000)
+                crs = CRS.from_epsg(3067)
+                polygons = footprints(x, y, np.full(len(x), 254.5), crs, file.crs)
+            else:
+                step = side * pixel / 100
+                column, row = np.meshgrid(np.arange(100), np.arange(100))
+                left, top = west + column.ravel() * step, north - row.ravel() * step
+                polygons = shapely.box(left, top - step, left + step, top)
+            found = zonal_sums(
+                file, agb_and_classes(1, (50.0, 100.0, 150.0, 200.0)), polygons, what
+            )
+        seconds = time.monotonic() - started
+    assert np.isfinite(found.means).all()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        what: len(polygons),
+        "side": side,
+        "seconds": round(seconds, 1),
+        "peak_gb": round(peak * 1024 / 1e9, 2),
+        "load": [round(one, 1) for one in os.getloadavg()],
+        "machine": platform.processor() or platform.machine(),
+    }
+
+
+def write_large_map(path: Path, side: int, west: float, north: float, pixel: float) -> None:
+    """One tile over and over, so that making it takes no time."""
+    tile = np.round(np.abs(np.random.default_rng(0).normal(100, 60, (512, 512))), 1)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, dtype="float32", width=side, height=side,
+        crs="EPSG:3067", transform=rasterio.transform.from_origin(west, north, pixel, pixel),
+        tiled=True, blockxsize=512, blockysize=512, compress="zstd", zstd_level=1,
+        nodata=float("nan"), bigtiff="yes",
+    ) as file:  # fmt: skip
+        for top in range(0, side, 512):
+            for left in range(0, side, 512):
+                height, width = min(512, side - top), min(512, side - left)
+                window = rasterio.windows.Window(left, top, width, height)
+                file.write(tile[:height, :width].astype(np.float32), 1, window=window)
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -237,14 +299,15 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000, help="of the large map, pixels")
     arguments = parser.parse_args()
     started = time.monotonic()
-    found = run_samples(arguments.samples, arguments.plots, arguments.seed)
-    for name, one in (found["designs"] | found["no_probability_sample"]).items():
-        print(
-            f"{name:40s}",
-            " ".join(f"{k} {'-' if v is None else round(v, 3)}" for k, v in one.items()),
-        )
-    found["seconds"] = round(time.monotonic() - started, 1)
-    if arguments.json:
+    if arguments.large:
+        found = run_large(arguments.large, arguments.side)
+    else:
+        found = run_samples(arguments.samples, arguments.plots, arguments.seed)
+        for name, one in (found["designs"] | found["no_probability_sample"]).items():
+            numbers = (f"{k} {'-' if v is None else round(v, 3)}" for k, v in one.items())
+            print(f"{name:40s}", *numbers)
+        found["seconds"] = round(time.monotonic() - started, 1)
+    if arguments.json or arguments.large:
         print(json.dumps(found))
 
 

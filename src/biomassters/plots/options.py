@@ -62,6 +62,14 @@ class PlotsOptions(Options):
     """What a table of plots holds and how totals are made of it."""
 
     columns: PlotColumns = Field(PlotColumns(), description="Which column holds what")
+    areas: str | None = Field(
+        None,
+        description="File of the areas that get totals: polygons (GeoPackage, GeoJSON) or a table; "
+        "null: the whole map",
+    )
+    strata: str | None = Field(
+        None, description="File of the strata with their area_ha; null: not stratified"
+    )
     crs: str | None = Field(
         None, description="Coordinate system of x and y, where the file doesn't say"
     )

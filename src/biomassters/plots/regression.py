@@ -180,11 +180,11 @@ def post_stratified_estimate(
     joined = join_classes(np.bincount(classes, minlength=len(class_shares)), FEWEST_IN_CLASS)
     at_plots = joined[classes]
     count = int(joined.max()) + 1
-    shares = np.bincount(joined, class_shares, count)
+    shares = np.bincount(joined, class_shares, count).astype(np.float64)
     if count == 1:
         covariates = np.ones((len(values), 1))
     else:
-        covariates = (at_plots[:, None] == np.arange(count)).astype(float)
+        covariates = (at_plots[:, None] == np.arange(count)).astype(np.float64)
     found = regression_estimate("post_stratified", design, values, covariates, Means.true(shares))
     named = [
         " + ".join(label for label, one in zip(labels, joined, strict=True) if one == number)

@@ -54,8 +54,8 @@ class Estimate:
     def to_dict(self, level: float, area_ha: float | None, carbon_fraction: float) -> Any:
         """Ready for JSON: mean, interval, ART-TREES deduction, and Mg where the area is known."""
         half = self.half_width(level)
-        known = np.isfinite(half)
-        lower, upper = (max(0.0, self.mean - half), self.mean + half) if known else (None, None)
+        known = bool(np.isfinite(half))
+        lower, upper = max(0.0, self.mean - half) if known else half, self.mean + half
         ninety = self.half_width(_NINETY) / self.mean if known and self.mean > 0 else None
         found = {
             "estimator": self.estimator,
@@ -63,15 +63,14 @@ class Estimate:
             "mean_agb_mg_per_ha": self.mean,
             "standard_error_mg_per_ha": self.standard_error,
             "degrees_of_freedom": self.degrees_of_freedom,
-            "lower_mg_per_ha": lower,
-            "upper_mg_per_ha": upper,
+            "lower_mg_per_ha": lower if known else None,
+            "upper_mg_per_ha": upper if known else None,
             "relative_half_width_90": ninety,
             "art_trees_deduction": None if ninety is None else art_trees_deduction(ninety),
             **self.details,
         }
         if area_ha is not None:
-            ends = (self.mean, *((lower, upper) if known else (np.nan, np.nan)))
-            totals = in_mg(*ends, area_ha, carbon_fraction)
+            totals = in_mg(self.mean, lower, upper, area_ha, carbon_fraction)
             found |= {name: value if np.isfinite(value) else None for name, value in totals.items()}
         return found
 

@@ -80,10 +80,9 @@ class MixedModel:
             gamma = between / (between + within / count)
             normal += (z.T @ z - gamma * count * np.outer(z.mean(0), z.mean(0))) / within
             moment += (z.T @ y - gamma * count * z.mean(0) * y.mean()) / within
-        covariance = np.linalg.inv(normal)
-        return cls(
-            covariance @ moment, covariance, between, within, np.linalg.inv(information), len(names)
-        )
+        covariance = np.asarray(np.linalg.inv(normal), np.float64)
+        fisher = np.asarray(np.linalg.inv(information), np.float64)
+        return cls(covariance @ moment, covariance, between, within, fisher, len(names))
 
     def estimate(self, values: Floats, covariates: Floats, means: Means) -> Estimate:
         """One area's mean, from its plots [n] and [n, k], which may be none.
@@ -180,9 +179,9 @@ def estimate_small_areas(
         if mixed is not None:
             eblup = mixed.estimate(values[inside], covariates[inside], mean)
             one[eblup.estimator] = eblup
-        order = ("extended_synthetic", "eblup", "synthetic_mixed_model", "synthetic")
+        order = ["extended_synthetic", "eblup", "synthetic_mixed_model", "synthetic"]
         if n == len(values):  # nothing to borrow from
-            order = ("model_assisted", *order)
+            order.insert(0, "model_assisted")
         one["chosen"] = next(one[name] for name in order if name in one)
         found[name] = one
     return found

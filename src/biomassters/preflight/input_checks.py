@@ -51,6 +51,17 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
             yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
         if mapping.area.geojson is not None and not is_url(mapping.area.geojson):
             yield from _file_faults(mapping.area.geojson, "mapping.area.geojson")
+    plots = run.options("plots")
+    if plots is not None:
+        for name in ("areas", "strata"):
+            if (path := getattr(plots, name)) is not None:
+                yield from _file_faults(path, f"plots.{name}")
+        place = run.path("plot_map")
+        if not plots.covariates and place is not None and not place.is_file():
+            yield (
+                f"There is no map {shown_path(place)}: give one with '--params plot_map=PATH', run "
+                "'--pipelines mapping' first, or name plots.covariates."
+            )
     acquisition = run.options("acquisition")
     if acquisition is not None:
         for part in acquisition.tar_parts:
