@@ -78,6 +78,12 @@ def reference_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def field_plots() -> Path:
+    """Real field plots, or a skip."""
+    return _folder("BIOMASSTERS_PLOTS", SHARED / "plots", "real field plots")
+
+
+@pytest.fixture(scope="session")
 def optional() -> Callable[[str], ModuleType]:
     """A package that ``uv run pytest`` alone doesn't install, or a skip: ``optional("xarray")``."""
 

@@ -10,6 +10,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.plots.options import PlotsOptions
 from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
@@ -23,6 +24,7 @@ MODELS = {
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,
+    "plots": PlotsOptions,
     "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
     "simulation": SimulationOptions,

@@ -56,6 +56,17 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
     imagery = run.options("imagery")
     if imagery is not None and imagery.area is not None:
         yield from _file_faults(imagery.area, "imagery.area")
+    plots = run.options("plots")
+    if plots is not None:
+        for name in ("areas", "strata"):
+            if (path := getattr(plots, name)) is not None:
+                yield from _file_faults(path, f"plots.{name}")
+        place = run.path("plot_map")
+        if not plots.covariates and place is not None and not place.is_file():
+            yield (
+                f"There is no map {shown_path(place)}: give one with '--params plot_map=PATH', run "
+                "'--pipelines mapping' first, or name plots.covariates."
+            )
     acquisition = run.options("acquisition")
     if acquisition is not None:
         for name in ("tar_parts", "zips"):

@@ -172,6 +172,17 @@ def check_devices(run: PlannedRun) -> Iterator[str]:
         yield from (f"inference.{fault}" for fault in _refused(choose_device, inference.device))
 
 
+def check_plots_extra(run: PlannedRun) -> Iterator[str]:
+    """What plots need beyond a first install is there."""
+    wanted = ("exactextract", "geopandas", "pyogrio", "shapely", "statsmodels")
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing and run.options("plots") is not None:
+        yield (
+            f"Field plots need {listed(missing)}: install them with 'uv sync --extra plots', or "
+            "begin the command with 'uv run --extra plots'."
+        )
+
+
 def check_scheduler(run: PlannedRun) -> Iterator[str]:
     """The Dask scheduler answers, if the run is to use one."""
     dask = run.options("dask")

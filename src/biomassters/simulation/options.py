@@ -63,6 +63,8 @@ class RegionSimulationOptions(Options):
     west_m: float = Field(400_000.0, description="Easting of the left border")
     north_m: float = Field(6_900_000.0, description="Northing of the upper border")
 
+    plots: int = Field(120, ge=16, le=100_000, description="Field plots of each sampling design")
+
     @field_validator("months")
     @classmethod
     def _known_months(cls, months: tuple[int, ...]) -> tuple[int, ...]:

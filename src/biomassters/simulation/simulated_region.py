@@ -132,7 +132,10 @@ def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True
         BadInputError: The folder holds something else, or the disk is too small.
     """
     options = region.options
-    facts = {"version": REGION_VERSION, "options": options.model_dump(mode="json")}
+    facts = {
+        "version": REGION_VERSION,
+        "options": options.model_dump(mode="json", exclude={"plots"}),
+    }
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     if _is_there(folder, fingerprint):
         return False

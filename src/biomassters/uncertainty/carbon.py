@@ -219,8 +219,13 @@ def total_of_set(
         "standard_error_mg_per_ha": standard_error,
         "relative_standard_error": standard_error / mean if mean else None,
         "relative_half_width_90": half,
-        "art_trees_deduction": None if half is None else _DEDUCTION * half,
+        "art_trees_deduction": None if half is None else art_trees_deduction(half),
     }
+
+
+def art_trees_deduction(relative_half_width_90: float) -> float:
+    """Share that ART-TREES takes off, from the 90 % interval's half-width as a share."""
+    return _DEDUCTION * relative_half_width_90
 
 
 def chip_totals(
