@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 FOLDERS = REPOSITORY / "src/biomassters/pipelines"
 PIPELINES = {folder.parent.name for folder in FOLDERS.glob("*/pipeline.py")}
 

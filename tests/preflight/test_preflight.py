@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from biomassters.preflight.option_checks import (
     check_devices,
     check_folds,
     check_pretrained_weights,
+    check_runner,
     check_scheduler,
     check_submission_format,
     check_window,
@@ -111,6 +113,18 @@ def test_a_scheduler_that_is_not_there_is_refused_where_it_is_used():
     assert "nobody answers at tcp://127.0.0.1:9 within 0.5 s" in found
     assert not said(check_scheduler, planned("training", options__dask=dask))
     assert not said(check_scheduler, planned("data_engineering", options__dask=DaskOptions()))
+
+
+def test_what_stays_in_memory_is_not_for_another_process():
+    plan = {"training.fit.plan": MemoryDataset(copy_mode="assign")}
+    run = planned("training", **plan)
+    assert said(check_runner, run) == ""
+    runner = "<kedro.runner.parallel_runner.ParallelRunner object>"
+    assert "can't hand on training.fit.plan, which" in said(
+        check_runner, replace(run, runner=runner)
+    )
+    run = planned("data_engineering", **plan)
+    assert said(check_runner, replace(run, runner=runner)) == ""
 
 
 def test_folds_beyond_those_that_will_be_made_are_refused():

@@ -39,7 +39,7 @@ class Preflight:
         from biomassters.preflight.planned_run import PlannedRun
 
         skips = bool(run_params.get("only_missing_outputs"))
-        found = faults(PlannedRun(pipeline, catalog, skips))
+        found = faults(PlannedRun(pipeline, catalog, skips, str(run_params.get("runner"))))
         if found:
             raise BadInputError("\n".join(found))
 
@@ -51,6 +51,7 @@ def faults(run: "PlannedRun") -> list[str]:
     checks = (
         input_checks.check_inputs,
         input_checks.check_named_files,
+        option_checks.check_runner,
         option_checks.check_folds,
         option_checks.check_crop,
         option_checks.check_submission_format,

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kedro.io import MemoryDataset
+
 from biomassters.errors import BadInputError
 from biomassters.messages import listed, shown_path
 from biomassters.network.options import NetworkOptions
@@ -22,6 +24,19 @@ from biomassters.training.options import TrainingOptions
 
 _ALWAYS_THERE = ("auto", "cpu")
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
+
+
+def check_runner(run: PlannedRun) -> Iterator[str]:
+    """Nothing is handed on in memory where ParallelRunner gives every node a process of its own."""
+    if "ParallelRunner" not in run.runner:
+        return
+    handed_on = run.pipeline.all_outputs() & run.pipeline.all_inputs()
+    in_memory = sorted(name for name in handed_on if isinstance(run.dataset(name), MemoryDataset))
+    if in_memory:
+        yield (
+            f"ParallelRunner can't hand on {listed(in_memory)}, which stays in the memory of one "
+            "process: leave --runner out, or take ThreadRunner."
+        )
 
 
 def check_folds(run: PlannedRun) -> Iterator[str]:

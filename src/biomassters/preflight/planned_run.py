@@ -37,11 +37,13 @@ class PlannedRun:
         pipeline: The nodes.
         catalog: Their datasets.
         skips_finished: Whether nodes whose outputs exist are left out.
+        runner: What Kedro calls the runner.
     """
 
     pipeline: Pipeline
     catalog: CatalogProtocol
     skips_finished: bool = False
+    runner: str = ""
 
     def options(self, name: str) -> Any | None:
         """The options of a parameter that a node takes, None where none does."""

@@ -167,8 +167,9 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def as_text(name: str) -> str:
     r"""A text within a line of Markdown, whatever it holds: it formats and runs nothing.
 
-    >>> print(as_text("forest_1 <script>"))
-    forest\_1 \<script\>
+    Examples:
+        >>> print(as_text("forest_1 <script>"))
+        forest\_1 \<script\>
     """
     # "://" makes links by itself in GitHub's Markdown.
     return _SPECIAL.sub(r"\\\1", _BLANKS.sub(" ", name)).replace("://", r"\://")

@@ -1,0 +1,197 @@
+"""The documentation site: built without a warning, nothing missing, every link leads somewhere."""
+
+import inspect
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from docs.site import build, reference
+from kedro.framework.project import configure_project, pipelines
+from kedro.pipeline import Pipeline
+
+from biomassters.conf_files import dotted_names
+
+CONF = Path(__file__).parents[2] / "conf"
+# A form, a favicon and such things are Zensical's own; pages lead to the network only in a link.
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src"}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Pipeline]:
+    configure_project("biomassters")
+    return {name: one for name, one in pipelines.items() if name != "__default__"}
+
+
+# ---- The reference
+
+
+def test_every_parameter_is_in_the_reference(found):
+    page = reference.parameters_page(found)
+    missing = set()
+    for file in CONF.glob("base/parameters*.yml"):
+        content = yaml.safe_load(file.read_text())
+        inner = {name.rpartition(".")[0] for name in dotted_names(content)}
+        missing |= {
+            n for n in dotted_names(content) if n not in inner and f"| `{n}`<br>" not in page
+        }
+    assert missing == set()
+
+
+def test_an_option_is_there_with_type_default_and_meaning(found):
+    lines = reference.parameters_page(found).splitlines()
+    (epochs,) = [line for line in lines if line.startswith("| `training.epochs`")]
+    assert epochs == (
+        "| `training.epochs`<br>whole number ≥ 1, default `13` | Passes over the training chips. "
+        "Reference: 900 |"
+    )
+    (region,) = [line for line in lines if line.startswith("| `acquisition.region`")]
+    assert "`us`, `eu`, `as`, default `eu`" in region
+
+
+def test_what_only_the_command_line_sets_is_there(found):
+    page = reference.parameters_page(found)
+    taken = set()
+    for file in CONF.glob("base/catalog*.yml"):
+        taken |= set(re.findall(r"runtime_params:\s*(\w+)", file.read_text()))
+    assert taken
+    assert {name for name in taken if f"| `{name}` |" not in page} == set()
+
+
+def test_every_dataset_is_there_with_its_place(found):
+    page = reference.datasets_page(found)
+    for file in CONF.glob("base/catalog*.yml"):
+        for name in yaml.safe_load(file.read_text()):
+            assert f"### `{name}` {{" in page
+    assert (
+        "- `data/05_model_input/<dataset>/chips.zarr`\n- another place: `--params chip_store=…`"
+        in page
+    )
+    assert "${" not in page
+
+
+def test_every_pipeline_is_there_with_its_nodes(found):
+    page = reference.pipelines_page(found)
+    for name, pipeline in found.items():
+        assert f"\n## {name}\n" in page
+        assert {node.name for node in pipeline.nodes if f"| `{node.name}`<br>" not in page} == set()
+
+
+def test_every_module_has_its_place():
+    text = "".join(reference.python_pages().values())
+    named = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    assert named == {name for name in reference.modules() if name != "biomassters.__main__"}
+
+
+# ---- The pages
+
+
+def test_every_page_is_in_the_navigation():
+    names = [*build.pages(), *reference.python_pages(), "how_to/not_listed.md"]
+    navigation = build.configuration(names)["nav"]
+    results = {name for name in names if name.startswith(build.RESULTS)}
+    assert set(names) - results <= set(build.paths(navigation))
+
+
+def test_links_keep_their_meaning(tmp_path):
+    for folder in ("docs/how_to", "src/biomassters/network"):
+        (tmp_path / folder).mkdir(parents=True)
+    source = build.REPOSITORY / "docs/how_to/index.md"
+    text = build.relinked(
+        "[a](../training.md#loss) [b](../../README.md) `[c](x)` [d](../../notebooks) "
+        "[`e`](../../src/biomassters/network/agb_net.py) [f](../../conf/base) [g](#here) "
+        "[h](https://example.org) [i](../../deploy/slurm_training.sh)",
+        source,
+        tmp_path,
+    )
+    assert text == (
+        "[a](../training.md#loss) [b](../overview.md) `[c](x)` d "
+        "[`e`](../reference/python/biomassters.network.md#biomassters.network.agb_net) "
+        "[f](../reference/parameters.md) [g](#here) "
+        "[h](https://example.org) [i](../deploy/slurm_training.sh)"
+    )
+    assert (tmp_path / "deploy/slurm_training.sh").is_file()
+
+
+# ---- The site
+
+
+class Page(HTMLParser):
+    """Links, anchors and what is loaded, of one page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.loaded: set[str] = set()
+        self.anchors = {""}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        given = {name: value or "" for name, value in attrs}
+        self.anchors |= {given.get("id", ""), given.get("name", "")}
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        if given.get(LOADED.get(tag, ""), ""):
+            self.loaded.add(given[LOADED[tag]])
+        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preconnect"):
+            self.loaded.add(given["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    for name in ("zensical", "mkdocstrings_handlers"):
+        pytest.importorskip(name, reason=f"needs {name}: uv run --group docs pytest")
+    folder = tmp_path_factory.mktemp("site")
+    assert "No issues found" in build.build(folder)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def read(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+
+
+@pytest.mark.slow
+def test_every_link_leads_somewhere(site, read):
+    broken = []
+    for path, page in read.items():
+        for link in page.links:
+            target, _, anchor = unquote(link).partition("#")
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            other = (path.parent / target).resolve() if target else path
+            if other.is_dir():
+                other /= "index.html"
+            if not other.is_file() or (other in read and anchor not in read[other].anchors):
+                broken.append(f"{path.relative_to(site)}: {link}")
+    assert broken == []
+
+
+@pytest.mark.slow
+def test_nothing_is_fetched_from_elsewhere(site, read):
+    assert {one for page in read.values() for one in page.loaded if "//" in one} == set()
+    missing = [
+        f"{path.relative_to(site)}: {one}"
+        for path, page in read.items()
+        for one in page.loaded
+        if not one.startswith("data:") and not (path.parent / unquote(one)).resolve().is_file()
+    ]
+    assert missing == []
+
+
+@pytest.mark.slow
+def test_public_functions_are_on_the_site(read):
+    from biomassters.metrics.scores import ScoreAccumulator
+    from biomassters.network import weights
+
+    anchors = {anchor for page in read.values() for anchor in page.anchors}
+    functions = [
+        f"{weights.__name__}.{name}"
+        for name, one in inspect.getmembers(weights, inspect.isfunction)
+        if one.__module__ == weights.__name__ and not name.startswith("_")
+    ]
+    assert functions
+    assert set(functions) <= anchors
+    assert f"{ScoreAccumulator.__module__}.ScoreAccumulator" in anchors

@@ -1,0 +1,95 @@
+"""What is deployed: the image's files, the scripts of clusters, Airflow's grouping."""
+
+import re
+import shutil
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+
+REPOSITORY = Path(__file__).parents[1]
+DOCKERFILE = REPOSITORY / "Dockerfile"
+
+
+def lint(*command: str | Path) -> str:
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"needs {command[0]}: uv run --group lint pytest")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return done.stdout + done.stderr
+
+
+def test_the_dockerfile_is_clean():
+    assert lint("hadolint", DOCKERFILE) == ""
+
+
+def test_scripts_for_the_shell_are_clean():
+    assert lint("shellcheck", *REPOSITORY.glob("deploy/*.sh"), REPOSITORY / ".ci/run") == ""
+
+
+def context(folder: Path) -> None:
+    """The files that Docker sees, as ``.dockerignore`` says: the last pattern that fits decides."""
+    patterns = [
+        line
+        for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    listing = subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, text=True,
+    )  # fmt: skip
+    for name in listing.splitlines():
+        parts = Path(name).parts
+        above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        left_out = False
+        for pattern in patterns:
+            plain = pattern.removeprefix("!").replace("**/", "*")
+            if any(fnmatch(one, plain) and one.count("/") >= plain.count("/") for one in above):
+                left_out = not pattern.startswith("!")
+        if not left_out and (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+
+
+def test_the_image_is_built_from_what_docker_sees(tmp_path):
+    if shutil.which("uv") is None:
+        pytest.skip("needs uv, which builds the wheel")
+    seen, built = tmp_path / "seen", tmp_path / "built"
+    context(seen)
+    assert {path.name for path in seen.iterdir()} == {
+        "LICENSE", "README.md", "conf", "pyproject.toml", "src",
+    }  # fmt: skip
+    assert [path.name for path in (seen / "conf/local").iterdir()] == [".gitkeep"]
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE):
+        for source in sources.split():
+            done = shutil.copytree if (seen / source).is_dir() else shutil.copy
+            built.mkdir(exist_ok=True)
+            done(seen / source, built / source)
+    subprocess.run(["uv", "build", "--quiet", "--wheel", built], check=True)
+    assert list(built.glob("dist/*.whl"))
+
+
+def test_what_passes_between_airflows_tasks_is_a_file():
+    configure_project("biomassters")
+    pipeline = pipelines["__default__"]
+    groups = {group.name: set(group.nodes) for group in pipeline.group_nodes_by("namespace")}
+    assert set(groups) == {
+        "simulation", "data_engineering", "training", "inference", "uncertainty", "submission",
+        "reporting",
+    }  # fmt: skip
+    files = set()
+    for catalog in REPOSITORY.glob("conf/base/catalog*.yml"):
+        for name, entry in yaml.safe_load(catalog.read_text()).items():
+            files |= {name} if "filepath" in entry else set()
+    group_of = {node: name for name, nodes in groups.items() for node in nodes}
+    maker = {out: group_of[node.name] for node in pipeline.nodes for out in node.outputs}
+    passed = {
+        name
+        for node in pipeline.nodes
+        for name in node.inputs
+        if maker.get(name, group_of[node.name]) != group_of[node.name]
+    }
+    assert "chip_store" in passed
+    assert passed <= files
