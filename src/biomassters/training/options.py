@@ -158,7 +158,7 @@ class TrainingOptions(Options):
         "of the labels, which saves hundreds of steps. The reference does not.",
     )
     epochs: int = Field(
-        default=14, ge=1, description="Passes over the training chips, in a stage that names none."
+        default=13, ge=1, description="Passes over the training chips, in a stage that names none."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
