@@ -56,11 +56,11 @@ def typical_chip() -> Chip:
         return _noise()
     chip = Archive.open(_SAMPLE).read_chip(_CHIP)
     have = chip.present[:, 1].nonzero()[0]
-    s2, present = chip.s2.copy(), chip.present.copy()
+    s2, present = chip.images["s2"].copy(), chip.present.copy()
     for number, month in enumerate((~chip.present[:, 1]).nonzero()[0][:5]):
-        s2[month] = chip.s2[have[number % len(have)]]
+        s2[month] = chip.images["s2"][have[number % len(have)]]
         present[month, 1] = True
-    return replace(chip, s2=s2, present=present)
+    return replace(chip, images={**chip.images, "s2": s2}, present=present)
 
 
 def _noise() -> Chip:
@@ -70,7 +70,8 @@ def _noise() -> Chip:
     s1_db = random.normal(-12, 3, (12, 4, 256, 256)).astype(np.float32)
     s2 = random.integers(1, 5000, (12, 11, 256, 256)).astype(np.uint16)
     s2[3] = 0
-    return Chip(_CHIP, "train", s1_db, s2, present, random.gamma(1, 60, (256, 256)).astype("f4"))
+    agb = random.gamma(1, 60, (256, 256)).astype("f4")
+    return Chip(_CHIP, "train", {"s1": s1_db, "s2": s2}, present, agb)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -273,10 +274,10 @@ def fetch_costs(root: Path, chips: int) -> dict[str, float]:
     """22 small files a chip from a loopback object store with 20 ms latency and faults."""
     bucket = root / "objects" / "forest"
     tiny = replace(_noise(), chip_id="template")
-    crop = {"s1_db": tiny.s1_db[..., :4, :4], "s2": tiny.s2[..., :4, :4]}
+    crop = {name: year[..., :4, :4] for name, year in tiny.images.items()}
     present = tiny.present.copy()
     present[:2, 1] = False
-    tiny = replace(tiny, **crop, present=present, agb_mg_per_ha=tiny.agb_mg_per_ha[:4, :4])
+    tiny = replace(tiny, images=crop, present=present, agb_mg_per_ha=tiny.agb_mg_per_ha[:4, :4])
     write_archive(bucket, [tiny], progress=False)
     target = root / "fetched"
     for name in ("features_metadata.csv", "train_agbm_metadata.csv"):

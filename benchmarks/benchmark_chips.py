@@ -51,13 +51,12 @@ def benchmark_chips(count: int) -> Iterator[Chip]:
         order = np.resize(random.permutation(s2_months), MONTH_COUNT)
         present = np.ones((MONTH_COUNT, 2), bool)
         present[ABSENT_S2, 1] = False
-        s2 = _shifted(template.s2[order], down, right, number % 2 == 0)
+        s2 = _shifted(template.images["s2"][order], down, right, number % 2 == 0)
         s2[ABSENT_S2] = 0
         yield Chip(
             f"{number:08x}",
             "train",
-            _shifted(template.s1_db, down, right, number % 2 == 0),
-            s2,
+            {"s1": _shifted(template.images["s1"], down, right, number % 2 == 0), "s2": s2},
             present,
             _shifted(template.agb_mg_per_ha, down, right, number % 2 == 0),
         )
@@ -88,4 +87,4 @@ def _made_up_chip() -> Chip:
     s2 = (900 + 200 * field(MONTH_COUNT, len(S2.bands))).clip(1, 10_000).astype(np.uint16)
     s2[:, -1] = CLP_NONE
     agb = (60 + 40 * field()).clip(0)
-    return Chip("made", "train", s1_db, s2, np.ones((MONTH_COUNT, 2), bool), agb)
+    return Chip("made", "train", {"s1": s1_db, "s2": s2}, np.ones((MONTH_COUNT, 2), bool), agb)

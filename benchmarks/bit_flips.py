@@ -54,7 +54,8 @@ class MadeChips:
         s2 = numbers.integers(0, 10_000, (MONTH_COUNT, 11, SIZE, SIZE), dtype=np.uint16)
         label = numbers.uniform(0, 300, (SIZE, SIZE)).astype(np.float32)
         present = np.ones((MONTH_COUNT, 2), bool)
-        return Chip(chip_id, split, s1, s2, present, label if split == "train" else None)
+        agb = label if split == "train" else None
+        return Chip(chip_id, split, {"s1": s1, "s2": s2}, present, agb)
 
 
 def store_content(path: Path) -> list[Any]:
@@ -66,7 +67,8 @@ def store_content(path: Path) -> list[Any]:
             chip = split.read_chip(index)
             label = None if chip.agb_mg_per_ha is None else chip.agb_mg_per_ha.tobytes()
             present = chip.present.tobytes()
-            values += [chip.chip_id, chip.s1_db.tobytes(), chip.s2.tobytes(), present, label]
+            years = [year.tobytes() for year in chip.images.values()]
+            values += [chip.chip_id, *years, present, label]
     return values
 
 

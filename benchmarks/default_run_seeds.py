@@ -26,7 +26,7 @@ from window_errors import errors, read_chip, real_chips
 
 from biomassters.chips.scaling import BandScaling
 from biomassters.network.weights import save_network
-from biomassters.pipelines.training.plan import described
+from biomassters.pipelines.training.stages import described
 from biomassters.training.options import TrainingOptions
 from biomassters.training.train import new_network, train
 from biomassters.training.validation import chips_of_folds

@@ -51,9 +51,9 @@ def _predict(images: Path, weights: Path, barrier: Any, rates: Any) -> None:
     barrier.wait()
     started, done = time.perf_counter(), -1  # the first one warms up
     while done < WINDOWS or time.perf_counter() - started < SECONDS:
-        s1, s2 = windows[(done + 1) % WINDOWS]
-        owner = torch.zeros(len(s1), dtype=torch.int64)
-        predict_batch(network, s1, s2, owner, 1)
+        year = windows[(done + 1) % WINDOWS]
+        owner = torch.zeros(len(year["s1"]), dtype=torch.int64)
+        predict_batch(network, year, owner, 1)
         done += 1
         if not done:
             barrier.wait()
@@ -61,7 +61,7 @@ def _predict(images: Path, weights: Path, barrier: Any, rates: Any) -> None:
     rates.put(done / (time.perf_counter() - started))
 
 
-def _windows(images: Path) -> list[tuple[Any, Any]]:
+def _windows(images: Path) -> list[dict[str, Any]]:
     """Images of some windows of 256 pixels, as tensors."""
     import torch
     from rasterio.windows import Window
@@ -72,4 +72,4 @@ def _windows(images: Path) -> list[tuple[Any, Any]]:
     source = open_region(str(images), ImageOptions(), AreaOptions())
     with ThreadPoolExecutor(1) as pool:
         read = [source.read(Window(256 * n, 0, 256, 256), pool) for n in range(WINDOWS)]
-    return [(torch.from_numpy(one.s1), torch.from_numpy(one.s2)) for one in read]
+    return [{name: torch.from_numpy(year) for name, year in one.images.items()} for one in read]

@@ -114,7 +114,7 @@ def write_constant(folder: Path, size: int) -> None:
     for sensor, row in values.items():
         tile = np.broadcast_to(row[:, None, None], (len(row), 512, 512)).copy()
         with rasterio.Env(GDAL_CACHEMAX=32 * 2**20), rasterio.open(
-            folder / f"{sensor.file_tag}_09.tif", "w", driver="GTiff", width=size, height=size,
+            folder / f"{sensor.tag}_09.tif", "w", driver="GTiff", width=size, height=size,
             count=len(row), dtype=row.dtype, crs="EPSG:3067", tiled=True, compress="zstd",
             transform=from_origin(400_000, 6_900_000, 10, 10), interleave="pixel",
         ) as file:  # fmt: skip

@@ -80,7 +80,8 @@ class StoredLabels:
         s1 = np.full((12, 4, SIZE, SIZE), -12, np.float32)
         agb = np.empty((SIZE, SIZE), np.float32)
         self.read_agb_into(index, agb)
-        return Chip(self.chip_ids[index], "train", s1, s2, np.ones((12, 2), bool), agb)
+        images = {"s1": s1, "s2": s2}
+        return Chip(self.chip_ids[index], "train", images, np.ones((12, 2), bool), agb)
 
 
 def made_up_attention(chip_ids: tuple[str, ...]) -> pd.DataFrame:

@@ -70,9 +70,8 @@ def map_in_windows(network: AgbNet, chip: Chip, window: int) -> NDArray[np.float
     total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for top, left in itertools.product(starts(height, window), starts(width, window)):
         part = (..., slice(top, top + window), slice(left, left + window))
-        agb_1HW = predict_batch(
-            network, whole.s1[part], whole.s2[part], whole.chip_of_month, 1, clip_negative=False
-        )
+        cut = {name: image[part] for name, image in whole.images.items()}
+        agb_1HW = predict_batch(network, cut, whole.chip_of_month, 1, clip_negative=False)
         total[part] += agb_1HW[0].numpy()
         count[part] += 1
     return (total / count).clip(min=0)

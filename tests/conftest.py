@@ -42,7 +42,12 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-pytest_plugins = ("tests.fixtures.chips", "tests.fixtures.forest", "tests.fixtures.training")
+pytest_plugins = (
+    "tests.fixtures.chips",
+    "tests.fixtures.forest",
+    "tests.fixtures.training",
+    "tests.fixtures.catalogue",
+)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -70,6 +75,12 @@ def real_chips_root() -> Path:
 def reference_root() -> Path:
     """Weights saved as the first place saved them, with expected outputs."""
     return _folder("BIOMASSTERS_REFERENCE", SHARED / "winner", "weights of the reference network")
+
+
+@pytest.fixture(scope="session")
+def field_plots() -> Path:
+    """Real field plots, or a skip."""
+    return _folder("BIOMASSTERS_PLOTS", SHARED / "plots", "real field plots")
 
 
 @pytest.fixture(scope="session")
@@ -279,10 +290,13 @@ class RangeServer:
     Attributes:
         host: Name and port.
         asked: Paths that were asked for, with their queries.
+        sent_bytes: Of files and parts of them, so far.
     """
 
     def __init__(self, folder: Path) -> None:
         self.asked = asked = []
+        self.sent_bytes = 0
+        server = self
 
         class Ranges(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -299,6 +313,7 @@ class RangeServer:
                 self.send_header("Content-Length", str(last + 1 - first))
                 self.send_header("Last-Modified", self.date_time_string(0))
                 self.end_headers()
+                server.sent_bytes += last + 1 - first
                 self.wfile.write(content[first : last + 1])
                 return None
 

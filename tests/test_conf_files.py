@@ -109,3 +109,9 @@ def test_known_names_are_never_refused(names):
 @pytest.mark.parametrize("name", ["base", "biomassters", "test"])
 def test_every_environment_names_its_data_set(name):
     assert "dataset:" in (CONF / name / "globals.yml").read_text()
+
+
+def test_what_has_moved_is_said_with_its_new_place():
+    (sentence,) = unknown_parameters({"finetuning": {"epochs": 60}}, known_parameters(CONF))
+    assert "There is no parameter 'finetuning' any more" in sentence
+    assert "'training.stages=[{name: fit}, {name: finetune, epochs: 60" in sentence

@@ -42,10 +42,10 @@ SQUARE = [[24.0, 62.0], [24.1, 62.0], [24.1, 62.1], [24.0, 62.1], [24.0, 62.0]]
 def open_area(path):
     from rasterio.crs import CRS
 
-    from biomassters.regions.area import state_area
-    from biomassters.regions.options import AreaOptions
+    from biomassters.imagery.area import state_area
+    from biomassters.imagery.options import AreaOptions
 
-    state_area(AreaOptions(geojson=str(path))).within(CRS.from_epsg(3067))
+    state_area(AreaOptions(file=str(path))).within(CRS.from_epsg(3067))
 
 
 def open_images(path):

@@ -21,6 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
 
+# Parameters of earlier versions, and what has taken their place.
+_MOVED = {
+    "finetuning": "the second stage is an entry of training.stages (docs/training.md), as in "
+    "'training.stages=[{name: fit}, {name: finetune, epochs: 60, chips: all, start: last}]'."
+}
 _SUFFIXES = (".yml", ".yaml", ".json")  # as Kedro's loader
 _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
@@ -156,6 +161,9 @@ def unknown_parameters(given: Mapping[str, Any], known: set[str]) -> list[str]:
         if name in known or (parent and parent not in known):
             continue
         close = _closest(name, known)
+        if name in _MOVED:
+            sentences.append(f"There is no parameter '{name}' any more; {_MOVED[name]}")
+            continue
         hint = f"did you mean '{close}'?" if close else "conf/base lists every parameter."
         sentences.append(f"There is no parameter '{name}'; {hint}")
     return sentences

@@ -28,7 +28,7 @@ def small_chip(chip_id: str, split: str) -> Chip:
     s1_db = random.normal(-12, 3, (12, 4, 16, 16)).astype(np.float32)
     s2 = random.integers(1, 5000, (12, 11, 16, 16)).astype(np.uint16)
     agb = random.gamma(1, 60, (16, 16)).astype(np.float32) if split == "train" else None
-    return Chip(chip_id, split, s1_db, s2, present, agb)
+    return Chip(chip_id, split, {"s1": s1_db, "s2": s2}, present, agb)
 
 
 @pytest.fixture(scope="session")

@@ -36,11 +36,11 @@ def test_xarray_gives_units_and_missing_values(
     assert capsys.readouterr().out == "dB Mg ha-1\n"
     chip = source.chip("000aa810")
     backscatter = found["backscatter"].values[1]
-    expected = np.where(chip.s1_db[:, 0] == -9999, np.nan, chip.s1_db[:, 0])
+    expected = np.where(chip.images["s1"][:, 0] == -9999, np.nan, chip.images["s1"][:, 0])
     np.testing.assert_allclose(backscatter, expected, atol=0.00501)
     assert np.isnan(backscatter).any()
     assert found["reflectance"].sizes["s2_band"] == 10
-    np.testing.assert_allclose(found["reflectance"].values[1], chip.s2[:, :10] / 1e4)
+    np.testing.assert_allclose(found["reflectance"].values[1], chip.images["s2"][:, :10] / 1e4)
     assert np.array_equal(found["biomass"].values[1], chip.agb_mg_per_ha)
     assert np.array_equal(found["chip"]["agb"].values, chip.agb_mg_per_ha)
     train = found["train"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from biomassters.chips.store.layout import ARRAYS, S1_ARRAY, S2_ARRAY
+from biomassters.chips.store.layout import ARRAYS, IMAGE_ARRAYS
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
@@ -35,13 +35,13 @@ def everything(path):
     store = ChipStore(path)
     for split in map(store.split, store.splits):
         for index in range(len(split)):
-            s1, s2 = np.empty((4, 8, 16), np.int16), np.empty((11, 8, 16), np.uint16)
+            window = {"s1": np.empty((4, 8, 16), np.int16), "s2": np.empty((11, 8, 16), np.uint16)}
             for month in range(12):
-                split.read_month_into(index, month, s1, s2, 8, 8)
-                values += [s1.tobytes(), s2.tobytes()]
+                split.read_month_into(index, month, window, 8, 8)
+                values += [image.tobytes() for image in window.values()]
             chip = split.read_chip(index)
             label = b"" if chip.agb_mg_per_ha is None else chip.agb_mg_per_ha.tobytes()
-            values += [chip.chip_id, chip.s1_db.tobytes(), chip.s2.tobytes(), label]
+            values += [chip.chip_id, *(year.tobytes() for year in chip.images.values()), label]
     return values
 
 
@@ -68,7 +68,7 @@ def test_no_flipped_bit_is_read_as_another_image(path):
 
 
 def test_every_byte_of_a_chunk_counts(path, packed):
-    place = path / "train" / "s2" / S2_ARRAY.file_name(1)
+    place = path / "train" / "s2" / IMAGE_ARRAYS[1].file_name(1)
     content = place.read_bytes()
     for position in range(0, len(content), 997):
         place.write_bytes(
@@ -89,7 +89,7 @@ def test_two_files_that_were_swapped(path, array):
 
 
 def test_a_month_marked_as_left_out(path):
-    place = path / "train" / "s1" / S1_ARRAY.file_name(0)
+    place = path / "train" / "s1" / IMAGE_ARRAYS[0].file_name(0)
     content = place.read_bytes()
     index = bytearray(content[-12 * 16 - 4 : -4])
     month = int(np.flatnonzero(ChipStore(path).split("train").present[0, :, 0])[0])
@@ -147,7 +147,7 @@ def test_what_is_no_json(path):
 def test_the_sentence_mends_a_damaged_chip(path, made_chips):
     """Delete this file, run the pipeline again: one chip is packed, not the whole archive."""
     expected = everything(path)
-    damaged = path / "train" / "s2" / S2_ARRAY.file_name(2)
+    damaged = path / "train" / "s2" / IMAGE_ARRAYS[1].file_name(2)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     with pytest.raises(BadInputError, match="packs its chip anew"):
         everything(path)

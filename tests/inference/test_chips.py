@@ -13,6 +13,7 @@ from biomassters.inference.chips import (
     predict_split,
 )
 from biomassters.inference.options import InferenceOptions
+from biomassters.inference.predict import Part
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 
@@ -34,7 +35,9 @@ def test_a_chip_from_the_store_and_from_memory_gives_the_same_map(store, new_sma
 def test_an_archive_in_other_units_is_refused_before_anything_is_predicted(new_small_network):
     """Sentinel-1 in dB × 100, as mapping refuses it."""
     chip = empty_chip(32, True)
-    chip.s1_db[:, :, :] = np.random.default_rng(0).normal(-1200, 100, chip.s1_db.shape)
+    chip.images["s1"][:, :, :] = np.random.default_rng(0).normal(
+        -1200, 100, chip.images["s1"].shape
+    )
     with pytest.raises(BadInputError, match=r"Chip lonely: S1 holds .*: divide it by 100"):
         predict_chips(new_small_network(), ["lonely"], {"lonely": chip}.__getitem__, OPTIONS)
     anyway = OPTIONS.model_copy(update={"check_ranges": False})
@@ -52,15 +55,17 @@ def test_only_months_that_exist_are_packed(store):
     split = store.split("train")
     chip = split.read_chip(0)
     batch = batch_of_chip(chip)
-    assert len(batch.s1) == len(batch.s2) == chip.month_mask.sum()
+    assert len(batch.images["s1"]) == len(batch.images["s2"]) == chip.month_mask.sum()
 
 
 def empty_chip(size, present):
     return Chip(
         "lonely",
         "test",
-        np.full((12, 4, size, size), -9999.0, np.float32),
-        np.zeros((12, 11, size, size), np.uint16),
+        {
+            "s1": np.full((12, 4, size, size), -9999.0, np.float32),
+            "s2": np.zeros((12, 11, size, size), np.uint16),
+        },
         np.full((12, 2), present),
     )
 
@@ -86,13 +91,13 @@ def images(months, size=32):
     generator = torch.Generator().manual_seed(months)
     s1 = torch.randint(-2500, 0, (months, 4, size, size), generator=generator, dtype=torch.int16)
     s2 = torch.randint(0, 4000, (months, 11, size, size), generator=generator).to(torch.uint16)
-    return s1, s2
+    return {"s1": s1, "s2": s2}
 
 
 def test_weights_of_a_chips_months_sum_to_one_at_every_level(network):
-    s1, s2 = images(7)
+    of_months = images(7)
     chip_of_month = torch.tensor([0, 0, 0, 1, 1, 1, 1])
-    levels = month_weights(network, (s1, s2, chip_of_month), 2)
+    levels = month_weights(network, Part(of_months, chip_of_month, 2))
     assert [tuple(weights.shape) for weights in levels] == [(2, 12)] * 5
     for weights in levels:
         np.testing.assert_allclose(weights.sum(1), [1, 1], rtol=1e-5)
@@ -103,14 +108,14 @@ def test_weights_of_a_chips_months_sum_to_one_at_every_level(network):
 
 def test_a_month_that_stands_out_is_what_the_pooling_uses(network):
     """Pooling with the weights gives the pooled features of the deepest level."""
-    s1, s2 = images(4)
+    of_months = images(4)
     chip_of_month = torch.zeros(4, dtype=torch.int64)
     kept = []
     handle = network.attn[-1].register_forward_hook(lambda _, given, got: kept.append((given, got)))
     with torch.no_grad():
-        network(s1, s2, chip_of_month, 1)
+        network(of_months, chip_of_month, 1)
     handle.remove()
-    levels = month_weights(network, (s1, s2, chip_of_month), 1)
+    levels = month_weights(network, Part(of_months, chip_of_month, 1))
     (features, _), pooled = kept[0]
     expected = (features[:, :, 0, 0] * levels[-1][0, :4, None]).sum(0)
     torch.testing.assert_close(pooled[0, :, 0, 0], expected)

@@ -19,8 +19,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class PackedMonths:
-    s1: Tensor
-    s2: Tensor
+    images: dict[str, Tensor]
     chip_of_month: Tensor
     chip_ids: tuple[str, ...]
 
@@ -36,8 +35,8 @@ class MeanOfMonths(nn.Module):
         self.weight = nn.Parameter(weight_HW)
         self.calls: list[tuple[bool, bool]] = []
 
-    def scale(self, s1, s2):
-        return s1.float()
+    def scale(self, images):
+        return images["s1"].float()
 
     def forward_scaled(self, x_MCHW, chip_of_month, chip_count):
         self.calls.append((self.training, torch.is_grad_enabled()))
@@ -52,8 +51,10 @@ def batch_of(ids: tuple[str, ...], months: list[int], size: int = 4, seed: int =
     count = len(months)
     s1 = torch.randint(-2000, 2000, (count, 4, size, size), generator=generator)
     return PackedMonths(
-        s1.to(torch.int16),
-        torch.zeros(count, 11, size, size, dtype=torch.uint16),
+        {
+            "s1": s1.to(torch.int16),
+            "s2": torch.zeros(count, 11, size, size, dtype=torch.uint16),
+        },
         torch.tensor(months),
         ids,
     )
@@ -63,22 +64,22 @@ def test_images_are_scaled_once_for_all_views():
     class Counted(MeanOfMonths):
         scaled = 0
 
-        def scale(self, s1, s2):
+        def scale(self, images):
             self.scaled += 1
-            return super().scale(s1, s2)
+            return super().scale(images)
 
     network, batch = Counted(torch.ones(4, 4)), batch_of(("a",), [0])
-    predict_batch(network, batch.s1, batch.s2, batch.chip_of_month, 1, list(VIEWS))
+    predict_batch(network, batch.images, batch.chip_of_month, 1, list(VIEWS))
     assert network.scaled == 1
     assert len(network.calls) == len(VIEWS)
 
 
 def test_a_network_without_a_preferred_side_gives_the_same_in_every_view():
     network, batch = MeanOfMonths(torch.ones(4, 4)), batch_of(("a", "b"), [0, 0, 1])
-    arguments = (network, batch.s1, batch.s2, batch.chip_of_month, 2)
+    arguments = (network, batch.images, batch.chip_of_month, 2)
     plain = predict_batch(*arguments, ["identity"], clip_negative=False)
     assert plain.dtype == torch.float32
-    assert torch.equal(plain[0], batch.s1[:2, 0].float().mean(0))
+    assert torch.equal(plain[0], batch.images["s1"][:2, 0].float().mean(0))
     for view in VIEWS:
         assert torch.equal(predict_batch(*arguments, [view], clip_negative=False), plain)
     torch.testing.assert_close(predict_batch(*arguments, list(VIEWS), False), plain)
@@ -87,8 +88,8 @@ def test_a_network_without_a_preferred_side_gives_the_same_in_every_view():
 def test_views_average_the_weights_of_mirrored_pixels():
     weight = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     batch = batch_of(("a",), [0], size=2)
-    batch.s1[:] = 100
-    arguments = (MeanOfMonths(weight), batch.s1, batch.s2, batch.chip_of_month, 1)
+    batch.images["s1"][:] = 100
+    arguments = (MeanOfMonths(weight), batch.images, batch.chip_of_month, 1)
     left_right = predict_batch(*arguments, ["identity", "left_right"])
     assert left_right[0].tolist() == [[150.0, 150.0], [450.0, 450.0]]
     assert predict_batch(*arguments, list(VIEWS))[0].tolist() == [[300.0] * 2] * 2
@@ -97,8 +98,8 @@ def test_views_average_the_weights_of_mirrored_pixels():
 def test_negative_biomass_is_clipped_after_the_mean_and_only_on_demand():
     weight = torch.tensor([[-1.0, 2.0], [-1.0, -1.0]])
     batch = batch_of(("a",), [0], size=2)
-    batch.s1[:] = 10
-    arguments = (MeanOfMonths(weight), batch.s1, batch.s2, batch.chip_of_month, 1)
+    batch.images["s1"][:] = 10
+    arguments = (MeanOfMonths(weight), batch.images, batch.chip_of_month, 1)
     views = ["identity", "left_right"]
     assert predict_batch(*arguments, views, False)[0].tolist() == [[5.0, 5.0], [-10.0, -10.0]]
     assert predict_batch(*arguments, views, True)[0].tolist() == [[5.0, 5.0], [0.0, 0.0]]
@@ -111,7 +112,7 @@ def test_batches_keep_their_order_and_the_network_its_mode(capfd, monkeypatch):
     options = InferenceOptions(views=("identity", "both"), clip_negative=False)
     maps = dict(predict_batches(network, iter(batches), options, CPU, total=3))
     assert list(maps) == ["z", "a", "m"]
-    np.testing.assert_allclose(maps["a"], batches[0].s1[1:, 0].float().mean(0))
+    np.testing.assert_allclose(maps["a"], batches[0].images["s1"][1:, 0].float().mean(0))
     assert maps["m"].dtype == np.float32
     assert network.calls == [(False, False)] * 6  # two parts and one, in each of two views
     assert network.training
@@ -122,9 +123,9 @@ def test_buffers_may_be_reused_for_the_next_batch(capfd):
     batch = batch_of(("first",), [0])
 
     def reusing():
-        batch.s1[:] = 7
+        batch.images["s1"][:] = 7
         yield batch
-        batch.s1[:] = 9
+        batch.images["s1"][:] = 9
         batch.chip_ids = ("second",)
         yield batch
 
@@ -141,7 +142,7 @@ def test_bfloat16_ends_in_float32():
             return (x_MCHW[:, :1] @ torch.eye(x_MCHW.shape[-1])).to(torch.bfloat16)
 
     batch = batch_of(("a",), [0])
-    batch.s1[:] = 100
+    batch.images["s1"][:] = 100
     options = InferenceOptions(precision="bfloat16")
     ((_, agb),) = predict_batches(Product(torch.ones(4, 4)), [batch], options, CPU, progress=False)
     assert agb.dtype == np.float32
@@ -206,7 +207,7 @@ def test_a_mean_network_predicts_the_mean_of_its_members() -> None:
     generator = torch.Generator().manual_seed(4)
     s1 = torch.randint(-2500, -500, (3, 4, 64, 64), generator=generator).short()
     s2 = torch.randint(0, 5000, (3, 11, 64, 64), generator=generator)
-    batch = s1, s2, torch.tensor([0, 0, 1]), 2
+    batch = {"s1": s1, "s2": s2}, torch.tensor([0, 0, 1]), 2
     alone = [member(*batch)[:, 0] for member in members]
     assert not torch.allclose(alone[0], alone[1])
     together = predict_batch(MeanNetwork(members), *batch, clip_negative=False)

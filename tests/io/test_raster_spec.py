@@ -45,3 +45,13 @@ def test_description() -> None:
     assert describe("1.tif", damage[:1]) == "1.tif is empty"
     assert describe("1.tif", damage[:2]) == "1.tif is empty, and 1 other file is damaged"
     assert describe("1.tif", damage) == "1.tif is empty, and 2 other files are damaged"
+
+
+def test_a_label_that_may_have_gaps_needs_a_pixel_without():
+    partly = np.array([[np.nan, 5.0], [np.nan, np.nan]], np.float32)
+    assert label_fault(partly) == "has 3 NaN or infinite values"
+    assert label_fault(partly, partly=True) is None
+    assert label_fault(-partly, partly=True) == "has 1 negative pixel"
+    assert label_fault(partly * np.nan, partly=True) == "has no labelled pixel"
+    partly[1] = np.inf
+    assert label_fault(partly, partly=True) == "has 2 NaN or infinite values"

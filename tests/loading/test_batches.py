@@ -11,8 +11,10 @@ from biomassters.training.micro_batches import Feed
 @pytest.fixture
 def batch():
     return Batch(
-        s1=torch.arange(3 * 4 * 2 * 2, dtype=torch.int16).reshape(3, 4, 2, 2),
-        s2=torch.full((3, 11, 2, 2), 65535, dtype=torch.uint16),
+        images={
+            "s1": torch.arange(3 * 4 * 2 * 2, dtype=torch.int16).reshape(3, 4, 2, 2),
+            "s2": torch.full((3, 11, 2, 2), 65535, dtype=torch.uint16),
+        },
         chip_of_month=torch.tensor([0, 0, 1]),
         agb=torch.ones(2, 2, 2),
         samples=(plain_sample(5, (0, 3)), plain_sample(7, (11,))),
@@ -30,10 +32,10 @@ def test_on_the_same_device_it_stays_itself(batch):
 
 def test_on_another_device(batch):
     moved = batch.to("meta")
-    assert {moved.s1.device.type, moved.s2.device.type, moved.agb.device.type} == {"meta"}
+    assert {image.device.type for image in (*moved.images.values(), moved.agb)} == {"meta"}
     assert moved.chip_of_month.device.type == "meta"
     assert (moved.samples, moved.chip_ids) == (batch.samples, batch.chip_ids)
-    assert moved.s2.dtype == torch.uint16
+    assert moved.images["s2"].dtype == torch.uint16
 
 
 @pytest.mark.gpu
@@ -41,7 +43,7 @@ def test_on_another_device(batch):
 def test_the_owner_learns_when_the_copy_is_done(batch):
     moved = batch.to("cuda")
     batch.copy_mark.wait()
-    assert torch.equal(moved.s1.cpu(), batch.s1)
+    assert torch.equal(moved.images["s1"].cpu(), batch.images["s1"])
 
 
 def batches(store, options):
@@ -62,6 +64,6 @@ def test_on_a_gpu_every_batch_arrives_as_it_was_read(store, small_options) -> No
     expected = [copy.deepcopy(batch) for batch in batches(store, options)]
     device = torch.device("cuda", 0)
     for moved, was in zip(ahead_on_device(batches(store, options), device), expected, strict=True):
-        assert moved.s1.device == device
+        assert moved.images["s1"].device == device
         for name in ("s1", "s2", "chip_of_month", "agb"):
             assert torch.equal(getattr(moved, name).cpu(), getattr(was, name))

@@ -40,8 +40,10 @@ class Chips:
         return Chip(
             chip_id,
             self.split,
-            np.where(present[:, 0, None, None, None], s1_db, np.float32(-9999)),
-            np.where(present[:, 1, None, None, None], s2, np.uint16(0)),
+            {
+                "s1": np.where(present[:, 0, None, None, None], s1_db, np.float32(-9999)),
+                "s2": np.where(present[:, 1, None, None, None], s2, np.uint16(0)),
+            },
             present,
             agb if self.split == "train" else None,
         )
@@ -79,12 +81,13 @@ def expected(split, samples, size):
             s1.append(np.empty((4, h, w), np.int16))
             s2.append(np.empty((11, h, w), np.uint16))
             owner.append(number)
-            split.read_month_into(sample.chip, month, s1[-1], s2[-1], sample.top, sample.left)
+            out = {"s1": s1[-1], "s2": s2[-1]}
+            split.read_month_into(sample.chip, month, out, sample.top, sample.left)
     return np.stack(s1), np.stack(s2), np.array(owner), np.stack(agb)
 
 
 def copied(batch):
-    tensors = (batch.s1, batch.s2, batch.chip_of_month, batch.agb)
+    tensors = (*batch.images.values(), batch.chip_of_month, batch.agb)
     return tuple(tensor.numpy().copy() for tensor in tensors)
 
 
@@ -136,8 +139,8 @@ def test_without_labels_agb_is_nan(tmp_path):
 
 def test_memory_is_reused(split):
     loader = ThreadedLoader(split, BATCHES, crop=8, prefetch=1)
-    places = {batch.s1.data_ptr() for _ in range(3) for batch in loader}
-    places |= {batch.s1.data_ptr() for batch in loader.load(BATCHES[:3] * 4)}
+    places = {batch.images["s1"].data_ptr() for _ in range(3) for batch in loader}
+    places |= {batch.images["s1"].data_ptr() for batch in loader.load(BATCHES[:3] * 4)}
     assert len(places) == 3
 
 
@@ -276,7 +279,7 @@ def test_pinned_memory_is_not_overwritten_while_it_is_copied(split):
     loader = ThreadedLoader(split, BATCHES * 20, crop=8, pin_memory=True)
     found = []
     for batch in loader:
-        assert batch.s1.is_pinned()
+        assert batch.images["s1"].is_pinned()
         torch.cuda._sleep(2_000_000)  # the copy waits behind a busy device
         found.append(batch.to("cuda"))
     for batch, samples in zip(found, BATCHES * 20, strict=True):

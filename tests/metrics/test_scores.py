@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from biomassters.errors import BadInputError
-from biomassters.metrics import CLASS_NAMES, DensityHistogram, ScoreAccumulator
+from biomassters.metrics import (
+    CLASS_NAMES,
+    DensityHistogram,
+    ScoreAccumulator,
+    labelled_pixels,
+)
 
 
 def chips_like(seed: int, count: int, height: int = 8, width: int = 6):
@@ -168,3 +173,27 @@ def test_what_is_no_number_is_refused_by_name(value):
     bad = np.array([[0.0, value]])
     with pytest.raises(BadInputError, match="Chip 00ab: 1 of 2 pixels of the prediction"):
         DensityHistogram().update("00ab", bad, np.zeros((1, 2)))
+
+
+def test_scores_of_a_partly_labelled_chip_worked_by_hand():
+    """Errors 3 and −4 where there is a label; the pixels without one are nowhere."""
+    target = np.array([[10.0, math.nan], [math.nan, 60.0]])
+    prediction = np.array([[13.0, 5.0], [999.0, 56.0]])
+    scores, density = ScoreAccumulator(), DensityHistogram()
+    for found in (scores, density):
+        found.update("a", *labelled_pixels(prediction, target))
+    assert scores.per_chip()["rmse"].tolist() == [pytest.approx(12.5**0.5)]
+    assert (scores.summary()["mae"], scores.summary()["bias"]) == (3.5, -0.5)
+    assert scores.summary()["pixels"] == density.counts.sum() == 2
+    assert scores.by_class()["pixels"].tolist() == [0, 1, 1, 0, 0, 0]
+
+
+def test_labelled_pixels_leave_what_is_whole_or_wrong_as_it_is():
+    prediction, target = np.ones((2, 2)), np.zeros((2, 2))
+    same = labelled_pixels(prediction, target)
+    assert same[0] is prediction
+    assert same[1] is target
+    with pytest.raises(BadInputError, match="4 of 4 pixels of the target"):
+        ScoreAccumulator().update("a", *labelled_pixels(prediction, target * math.nan))
+    with pytest.raises(BadInputError, match=r"shape \(2, 2\) and the target \(1, 2\)"):
+        ScoreAccumulator().update("a", *labelled_pixels(prediction, np.array([[math.nan, 1]])))

@@ -67,8 +67,9 @@ WAYS = {
                                                 ("meta", torch.contiguous_format)])  # fmt: skip
 def test_images_lie_channels_last_by_themselves_on_a_cpu_alone(device, layout):
     network = _network("mobilenetv3_small_050").to(device).configure(ExecutionOptions())
-    s1, s2 = (torch.zeros(2, bands, 32, 64, device=device) for bands in (4, 11))
-    assert network.scale(s1, s2).is_contiguous(memory_format=layout)
+    of = {"s1": 4, "s2": 11}
+    images = {name: torch.zeros(2, n, 32, 64, device=device) for name, n in of.items()}
+    assert network.scale(images).is_contiguous(memory_format=layout)
 
 
 @cache

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from biomassters.chips.predicted_maps import PredictionFolder
 
 pytestmark = pytest.mark.slow
+TWO_STAGES = "training.stages=[{name: fit}, {name: finetune, epochs: 1, chips: all, start: last}]"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,89 @@ def test_the_report_is_one_file(finished):
     assert 'src="http' not in report
 
 
+# A script of its own: nothing of the package, so that both are right or differ.
+_SCORE = """
+import json, pathlib, sys
+import numpy as np, rasterio
+maps, labels = map(pathlib.Path, sys.argv[1:])
+rmse = {}
+for file in labels.glob("*_agbm.tif"):
+    with rasterio.open(file) as label, rasterio.open(maps / file.name) as predicted:
+        error = predicted.read(1).astype(float) - label.read(1).astype(float)
+        rmse[file.name[:-9]] = float(np.sqrt(np.mean(error**2)))
+print(json.dumps(rmse))
+"""
+
+
+@pytest.fixture(scope="module")
+def scored(finished, kedro):
+    data, _ = finished
+    result = kedro("run", "--env", "test", "--pipelines", "scoring")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folders = [
+        str(data / place) for place in ("07_model_output/test/test", "01_raw/test/test_agbm")
+    ]
+    script = subprocess.run([sys.executable, "-W", "ignore", "-c", _SCORE, *folders],
+                            capture_output=True, text=True, check=True)  # fmt: skip
+    return data, result.stderr, json.loads(script.stdout)
+
+
+def test_the_test_splits_score_is_that_of_a_script_of_its_own(scored):
+    data, said, rmse = scored
+    found = json.loads((data / "08_reporting/test/test_scores.json").read_text())
+    assert len(rmse) == found["chips"] == found["chips_listed"] == 2
+    assert found["rmse_per_chip_mean"] == pytest.approx(np.mean(list(rmse.values())), rel=1e-6)
+    assert f"RMSE {found['rmse_per_chip_mean']:.2f} Mg/ha, mean over all 2 chips" in said
+    per_chip = pd.read_csv(
+        data / "08_reporting/test/test_scores_per_chip.csv", dtype={"chip_id": str}
+    ).set_index("chip_id")
+    assert per_chip["rmse"].to_dict() == pytest.approx(rmse, rel=1e-6)
+    assert 0 <= found["intervals"]["pixel_coverage"] <= 1
+    page = (data / "08_reporting/test/test_scores.html").read_text()
+    assert f"{found['rmse_per_chip_mean']:.2f}" in page
+
+
+def check(kedro, data, path):
+    result = kedro("run", "--env", "test", "--pipelines", "submission_check",
+                   "--params", f"submission_file={path}")  # fmt: skip
+    findings = json.loads((data / "08_reporting/test/submission_findings.json").read_text())
+    return result, findings
+
+
+def test_anybodys_submission_is_scored(scored, kedro):
+    data, _, rmse = scored
+    path = data / "07_model_output/test/submission.tar.gz"
+    result, findings = check(kedro, data, path)
+    assert result.returncode == 0, result.stderr
+    expected = np.mean(list(rmse.values()))
+    assert findings["scores"]["rmse_per_chip_mean"] == pytest.approx(expected, rel=1e-6)
+    assert f"Its score: RMSE {expected:.2f} Mg/ha" in result.stderr
+
+
+def test_a_wrong_submission_is_reported_and_called_no_submission(scored, kedro, tmp_path):
+    data, _, rmse = scored
+    kept, gone = sorted(rmse)
+    with tarfile.open(data / "07_model_output/test/submission.tar.gz") as good:
+        good.extract(f"{kept}_agbm.tif", tmp_path, filter="data")
+    with tarfile.open(tmp_path / "wrong.tar", "w") as wrong:
+        wrong.add(tmp_path / f"{kept}_agbm.tif", f"{kept}_agbm.tif")
+    result, findings = check(kedro, data, tmp_path / "wrong.tar")
+    assert result.returncode == 1
+    assert f"is no valid submission: {gone}_agbm.tif is missing" in result.stderr
+    assert findings["faults"] == [[f"{gone}_agbm.tif", "is missing"]]
+    scores = findings["scores"]
+    assert (scores["chips"], scores["chips_listed"]) == (1, 2)
+    assert scores["rmse_per_chip_mean"] == pytest.approx(rmse[kept], rel=1e-6)
+
+
+def test_labels_that_are_not_there_are_said_before_the_first_node(finished, kedro):
+    result = kedro("run", "--env", "test", "--pipelines", "scoring",
+                   "--params", "test_labels=data/none")  # fmt: skip
+    assert result.returncode == 1
+    assert "There are no test labels in data/none: fetch them" in result.stderr
+    assert "1 of 2" not in result.stderr
+
+
 def test_no_warning_is_printed(finished):
     _, result = finished
     assert "Warning" not in result.stdout + result.stderr
@@ -99,8 +185,8 @@ def test_a_file_gets_few_lines_one_a_node_and_no_control_characters(finished):
     lines = result.stderr.splitlines()
     assert result.stdout == ""
     assert len(lines) <= 60
-    numbers = re.findall(r"^\S+ +(\d+) of 33  [a-z]", result.stderr, re.MULTILINE)
-    assert [int(number) for number in numbers] == list(range(1, 34))
+    numbers = re.findall(r"^\S+ +(\d+) of 30  [a-z]", result.stderr, re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(1, 31))
     assert not set(result.stderr) & set("\r\33\b")
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
 
@@ -108,7 +194,7 @@ def test_a_file_gets_few_lines_one_a_node_and_no_control_characters(finished):
 def test_the_closing_lines_say_score_and_paths(finished):
     _, result = finished
     for text in ("Score: RMSE", "submission.tar.gz", "report.html", "weights.safetensors",
-                 "test_bounds", "Done: 33 nodes in"):  # fmt: skip
+                 "test_bounds", "Done: 30 nodes in"):  # fmt: skip
         assert text in result.stdout + result.stderr
 
 
@@ -170,7 +256,7 @@ def test_fine_tuned_weights_map_but_are_never_scored(finished, kedro):
     )
     assert fit == final  # no second stage so far
     tuned = kedro("run", "--env", "test", "--pipelines", "training",
-                  "--params", "finetuning.epochs=1")  # fmt: skip
+                  "--params", TWO_STAGES)  # fmt: skip
     assert tuned.returncode == 0, tuned.stdout + tuned.stderr
     final = json.loads((models / "final_weights.json").read_text())
     assert (final["held_out_fold"], final["validation_rmse"]) == (None, None)
@@ -202,7 +288,7 @@ def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
 ):
     """Of every epoch, not of each; no word is broken, and NO_COLOR is honoured."""
     shown = kedro_in_terminal(
-        columns, "run", "--env", "test", "--namespaces", "training.fit",
+        columns, "run", "--env", "test", "--namespaces", "training",
         "--params", "training.restart=true", env={"NO_COLOR": "1"},
     )  # fmt: skip
     assert shown.code == 0, shown.raw
@@ -215,8 +301,10 @@ def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
     assert any(0 < share < 100 for share in shares)
     assert any("left" in bar for bar in bars)
     assert all(("[" in bar) == wide for bar in bars)
-    assert all(bar.startswith("2 of 2 training: ") for bar in bars)
+    assert all(bar.startswith("1 of 1 training: ") for bar in bars)
     said = " ".join(line.strip() for line in shown.lines)
-    assert "2 of 2 train network" in " ".join(said.split())
+    assert "1 of 1 train stages" in " ".join(said.split())
     assert "Epoch 2 of 2: loss" in said
-    assert ("data/06_models/test/weights.safetensors" in shown.lines[-1]) or not wide
+    if wide:
+        assert "data/06_models/test/weights.safetensors" in shown.lines[-2]
+        assert "data/06_models/test/final_weights.safetensors" in shown.lines[-1]

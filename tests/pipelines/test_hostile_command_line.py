@@ -68,7 +68,7 @@ def vrt(project, folder):
 def geojson(project, folder):
     """Brackets without end."""
     (folder / "area.geojson").write_text('{"a":' * 100_000)
-    return "mapping", f"mapping.area.geojson={folder}/area.geojson", "area.geojson is nested too"
+    return "mapping", f"mapping.area.file={folder}/area.geojson", "area.geojson is nested too"
 
 
 def stac(project, folder):

@@ -32,7 +32,7 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
         (("--pipelines", "training", "--nodes", "pack_chips"), "but data_engineering has"),
         (("--tags", "training"), "There is no tag 'training'"),
         (("--to-outputs", "chip_stor"), "no output dataset 'chip_stor'; did you mean 'chip_store'"),
-        (("--namespaces", "fitt"), "There is no namespace 'fitt'; did you mean 'training.fit'?"),
+        (("--namespaces", "trainin"), "There is no namespace 'trainin'; did you mean 'training'?"),
         (("--runner", "SequentalRunner"), "did you mean 'SequentialRunner'?"),
         (("--params", "training.folds=[0,1"), "is never closed with ]"),
     ],

@@ -16,7 +16,7 @@ def made_chip(number):
     s1_db = random.normal(-12, 3, (12, 4, 32, 32)).astype(np.float32)
     s2 = random.integers(1, 5000, (12, 11, 32, 32)).astype(np.uint16)
     agb = random.gamma(1, 60, (32, 32)).astype(np.float32)
-    return Chip(f"{number:08x}", "train", s1_db, s2, np.ones((12, 2), bool), agb)
+    return Chip(f"{number:08x}", "train", {"s1": s1_db, "s2": s2}, np.ones((12, 2), bool), agb)
 
 
 @pytest.fixture

@@ -10,19 +10,21 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
-from biomassters.regions.options import MappingOptions
+from biomassters.plots.options import PlotsOptions
+from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
-from biomassters.training.options import FinetuningOptions, TrainingOptions
+from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
+    "chips_from_region": RegionChipsOptions,
     "data_engineering": DataEngineeringOptions,
-    "finetuning": FinetuningOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,
+    "plots": PlotsOptions,
     "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
     "simulation": SimulationOptions,
@@ -59,7 +61,7 @@ def test_base_holds_the_defaults_of_the_models(name):
     assert MODELS[name].model_validate(values) == MODELS[name]()
 
 
-@pytest.mark.parametrize("environment", ["biomassters", "biomassters_small", "test"])
+@pytest.mark.parametrize("environment", ["biomassters", "biomassters_small", "own_forest", "test"])
 @pytest.mark.parametrize("name", MODELS)
 def test_environments_override_what_exists_with_values_that_are_valid(environment, name):
     MODELS[name].model_validate(in_file(environment, name))

@@ -9,6 +9,7 @@ import rasterio
 from biomassters.pipelines.inference import create_pipeline
 
 pytestmark = pytest.mark.slow
+TWO_STAGES = "training.stages=[{name: fit}, {name: finetune, epochs: 1, chips: all, start: last}]"
 STAGES = "inference,uncertainty,reporting,submission"
 
 
@@ -96,7 +97,7 @@ def test_maps_of_other_weights_are_not_scored_nor_handed_in(finished, kedro):
 
 def test_fine_tuned_weights_borrow_the_intervals_of_those_they_started_from(finished, kedro):
     tuned = kedro("run", "--env", "test", "--pipelines", "training," + STAGES,
-                  "--params", "training.seed=7,finetuning.epochs=1")  # fmt: skip
+                  "--params", f"training.seed=7,{TWO_STAGES}")  # fmt: skip
     assert tuned.returncode == 0, tuned.stdout + tuned.stderr
     models = finished / "06_models/test"
     final = json.loads((models / "final_weights.json").read_text())
@@ -125,6 +126,16 @@ def test_imported_weights_have_no_held_out_fold_unless_one_is_stated(
     assert advice in {node.name for node in create_pipeline().nodes}
     assert "reference_held_out_fold=N" in sentence
     assert (finished / "08_reporting/test/metrics.json").read_bytes() == before
+    # The test split needs no fold: from the released file to the challenge's score in one command.
+    scored = kedro("run", "--env", "test", "--to-outputs", "test_page", "--pipelines",
+                   "reference_weights,inference,scoring",
+                   "--params", f"reference_checkpoint={checkpoint}")  # fmt: skip
+    assert scored.returncode == 0, scored.stdout + scored.stderr
+    scores = json.loads((finished / "08_reporting/test/test_scores.json").read_text())
+    assert scores["chips"] == scores["chips_listed"] == 2
+    assert scores["made_with"]["trained_on"]["dataset"] == "unknown, from modelo_best.pth"
+    assert "other weights" in scores["intervals"]["note"]
+    assert f"RMSE {scores['rmse_per_chip_mean']:.2f} Mg/ha" in scored.stderr
     stated = kedro(
         "run", "--env", "test", "--pipelines", "reference_weights,inference,uncertainty,reporting",
         "--params", f"reference_checkpoint={checkpoint},reference_held_out_fold=1",

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from biomassters.pipelines.training.plan import TrainedNetwork
+from biomassters.pipelines.training.stages import TrainedNetwork
 from biomassters.training.state import TrainingResult
 
 SCORE = "validation_rmse_per_chip_mean"

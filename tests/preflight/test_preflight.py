@@ -190,13 +190,13 @@ def test_files_that_parameters_name_must_be_there_and_whole(tmp_path):
     broken.write_bytes(b"no weights")
     broken.with_suffix(".json").write_text("{}")
     options = MappingOptions.model_validate(
-        {"ensemble": ["nowhere.safetensors", str(broken)], "area": {"geojson": "x.json"}}
+        {"ensemble": ["nowhere.safetensors", str(broken)], "area": {"file": "x.json"}}
     )
     found = list(check_named_files(planned("mapping", options__mapping=options)))
     assert len(found) == 3
     assert "There is no file nowhere.safetensors" in found[0]
     assert "can't be read (damaged or of another format)" in found[1]
-    assert "mapping.area.geojson: there is no file x.json" in found[2]
+    assert "mapping.area.file: there is no file x.json" in found[2]
 
 
 def test_missing_inputs_are_named_with_the_pipelines_that_make_them(tmp_path):

@@ -8,7 +8,7 @@ from biomassters.chips.bands import S1, S2
 from biomassters.regions.alignment import read_aligned
 from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import RasterLayer
-from biomassters.regions.inputs.source import read_s1
+from biomassters.regions.inputs.source import read_month
 
 from .conftest import NORTH, WEST, month_values, write_tif
 
@@ -71,7 +71,7 @@ def test_no_data_that_no_tag_names_is_no_backscatter(tmp_path, value, tag):
     found = read_aligned(fine, grid, Window(0, 0, 2, 2))
     np.testing.assert_allclose(found, [[[-10, -10], [-10, np.nan]]] * 4, atol=1e-4)
     same = layer(tmp_path / "b.tif", db, **tag)
-    packed = read_s1([same], same.grid, Window(0, 0, 4, 4))
+    packed = read_month(S1, [same], same.grid, Window(0, 0, 4, 4))
     assert (packed[:, 0, 0] == -32768).all()
     assert sorted(np.unique(packed)) == [-32768, -1000]
 

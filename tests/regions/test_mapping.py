@@ -54,8 +54,8 @@ CALIBRATION = Calibration(
 class PixelNetwork(torch.nn.Module):
     """Sees one pixel at a time, so a map knows nothing of chips: the mean VV over the months."""
 
-    def scale(self, s1, s2):
-        return s1.float() / 100
+    def scale(self, images):
+        return images["s1"].float() / 100
 
     def forward_scaled(self, x, chip_of_month, chip_count):
         total = torch.zeros(chip_count, 1, *x.shape[-2:])
@@ -139,7 +139,8 @@ def test_a_chip_in_one_window_equals_chip_inference(region_folder, weights, tmp_
     with ThreadPoolExecutor(1) as pool:
         images = plan.source.read(Window(0, 0, 64, 64), pool)
     expected = predict_batch(
-        load_network(weights), torch.from_numpy(images.s1), torch.from_numpy(images.s2),
+        load_network(weights),
+        {name: torch.from_numpy(year) for name, year in images.images.items()},
         torch.zeros(len(images.months), dtype=torch.int64), 1, inference.views,
     )  # fmt: skip
     np.testing.assert_allclose(found[AGB], expected[0], atol=1e-5 * float(expected.max()))

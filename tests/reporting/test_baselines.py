@@ -65,7 +65,10 @@ def test_a_chip_store_gives_the_same_but_for_its_rounding(forest, store_split):
 
 def test_bands_without_any_data_do_not_stop_it(chips_in_memory, forest):
     blind = [
-        dataclasses.replace(chip, s1_db=np.full_like(chip.s1_db, S1_NODATA_DB))
+        dataclasses.replace(
+            chip,
+            images={**chip.images, "s1": np.full_like(chip.images["s1"], S1_NODATA_DB)},
+        )
         for chip in forest.chips
     ]
     metrics = score(chips_in_memory(blind), ["c0", "c3"], ["c1"]).metrics()
@@ -129,7 +132,7 @@ def chip() -> Chip:
     s2[5:9, 10, 0, 1] = 7  # a cloud probability where nothing was seen
     present = np.zeros((12, 2), bool)
     present[:3, 0] = present[5:9, 1] = True
-    return Chip("a", "train", s1, s2, present)
+    return Chip("a", "train", {"s1": s1, "s2": s2}, present)
 
 
 def test_values_worked_by_hand(chip):
@@ -165,3 +168,30 @@ def test_chosen_pixels_are_those_of_the_whole_chip(grow_chip):
 )
 def test_median_equals_numpys(values):
     np.testing.assert_allclose(_median(values), np.nanmedian(values, axis=0), rtol=1e-6)
+
+
+def test_baselines_know_nothing_of_pixels_without_label(forest, chips_in_memory):
+    """What is fitted and scored on the left half is what chips of that half give."""
+    half = forest.width // 2
+    cut, partly = [], []
+    for chip in forest.chips:
+        agb = chip.agb_mg_per_ha.copy()
+        agb[:, half:] = np.nan
+        partly.append(dataclasses.replace(chip, agb_mg_per_ha=agb))
+        cut.append(
+            dataclasses.replace(
+                chip,
+                images={name: year[..., :half] for name, year in chip.images.items()},
+                agb_mg_per_ha=chip.agb_mg_per_ha[:, :half],
+            )
+        )
+    options = ReportingOptions(ridge_pixels_per_chip=10_000)  # every labelled pixel
+    ids = list(forest.chip_ids)
+    found, whole = (
+        score_baselines(chips, ids[:4], ids[4:], options, progress=False)
+        for chips in (chips_in_memory(partly), chips_in_memory(cut, width=half))
+    )
+    assert found.ridge_pixels == whole.ridge_pixels == 4 * forest.height * half
+    assert found.training_mean_mg_per_ha == pytest.approx(whole.training_mean_mg_per_ha)
+    assert found.metrics() == pytest.approx(whole.metrics(), rel=1e-5)
+    assert found.mean.summary()["pixels"] == 2 * forest.height * half

@@ -44,10 +44,10 @@ def test_fewer_chips_than_wanted_and_equal_scores(forest, maps):
 
 def test_leafy_month_before_a_clearer_one(grow_chip):
     chip = grow_chip("c", 60.0)
-    s2 = chip.s2.copy()
+    s2 = chip.images["s2"].copy()
     july, june = MONTH_NAMES.index("July"), MONTH_NAMES.index("June")
     s2[july, -1] = 90
-    image, month = rgb_of(dataclasses.replace(chip, s2=s2))
+    image, month = rgb_of(dataclasses.replace(chip, images={**chip.images, "s2": s2}))
     assert month == "June"
     assert image is not None
     assert image.shape == (*chip.shape, 3)
@@ -55,7 +55,7 @@ def test_leafy_month_before_a_clearer_one(grow_chip):
     assert 0 <= image.min() < image.max() <= 1
     s2[:, -1] = 90
     s2[0, -1, : chip.shape[0] // 2] = 10
-    assert rgb_of(dataclasses.replace(chip, s2=s2))[1] == "September"
+    assert rgb_of(dataclasses.replace(chip, images={**chip.images, "s2": s2}))[1] == "September"
     present = chip.present.copy()
     present[june, 1] = False
     chip = dataclasses.replace(chip, present=present)
@@ -64,18 +64,18 @@ def test_leafy_month_before_a_clearer_one(grow_chip):
 
 def test_no_optical_image_of_the_ground(grow_chip):
     chip = grow_chip("c", 60.0)
-    clouds = chip.s2.copy()
+    clouds = chip.images["s2"].copy()
     clouds[:, -1] = 100
-    assert rgb_of(dataclasses.replace(chip, s2=clouds)) == (None, "")
+    assert rgb_of(dataclasses.replace(chip, images={**chip.images, "s2": clouds})) == (None, "")
     nothing = np.zeros_like(chip.present)
     assert rgb_of(dataclasses.replace(chip, present=nothing)) == (None, "")
 
 
 def test_pixels_never_seen_are_grey_and_do_not_stretch_the_rest(grow_chip):
     chip = grow_chip("c", 60.0)
-    s2 = chip.s2.copy()
+    s2 = chip.images["s2"].copy()
     s2[:, :, 0, 0] = 0
-    image, _ = rgb_of(dataclasses.replace(chip, s2=s2))
+    image, _ = rgb_of(dataclasses.replace(chip, images={**chip.images, "s2": s2}))
     assert image is not None
     np.testing.assert_allclose(image[0, 0], 0.5)
     assert np.median(image[1:]) == pytest.approx(0.5, abs=0.3)
@@ -156,3 +156,15 @@ def test_every_map_is_shown_under_its_name_up_to_48():
 
 def test_no_maps_still_give_a_sheet():
     assert preview_sheet({}).axes
+
+
+def test_pixels_without_label_stay_grey_and_out_of_the_scales(pictures):
+    first = pictures[0]
+    target = first.target.copy()
+    target[:, 20:] = np.nan
+    partly = dataclasses.replace(first, target=target)
+    assert MapScale.of([partly]).agb_top == MapScale.of([first]).agb_top
+    figure = example_maps([partly])
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert np.ma.getmaskarray(shown[1])[:, 20:].all()
+    assert not np.ma.getmaskarray(shown[1])[:, :20].any()

@@ -4,9 +4,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.reporting.report import UncertaintyContent, _number, render_report
+from biomassters.reporting.report import (
+    UncertaintyContent,
+    _number,
+    read_other_metrics,
+    render_report,
+)
 
 _VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 
@@ -181,3 +188,41 @@ def test_numbers_have_a_true_minus_sign_and_zero_has_none():
     shown = [_number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
     assert shown == ["0", "−1", "−1,234.6"]
     assert _number(None) == _number(float("nan")) == "–"
+
+
+def test_blocks_and_random_chips_stand_side_by_side_with_a_map(content):
+    places = {"c0": (0, 0), "c1": (0, 1), "c2": (1, 0)}
+    table = content.chip_table.assign(
+        crs=["EPSG:3067"] * 3 + [""],
+        transform=[[10.0, 0.0, 640.0 * x, 0.0, -10.0, 640.0 * y] for x, y in places.values()]
+        + [[]],
+    )
+    blocks = {"c1": 4, "c3": 4, "c5": 8}
+    metrics = {**content.metrics, "held_out": "blocks", "held_out_blocks": 2}
+    other = {**content.metrics, "held_out": "chips", "rmse_per_chip_mean": 10.0, "chips": 7}
+    found = dataclasses.replace(
+        content, chip_table=table, metrics=metrics, blocks=blocks, other_metrics=other
+    )
+    page = render_report(found, progress=False)
+    assert "lie in\n    2 blocks" in page
+    ratio = metrics["rmse_per_chip_mean"] / 10.0
+    assert f"<strong>{ratio:.2f}</strong> times that on random chips" in page
+    assert "Ploton et al. 2020" in page
+    assert "Wadoux et al. 2021" in page
+    assert "bootstrap over blocks" in page
+    assert "Where the chips of each fold lie" in page
+    assert ">in no fold</text>" in page
+    alone = render_report(dataclasses.replace(found, other_metrics={}), progress=False)
+    assert "times that on random chips" not in alone
+    assert "How chips were held out" in alone
+
+
+def test_chips_that_lie_nowhere_have_no_map_of_folds(full_report):
+    assert "How chips were held out" not in full_report
+
+
+def test_other_scores_may_be_missing_but_not_broken(tmp_path):
+    assert read_other_metrics(tmp_path / "metrics.json") == {}
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(BadInputError, match=r"is not JSON: give a run's metrics\.json"):
+        read_other_metrics(tmp_path / "metrics.json")

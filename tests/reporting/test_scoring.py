@@ -6,9 +6,15 @@ import pytest
 
 from biomassters.errors import BadInputError
 from biomassters.metrics import ScoreAccumulator
-from biomassters.reporting.baselines import score_baselines
+from biomassters.reporting.baselines import Baselines, score_baselines
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.scoring import all_metrics, compared_scores, score_predictions, verdict
+from biomassters.reporting.scoring import (
+    all_metrics,
+    bootstrap_score,
+    compared_scores,
+    score_predictions,
+    verdict,
+)
 
 
 def test_scores_of_a_constant_error(forest):
@@ -101,3 +107,22 @@ def test_verdict_of_one_chip_and_of_none():
     assert "On 1 held-out chip that" in verdict({"rmse_per_chip_mean": 4.0, "chips": 1})
     assert "Nothing was scored" in verdict(ScoreAccumulator().summary())
     assert compared_scores(ScoreAccumulator().summary()) == []
+
+
+def test_the_score_of_blocks_is_drawn_by_block():
+    """Two blocks of RMSE 10 and 30: the mean of two draws is 10, 20 or 30."""
+    rmse, blocks = [10.0] * 5 + [30.0] * 5, [4] * 5 + [2] * 5
+    found = bootstrap_score(rmse, blocks=blocks)
+    assert (found.lower, found.upper) == (10.0, 30.0)
+    alone = bootstrap_score(rmse)
+    assert alone.lower > 13
+    assert bootstrap_score(rmse, blocks=[1] * 10) is None
+
+
+def test_metrics_say_what_was_held_out(forest, maps, scores):
+    baselines = Baselines(50.0, 10)
+    alone = all_metrics(scores.accumulator, baselines)
+    assert alone["held_out"] == "chips"
+    blocks = {"c0": 0, "c1": 0, "c2": 1, "c3": 1, "c4": 2, "c5": 2}
+    found = all_metrics(scores.accumulator, baselines, blocks=blocks)
+    assert (found["held_out"], found["held_out_blocks"]) == ("blocks", 3)

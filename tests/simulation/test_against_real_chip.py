@@ -47,15 +47,15 @@ def simulated_ranges():
     for index in range(CHIPS):
         chip = simulate_chip(options, index)
         for month in range(12):
-            s2 = chip.s2[month] if chip.present[month, 1] else None
-            years.append((month, chip.s1_db[month], s2))
+            s2 = chip.images["s2"][month] if chip.present[month, 1] else None
+            years.append((month, chip.images["s1"][month], s2))
     return _ranges(years)
 
 
 @pytest.fixture(scope="module")
 def real_ranges(sample_root):
     def read(sensor, month):
-        path = sample_root / "train_features" / f"{REAL_CHIP}_{sensor.file_tag}_{month:02d}.tif"
+        path = sample_root / "train_features" / f"{REAL_CHIP}_{sensor.tag}_{month:02d}.tif"
         if not path.exists():
             return None
         with rasterio.open(path) as image:

@@ -17,8 +17,8 @@ SMALL = SimulationOptions(train_chips=2, test_chips=1, chip_size=32)
 
 
 def _same(a, b):
-    np.testing.assert_array_equal(a.s1_db, b.s1_db)
-    np.testing.assert_array_equal(a.s2, b.s2)
+    np.testing.assert_array_equal(a.images["s1"], b.images["s1"])
+    np.testing.assert_array_equal(a.images["s2"], b.images["s2"])
     np.testing.assert_array_equal(a.present, b.present)
     np.testing.assert_array_equal(a.agb_mg_per_ha, b.agb_mg_per_ha)
     assert (a.chip_id, a.split) == (b.chip_id, b.split)
@@ -57,8 +57,8 @@ def test_train_comes_first_and_test_has_no_label():
 def test_any_multiple_of_32(size):
     chip = simulate_chip(SMALL.model_copy(update={"chip_size": size}), 0)
     assert chip.shape == (size, size)
-    assert chip.s1_db.dtype == np.float32
-    assert chip.s2.dtype == np.uint16
+    assert chip.images["s1"].dtype == np.float32
+    assert chip.images["s2"].dtype == np.uint16
     assert chip.agb_mg_per_ha.dtype == np.float32
 
 
@@ -67,15 +67,15 @@ def test_months_without_an_image_hold_nothing():
         options = SMALL.model_copy(update={"train_chips": 12})
         chip = simulate_chip(options, index)
         assert chip.present[:, 0].all()
-        assert not chip.s2[~chip.present[:, 1]].any()
-        assert all(chip.s2[month].any() for month in np.flatnonzero(chip.present[:, 1]))
+        assert not chip.images["s2"][~chip.present[:, 1]].any()
+        assert all(chip.images["s2"][month].any() for month in np.flatnonzero(chip.present[:, 1]))
 
 
 def test_nothing_missing_on_request():
     chip = simulate_chip(SMALL.model_copy(update={"missing_images": False}), 0)
     assert chip.present.all()
-    assert (chip.s1_db != -9999).all()
-    assert all(chip.s2_valid(month).all() for month in range(12))
+    assert (chip.images["s1"] != -9999).all()
+    assert all(chip.seen("s2", month).all() for month in range(12))
 
 
 def test_names_are_eight_hexadecimal_digits_without_a_double():
@@ -97,7 +97,7 @@ def test_an_archive_is_written_once_and_again_when_an_option_changes(tmp_path):
     assert write_simulated(SimulatedChips(SMALL), root, progress=False)
     chip = simulate_chip(SMALL, 0)
     read = Archive.open(root).read_chip(chip.chip_id)
-    np.testing.assert_array_equal(read.s2, chip.s2)
+    np.testing.assert_array_equal(read.images["s2"], chip.images["s2"])
     np.testing.assert_array_equal(read.agb_mg_per_ha, chip.agb_mg_per_ha)
     assert not write_simulated(SimulatedChips(SMALL), root, progress=False)
     changed = SimulatedChips(SMALL.model_copy(update={"seed": 5}))

@@ -12,7 +12,7 @@ from torch.nn.functional import grid_sample
 from biomassters.chips.bands import BAND_NAMES
 from biomassters.loading.samples import Sample, plain_sample
 from biomassters.training import augmentation
-from biomassters.training.augmentation import CLOUD, Resampler
+from biomassters.training.augmentation import AS_THEY_ARE, Resampler
 
 LIMIT = 400.0
 NEARLY_NO_TURN = 1e-9  # goes the way of arbitrary rotation
@@ -141,9 +141,9 @@ def test_one_band_at_zero_is_data_where_its_group_has_any() -> None:
 
 def test_no_cloud_probability_is_invented() -> None:
     x = images(months=1, side=16)
-    x[:, CLOUD] = torch.tensor([0.1, 1.0]).repeat(8)  # 25 percent and "none"
+    x[:, AS_THEY_ARE[0]] = torch.tensor([0.1, 1.0]).repeat(8)  # 25 percent and "none"
     out = rotated(x, rotation_deg=17.0)
-    assert out[:, CLOUD].unique().tolist() == pytest.approx([0.1, 1.0])
+    assert out[:, AS_THEY_ARE[0]].unique().tolist() == pytest.approx([0.1, 1.0])
 
 
 def test_a_label_outlier_is_not_smeared() -> None:

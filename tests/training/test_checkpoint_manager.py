@@ -70,3 +70,19 @@ def test_an_option_that_was_unknown_then_is_named() -> None:
     del begun["options"]["ema_decay"]
     with pytest.raises(BadInputError, match=r"ema_decay was unknown, is 0\.95"):
         check_same(begun, describe(), "folder")
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_it_did_the_same() -> None:
+    begun = describe()
+    for name in ("validation_score", "validation_precision"):
+        del begun["options"][name]
+    del begun["options"]["augmentation"]["border"]
+    check_same(begun, describe(), "folder")
+    reflected = TrainingOptions(augmentation={"border": "reflect"})
+    with pytest.raises(BadInputError, match=r"augmentation\.border was symmetric, is reflect"):
+        check_same(begun, describe(reflected), "folder")
+
+
+def test_stages_are_no_part_of_one_stages_experiment() -> None:
+    others = TrainingOptions(stages=({"name": "other"},), stop_after="other")
+    check_same(describe(), describe(others), "folder")

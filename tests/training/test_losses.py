@@ -158,3 +158,25 @@ def test_a_name_is_not_taken_twice() -> None:
     with pytest.raises(ValueError, match="a loss masked_rmse already"):
         register(other)
     assert LOSSES["masked_rmse"] is masked_rmse
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        # Of four pixels two have no label: errors 3 and −4.
+        (masked_rmse, 12.5**0.5),
+        (masked_mse, 12.5),
+        (masked_mae, 3.5),
+        (masked_huber, 6.25),
+    ],
+)
+def test_pixels_without_label_are_left_out_worked_by_hand(loss, expected) -> None:
+    target = torch.tensor([[[10.0, torch.nan], [torch.nan, 60.0]], [[torch.nan] * 2] * 2])
+    prediction = torch.tensor([[[13.0, 5.0], [999.0, 56.0]], [[7.0] * 2] * 2], requires_grad=True)
+    losses = loss(prediction, target, 400.0)
+    assert losses.tolist() == pytest.approx([expected, 0.0])  # a crop may have no label at all
+    losses.mean().backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    assert (prediction.grad[target.isnan()] == 0).all()
+    assert (prediction.grad[~target.isnan()] != 0).all()

@@ -1,13 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from tests.fixtures.training import FewChips
 
+from biomassters.chips.chip import Chip
+from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 from biomassters.training.options import TrainingOptions
 from biomassters.training.train import (
     check_chips,
     check_devices,
     initialize_head,
+    train,
 )
 
 
@@ -85,3 +91,47 @@ def test_the_seed_decides_the_weights_and_nothing_else_does(new_small_network) -
     assert all(torch.equal(first[name], again[name]) for name in first)
     name = "encoder.model.conv_stem.weight"
     assert not torch.equal(first[name], other[name])
+
+
+class PartlyLabelled(FewChips):
+    """Chips of which a part has no label, or one that the loss leaves out."""
+
+    def __init__(self, side: int, without: float) -> None:
+        super().__init__(side)
+        self.without = without
+
+    def read_chip(self, chip_id: str) -> Chip:
+        chip = super().read_chip(chip_id)
+        if chip.agb_mg_per_ha is None:
+            return chip
+        agb = chip.agb_mg_per_ha.copy()
+        first = sum(chip_id.encode()) % 40  # elsewhere in every chip
+        agb[first : first + 20, : self.side - 12] = self.without
+        return replace(chip, agb_mg_per_ha=agb)
+
+
+@pytest.mark.slow
+def test_no_label_teaches_as_little_as_one_beyond_the_limit(
+    tmp_path, new_small_network, small_options
+) -> None:
+    """Bit for bit the same weights, whether pixels are NaN or outliers that the loss leaves out."""
+    results = []
+    for number, without in enumerate((np.nan, 5000.0)):
+        store = write_store(
+            tmp_path / f"{number}.zarr", PartlyLabelled(64, without), progress=False
+        )
+        results.append(
+            train(
+                new_small_network(), store.split("train"), range(8), range(8, 12),
+                small_options(epochs=1), tmp_path / f"checkpoints{number}",
+                fingerprint=store.fingerprint, progress=False,
+            )
+        )  # fmt: skip
+    partly, outliers = results
+    for name, value in partly.last_state.items():
+        assert torch.equal(value, outliers.last_state[name]), name
+    losses = [result.history["train_loss"].iloc[0] for result in results]
+    assert losses[0] == losses[1]
+    assert np.isfinite(losses[0])
+    # The score counts outliers, but no pixel without label.
+    assert partly.best_score < 200 < outliers.history["validation_rmse_per_chip_mean"].iloc[0]

@@ -18,7 +18,7 @@ from biomassters.training.losses import LOSSES, masked_rmse, register
 from biomassters.training.micro_batches import Feed, Group, MicroBatch, Step
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import Ranks
-from biomassters.training.state import TrainingState
+from biomassters.training.state import Position, TrainingState
 from biomassters.training.train_step import (
     OneByOne,
     SideBySide,
@@ -80,7 +80,7 @@ def test_the_loss_is_of_the_batch_and_the_weights_move(store, new_small_network)
     with torch.no_grad():
         seed_torch(options().seed, 0, 0, 0)
         twin = copy.deepcopy(network).train()
-        x = twin.scale(batch.s1, batch.s2)
+        x = twin.scale(batch.images)
         agb = twin.forward_scaled(x, batch.chip_of_month)[:, 0]
         expected = masked_rmse(agb, batch.agb).mean()
     before = weights(network)
@@ -225,7 +225,7 @@ def test_parts_that_follow_each_other_give_the_gradients_of_parts_side_by_side(
     network, twin = new_small_network(), new_small_network()
 
     def loss_of(predict, part):
-        x = network.scale(part.batch.s1, part.batch.s2)
+        x = network.scale(part.batch.images)
         agb = predict(x, part.batch.chip_of_month, len(part.batch))
         return (agb[:, 0] - part.batch.agb).square().mean() * part.weight
 
@@ -411,3 +411,66 @@ def test_a_loss_that_is_not_one_number_a_chip_is_refused(store, new_small_networ
             Stepper(network, wished, CPU).take(state, step_of(batch))
     finally:
         del LOSSES["over_all_pixels"]
+
+
+def gradient_in(precision: str, scale: float, network, batch: Batch):
+    """What the optimizer is given."""
+    seen = {}
+    state = TrainingState.begin(network, options(precision=precision, gradient_clip_norm=None))
+    state.position.loss_scale = scale
+
+    def look(*_: object) -> None:
+        seen.update(
+            {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+        )
+
+    state.optimizer.step = look
+    stepper = Stepper(network, options(precision=precision, gradient_clip_norm=None), CPU)
+    return stepper.take(state, step_of(batch)), state, seen
+
+
+def test_a_scaled_loss_gives_the_same_loss_and_gradient(store, new_small_network) -> None:
+    """In float16 without a scale small gradients are 0; with it they are those of float32."""
+    (batch,) = batches(store, [0, 1, 2, 3])
+    whole, _, exact = gradient_in("float32", 65536.0, new_small_network(), batch)
+    half, state, scaled = gradient_in("float16", 1024.0, new_small_network(), batch)
+    assert not half.skipped
+    assert half.loss == pytest.approx(whole.loss, rel=0.02)
+    assert (state.position.loss_scale, state.position.steps_since_overflow) == (1024.0, 1)
+    head = "segmentation_head.weight"
+    torch.testing.assert_close(scaled[head], exact[head], rtol=0.1, atol=0.05)
+    _, _, tiny = gradient_in("float16", 2.0**-14, new_small_network(), batch)
+    lost = sum(int((value == 0).sum()) for value in tiny.values())
+    assert lost > sum(int((value == 0).sum()) for value in scaled.values())
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale(store, new_small_network) -> None:
+    network, (batch,) = new_small_network(), batches(store, [0, 1, 2, 3])
+    before = weights(network)
+    result, state, seen = gradient_in("float16", 2.0**40, network, batch)
+    assert result.skipped
+    assert math.isfinite(result.loss)
+    assert not seen
+    assert same(before, weights(network))
+    assert (state.position.loss_scale, state.position.steps_since_overflow) == (2.0**39, 0)
+
+
+def test_the_scale_follows_torchs_rule(monkeypatch) -> None:
+    monkeypatch.setattr("biomassters.training.state.STEPS_TO_DOUBLE", 3)
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, growth_interval=3)
+    position = Position()
+    for overflowed in [True, False, False, True, *[False] * 7, True, True, False]:
+        scaler.scale(parameter.sum())
+        parameter.grad = torch.full((1,), math.inf if overflowed else 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        position.adapt_loss_scale(overflowed=overflowed)
+        assert position.loss_scale == scaler.get_scale()
+
+
+def test_the_scale_never_falls_below_one() -> None:
+    position = Position(loss_scale=1.0)
+    position.adapt_loss_scale(overflowed=True)
+    assert position.loss_scale == 1.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from biomassters.errors import BadInputError
+from biomassters.inference.predict import predict_views
 from biomassters.metrics.scores import ScoreAccumulator
 from biomassters.training.micro_batches import Feed
 from biomassters.training.validation import all_scores, chips_of_folds, validate
@@ -44,7 +45,35 @@ def test_negative_biomass_is_clipped_as_in_predictions(
     for bias in (0.0, -50.0):
         torch.nn.init.constant_(network.segmentation_head.bias, bias)
         scores.append(score(store, network, small_options()))
+    unclipped = [one.pop("rmse_unclipped_per_chip_mean") for one in scores]
     assert scores[0] == scores[1]
+    assert unclipped[0] == pytest.approx(scores[0]["rmse_per_chip_mean"], rel=1e-6)
+    assert unclipped[1] > unclipped[0] + 30
+
+
+def test_of_several_view_sets_the_least_counts(store, new_small_network, small_options) -> None:
+    """The image alone, with one mirror image, with two …: unclipped, each worked out here."""
+    network, views = new_small_network(), ("identity", "left_right", "up_down", "both")
+    torch.nn.init.normal_(network.segmentation_head.weight, std=3.0)
+    torch.nn.init.constant_(network.segmentation_head.bias, 5.0)
+    options = small_options(validation_views=views, validation_score="reference")
+    split = store.split("train")
+    batches = list(Feed(split, [0], [8, 9, 10], options, CPU).read_validation())
+    rmse = np.zeros((4, 3))
+    chip = 0
+    for batch in batches:
+        seen = predict_views(network.eval(), batch.images, batch.chip_of_month, len(batch),
+                             views).numpy()  # fmt: skip
+        for number in range(len(batch)):
+            for count in range(4):
+                error = seen[: count + 1, number].mean(0) - batch.agb[number].numpy()
+                rmse[count, chip] = np.sqrt(np.mean(error**2))
+            chip += 1
+    found = score(store, network, options)
+    assert found["rmse_unclipped_per_chip_mean"] == pytest.approx(rmse.mean(1).min(), rel=1e-5)
+    alone = score(store, network, small_options())["rmse_unclipped_per_chip_mean"]
+    assert alone == pytest.approx(rmse[0].mean(), rel=1e-5)
+    assert found["rmse_per_chip_mean"] < rmse[3].mean()  # negative biomass set to 0
 
 
 def test_a_diverged_network_is_said_to_be(store, new_small_network, small_options) -> None:

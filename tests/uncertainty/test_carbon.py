@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from biomassters.chips.chip import Chip
 from biomassters.uncertainty.carbon import (
     HectareErrors,
     account_for_carbon,
@@ -84,3 +85,75 @@ def test_both_splits_are_added_up(forest, maps):
     assert account["test"]["biomass_mg_lower"] < account["test"]["biomass_mg_upper"]
     without, _ = account_for_carbon(forest, maps, {}, models, measured, OPTIONS, progress=False)
     assert without["test"] is None
+
+
+def test_partly_labelled_chips_are_added_up_where_they_are_labelled(chips_in_memory):
+    """A chip of 8 × 4 pixels labelled throughout (100), one on its left quarter (20)."""
+    size = (8, 4)
+    label = np.full((2, *size), np.nan, np.float32)
+    label[0], label[1, :, :1] = 100.0, 20.0
+    images = {
+        "s1": np.zeros((12, 4, *size), np.float32),
+        "s2": np.zeros((12, 11, *size), np.uint16),
+    }
+    present = np.ones((12, 2), bool)
+    chips = chips_in_memory(
+        [Chip(name, "train", images, present, agb) for name, agb in zip("ab", label, strict=True)],
+        *size,
+    )
+    maps = {"a": np.full(size, 115, np.float32), "b": np.full(size, 35, np.float32)}
+    maps["b"][:, 1:] = 999  # where nothing is known
+    models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
+    none = pd.DataFrame({"chip_id": [], "corrected_mean": []})
+    account, table = account_for_carbon(chips, maps, {}, models, none, OPTIONS, progress=False)
+    assert table["mean_agb_mg_per_ha"].tolist() == pytest.approx([110, 30])  # a bias of 5 less
+    assert table["area_ha"].tolist() == pytest.approx([0.32, 0.08])
+    held_out = account["held_out"]
+    assert held_out["area_ha"] == pytest.approx(0.40)
+    assert held_out["mean_agb_mg_per_ha"] == pytest.approx((110 * 0.32 + 30 * 0.08) / 0.4)
+    assert held_out["label_biomass_mg"] == pytest.approx(100 * 0.32 + 20 * 0.08)
+    assert held_out["standard_error_mg_per_ha"] == pytest.approx(0, abs=1e-9)  # both are 10 off
+
+
+def test_hectares_without_a_label_everywhere_are_left_out():
+    target = np.full((10, 20), 100, np.float32)
+    target[3, 15] = np.nan
+    errors = HectareErrors()
+    errors.update(target + np.where(np.arange(20) < 10, 20, 999).astype(np.float32), target)
+    assert errors.summary()["hectares_above_50"] == 1
+    assert errors.summary()["relative_rmse_above_50"] == pytest.approx(0.2)
+
+
+def test_totals_of_blocks_are_drawn_by_block(chips_in_memory):
+    """Eight chips in two blocks that err by −6 and 6: the mean errs as that of two draws."""
+    size = (8, 4)
+    agb = [np.full(size, 100, np.float32)] * 8
+    images = {
+        "s1": np.zeros((12, 4, *size), np.float32),
+        "s2": np.zeros((12, 11, *size), np.uint16),
+    }
+    present = np.ones((12, 2), bool)
+    names = [f"c{number}" for number in range(8)]
+    chips = chips_in_memory(
+        [Chip(name, "train", images, present, one) for name, one in zip(names, agb, strict=True)],
+        *size,
+    )
+    maps = {name: np.full(size, 105 + (6 if n < 4 else -6), "f4") for n, name in enumerate(names)}
+    models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
+    none = pd.DataFrame({"chip_id": [], "corrected_mean": []})
+    blocks = {name: int(number < 4) for number, name in enumerate(names)}
+    by_block, by_chip = (
+        account_for_carbon(chips, maps, {}, models, none, OPTIONS, given, progress=False)[0]
+        for given in (blocks, None)
+    )
+    held_out = by_block["held_out"]
+    assert (held_out["chips"], held_out["blocks"]) == (8, 2)
+    assert held_out["area_ha"] == pytest.approx(8 * 0.32)
+    assert held_out["biomass_mg"] == pytest.approx(by_chip["held_out"]["biomass_mg"])
+    # What was known to calibrate on, two draws of ±6, and the error of the set, two more of those.
+    assert held_out["standard_error_mg_per_ha"] == pytest.approx(
+        6 * np.sqrt(1 / 2 + (1 - 1 / 2) / 2), rel=0.05
+    )
+    alone = by_chip["held_out"]
+    assert alone["standard_error_mg_per_ha"] < held_out["standard_error_mg_per_ha"] / 1.5
+    assert "blocks" not in alone

@@ -202,3 +202,60 @@ def test_errors_of_totals_are_looked_at_without_the_bias_of_other_chips():
     error = total_of_map(model, agb, np.ones(agb.shape, bool), 10.0).standard_error
     assert error == pytest.approx(left_out, rel=0.01)
     assert error > 1.05 * errors.std()
+
+
+def test_what_has_no_label_does_not_calibrate():
+    """Chips whose right half has no label give what their left halves give."""
+    labels, maps = forest(20)
+    half = SIZE // 2
+    left = Labels({name: agb[:, :half] for name, agb in labels.agb.items()}, width=half)
+    cut = {name: agb[:, :half] for name, agb in maps.items()}
+    partly = {name: agb.copy() for name, agb in labels.agb.items()}
+    for agb in partly.values():
+        agb[:, half:] = np.nan
+    whole = calibrate(left, cut, list(cut), OPTIONS, progress=False)
+    found = calibrate(Labels(partly), maps, list(maps), OPTIONS, progress=False)
+    assert found.intervals == whole.intervals
+    assert found.errors.bias == whole.errors.bias
+    assert found.errors.deviation == whole.errors.deviation
+    assert found.metrics() == whole.metrics()
+    assert found.coverage.per_chip()["pixels"].tolist() == [SIZE * half] * 20
+    # The correlation of the nearest pixels, as those of the labelled half are.
+    assert found.errors.correlation[1] == pytest.approx(whole.errors.correlation[1], abs=1e-9)
+
+
+def test_blocks_stay_whole_and_calibrate_others_only():
+    """Five chips a block that err alike: what is measured is measured on blocks left out."""
+    units = np.repeat(np.arange(8), 5)
+    parts = assign_parts(40, OPTIONS, units)
+    assert all(len(np.unique(parts[units == unit])) == 1 for unit in range(8))
+    assert (assign_parts(40, OPTIONS) == assign_parts(40, OPTIONS, np.arange(40))).all()
+
+    generator = np.random.default_rng(5)
+    agb = {f"c{number:03}": generator.gamma(2, 40, (8, 8)).astype("f4") for number in range(40)}
+    errors = np.repeat(generator.normal(0, 15, 8), 5) + generator.normal(0, 2, 40)
+    maps = {name: agb[name] + np.float32(e) for name, e in zip(agb, errors, strict=True)}
+    blocks = dict(zip(agb, units.tolist(), strict=True))
+    options = OPTIONS.model_copy(update={"minimum_pixels": 10})
+    alone = calibrate(Labels(agb, 8, 8), maps, list(maps), options, progress=False)
+    whole = calibrate(Labels(agb, 8, 8), maps, list(maps), options, blocks, progress=False)
+    assert whole.intervals == alone.intervals  # what is handed on comes from all chips
+    assert whole.errors.chips == 40
+    # With chips as units the neighbours of a chip have told what it is wrong by.
+    assert (
+        whole.metrics()["interval_pixel_coverage_standard_error"]
+        > 1.3 * alone.metrics()["interval_pixel_coverage_standard_error"]
+    )
+    assert whole.metrics()["interval_pixel_coverage"] < alone.metrics()["interval_pixel_coverage"]
+
+
+def test_the_standard_error_of_coverage_over_blocks_worked_by_hand():
+    """Two blocks: of one both chips are covered, of the other none."""
+    counts = CoverageCounts(blocks={"c0": 4, "c1": 4, "c2": 9, "c3": 9})
+    model = replace(MODEL, mean_half_width=(1.0,))
+    for number, covered in enumerate((True, True, False, False)):
+        agb = np.full((2, 2), 50, np.float32)
+        counts.update(f"c{number}", agb, agb if covered else agb + 30, model, 50.0)
+    # Misses of 4 and −4 pixels, doubled for two units, of 16 pixels.
+    expected = np.sqrt((4**2 + 4**2) * 2) / 16
+    assert counts.summary()["pixel_coverage_standard_error"] == pytest.approx(expected)

@@ -123,3 +123,17 @@ def test_what_lasts_is_estimated_from_all_pairs_that_are_far_apart():
     lasting = np.array(found.correlation)[np.array(found.distance_m) >= 30]
     assert len(lasting) == 4
     assert lasting == pytest.approx(expected)
+
+
+def test_the_bias_of_chips_in_blocks_is_as_uncertain_as_that_of_the_blocks():
+    """Two blocks of two chips with errors 4 and 10: as two chips would have."""
+    blocks, chips = ErrorSums(()), ErrorSums(())
+    for block, error in ((7, 4.0), (7, 4.0), (3, 10.0), (3, 10.0)):
+        blocks.update(np.full(8, error), np.zeros(8), block)
+    for error in (4.0, 10.0):
+        chips.update(np.full(16, error), np.zeros(16))
+    np.testing.assert_allclose(blocks.bias_covariance(), chips.bias_covariance())
+    assert blocks.bias_covariance()[0, 0] == pytest.approx(9.0)  # sd 4.24 over the root of 2
+    half = ErrorSums(())
+    half.update(np.full(8, 4.0), np.zeros(8), 7)
+    np.testing.assert_allclose((half + half).bias_covariance(), 0)

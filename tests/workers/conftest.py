@@ -26,7 +26,7 @@ def made_chip(number: int) -> Chip:
     s2 = random.integers(1, 5000, (12, 11, 32, 32)).astype(np.uint16)
     s2[~present[:, 1]] = 0
     agb = random.gamma(1, 60, (32, 32)).astype(np.float32)
-    return Chip(f"{number:08x}", "train", s1_db, s2, present, agb)
+    return Chip(f"{number:08x}", "train", {"s1": s1_db, "s2": s2}, present, agb)
 
 
 @pytest.fixture(scope="session")

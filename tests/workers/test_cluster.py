@@ -17,7 +17,7 @@ from distributed.process import AsyncProcess
 from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
-from biomassters.chips.store.layout import S2_ARRAY
+from biomassters.chips.store.layout import IMAGE_ARRAYS
 from biomassters.chips.store.store_files import FolderFiles
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
@@ -255,7 +255,7 @@ def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
         def read_chip(self, chip_id):
             if chip_id == second:
                 (growing,) = store.with_name("store.partial").glob("[!.]*")
-                shard = S2_ARRAY.key("train", 1)
+                shard = IMAGE_ARRAYS[1].key("train", 1)
                 FolderFiles(growing).temporary_path(shard).symlink_to("/dev/full")
             return super().read_chip(chip_id)
 

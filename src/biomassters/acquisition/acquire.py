@@ -1,6 +1,7 @@
 """The whole of acquisition: what is missing or wrong is fetched, the rest is left alone.
 
-``metadata.py`` says which files are wanted, ``fetching.py`` and ``unpacking.py`` bring them.
+``metadata.py`` says which files are wanted, ``fetching.py`` (from ``sources.py`` or
+``zip_ranges.py``) and ``unpacking.py`` bring them.
 """
 
 import logging
@@ -22,8 +23,10 @@ from biomassters.acquisition.metadata import bring_metadata, wanted_files
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import WantedFile, open_source
 from biomassters.acquisition.unpacking import unpack_all
+from biomassters.acquisition.zip_ranges import open_zips
 from biomassters.chips.archive.layout import file_state
 from biomassters.chips.archive.writer import is_generated
+from biomassters.chips.split_labels import label_file_fault
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import file_cksum
@@ -49,7 +52,8 @@ _LISTED = 10
 def acquire(root: Path, options: AcquisitionOptions, progress: bool = True) -> pd.DataFrame:
     """Brings an archive's files into a folder that holds its metadata.
 
-    A file appears under its name only when its size and POSIX cksum are those of the metadata.
+    A file appears under its name only when its size and POSIX cksum are those of the metadata; a
+    test label, which they don't list, when it decodes to a label.
     A run that was ended goes on where it was; a file that is wrong is moved to quarantine when
     the right one takes its place.
 
@@ -105,7 +109,7 @@ def _split_existing(
             continue
         if journal.entries.get(file.filename) == [*state, file.cksum]:
             right.add(file.filename)
-        elif state[0] == file.size:
+        elif file.cksum is None or state[0] == file.size:
             unread.append(file)
     with Progress("checking files", len(unread), shown=progress and bool(unread)) as bar:
         for number, is_right in Threads().each(_is_right, unread):
@@ -121,6 +125,8 @@ def _split_existing(
 
 def _is_right(file: WantedFile) -> bool:
     try:
+        if file.cksum is None:
+            return not label_file_fault(file.path.read_bytes(), file.filename)
         return file_cksum(file.path) == file.cksum
     except OSError:
         return False
@@ -151,7 +157,8 @@ def _bring(
     if options.tar_parts:
         arriving = unpack_all(root, rest, options, journal)
     else:
-        arriving = fetch_all(root, open_source(options), rest, options, untried=not right)
+        source = open_zips(options) if options.zips else open_source(options)
+        arriving = fetch_all(root, source, rest, options, untried=not right)
     with Progress("fetching files", total, shown=progress) as bar:
         for number, outcome in enumerate(arriving, 1):
             if outcome.good:

@@ -11,6 +11,7 @@ from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import Source, WantedFile
 from biomassters.chips.archive.quarantine import quarantine
 from biomassters.chips.quality.verification import transfer_fault
+from biomassters.chips.split_labels import label_file_fault
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import posix_cksum
 from biomassters.io.files import is_disk_full
@@ -51,10 +52,14 @@ def put(root: Path, file: WantedFile, data: bytes) -> Outcome:
         BadInputError: If the disk is full.
     """
     size = len(data)
-    # The checksum takes its time, and is only asked for where the size is right.
-    fault = transfer_fault(file.size, None, size, None)
-    fault = fault or transfer_fault(None, file.cksum, size, posix_cksum(data))
-    if fault is not None:
+    fault: str | None
+    if file.cksum is None:
+        fault = label_file_fault(data, file.filename)
+    else:
+        # The checksum takes its time, and is only asked for where the size is right.
+        fault = transfer_fault(file.size, None, size, None)
+        fault = fault or transfer_fault(None, file.cksum, size, posix_cksum(data))
+    if fault:
         return Outcome(file, FAILED, fault)
     temporary = file.path.with_name(f".{file.filename}.partial")
     try:

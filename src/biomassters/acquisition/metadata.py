@@ -1,12 +1,13 @@
 """The archive's metadata, and the files that they and the chosen subset make wanted."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from biomassters.acquisition.options import AcquisitionOptions, SubsetOptions
 from biomassters.acquisition.sources import WantedFile, find_mirror, open_stream
-from biomassters.chips.archive.layout import ArchiveFiles
+from biomassters.chips.archive.layout import S3_COLUMNS, ArchiveFiles, label_name
 from biomassters.chips.archive.metadata import (
     FEATURES_METADATA,
     LABEL,
@@ -15,8 +16,11 @@ from biomassters.chips.archive.metadata import (
     find_metadata,
     read_listing,
 )
+from biomassters.chips.split_labels import TEST_LABELS_FOLDER
 from biomassters.errors import BadInputError
 from biomassters.io.storage import names_bucket
+
+TEST_LABEL = "test_label"  # a wanted file's kind, beside the sensors and LABEL
 
 
 def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
@@ -30,7 +34,7 @@ def bring_metadata(root: Path, options: AcquisitionOptions) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     files = ArchiveFiles.find(root)
-    if options.source == "s3" or options.tar_parts:
+    if options.source == "s3" or options.tar_parts or options.zips:
         return
     for kind in (FEATURES_METADATA, LABELS_METADATA):
         if not any(kind in path.rpartition("/")[2] for path in files.csv_paths):
@@ -69,14 +73,18 @@ def wanted_files(root: Path, subset: SubsetOptions, region: str) -> list[WantedF
         BadInputError: If the metadata are missing or wrong, lack a size or checksum, lead out of
             the folder, or hold no such file.
     """
-    with_labels = LABEL in subset.sensors and subset.split != "test"
-    chosen = _choose(read_listing(ArchiveFiles.find(root), with_labels), subset)
+    files = ArchiveFiles.find(root)
+    listing = read_listing(files, LABEL in subset.sensors and subset.split != "test")
+    if TEST_LABEL in subset.sensors:
+        listing = pd.concat([listing, _test_labels(files, listing)], ignore_index=True)
+    chosen = _choose(listing, subset)
     if chosen.empty:
         raise BadInputError(
             f"acquisition.subset: the metadata in {root} list no such file; widen the subset."
         )
     for name in ("size", "cksum"):
-        lacking = chosen.loc[chosen[name].isna(), "filename"]
+        unproven = chosen[name].isna() & (chosen["sensor"] != TEST_LABEL)
+        lacking = chosen.loc[unproven, "filename"]
         if len(lacking):
             raise BadInputError(
                 f"The metadata in {root} give no valid {name} for {lacking.iloc[0]} "
@@ -84,7 +92,8 @@ def wanted_files(root: Path, subset: SubsetOptions, region: str) -> list[WantedF
                 "the metadata again."
             )
     columns = ("filename", "chip_id", "folder", "size", "cksum", f"s3path_{region}", "path")
-    rows = zip(*(chosen[name].tolist() for name in columns), strict=True)
+    values = (chosen[name].astype(object).where(chosen[name].notna(), None) for name in columns)
+    rows = zip(*values, strict=True)
     return [
         WantedFile(
             name, chip, folder, size, cksum, _checked(address, name),
@@ -94,12 +103,32 @@ def wanted_files(root: Path, subset: SubsetOptions, region: str) -> list[WantedF
     ]  # fmt: skip
 
 
+def _test_labels(files: ArchiveFiles, listing: pd.DataFrame) -> pd.DataFrame:
+    """A row for the label of each test chip, which no metadata list.
+
+    Their size is that of the training labels, for the bar and the disk; nothing is proven by it.
+    """
+    try:
+        listed = read_listing(files)
+        size = listed.loc[listed["sensor"] == LABEL, "size"].median()
+    except BadInputError:  # an archive of test chips alone
+        size = float("nan")
+    chips = listing.loc[listing["split"] == "test", "chip_id"].drop_duplicates()
+    names = chips.map(label_name)
+    facts: dict[str, Any] = {"size": 0 if pd.isna(size) else int(size), "cksum": pd.NA}
+    table = pd.DataFrame({"chip_id": chips, "filename": names}).assign(
+        split="test", sensor=TEST_LABEL, month=-1, folder=TEST_LABELS_FOLDER, **facts,
+        path=[files.tif_paths.get(name, "") for name in names], **dict.fromkeys(S3_COLUMNS, ""),
+    )  # fmt: skip
+    return table.astype({"size": "Int64", "cksum": "Int64"})
+
+
 def _choose(listing: pd.DataFrame, subset: SubsetOptions) -> pd.DataFrame:
     wanted = listing["sensor"].isin(subset.sensors)
     if subset.split is not None:
         wanted &= listing["split"] == subset.split
     if subset.months is not None:
-        wanted &= listing["month"].isin(subset.months) | (listing["sensor"] == LABEL)
+        wanted &= listing["month"].isin(subset.months) | (listing["month"] < 0)
     if subset.chips is not None:
         unknown = set(subset.chips) - set(listing["chip_id"])
         if unknown:

@@ -26,8 +26,8 @@ class WantedFile(NamedTuple):
     filename: str
     chip_id: str
     folder: str  # that it belongs into
-    size: int  # bytes
-    cksum: int  # POSIX
+    size: int  # bytes; of a test label only about
+    cksum: int | None  # POSIX; None of a test label, which no metadata list
     address: str  # s3://…, "" where the metadata have none
     path: Path  # where it lies or will lie
 
@@ -147,6 +147,36 @@ def open_stream(path: str, options: AcquisitionOptions) -> Any:
     return system.open(path)
 
 
+def open_ranges(path: str, options: AcquisitionOptions) -> tuple[int, Callable[[int, int], bytes]]:
+    """A file, local or remote, of which parts are read, by many threads at once.
+
+    Returns:
+        Its size, and what reads from one place up to another.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        BadInputError: An s3:// address has no bucket.
+    """
+    require_bucket(path)
+    if "://" not in path:
+        file = Path(path)
+
+        def read_local(start: int, stop: int) -> bytes:
+            with file.open("rb") as opened:
+                opened.seek(start)
+                return opened.read(stop - start)
+
+        return file.stat().st_size, read_local
+    if path.startswith("s3://"):
+        path = path.removeprefix("s3://")
+        system = open_bucket(path.partition("/")[0], options)
+    else:
+        system = open_web(path, options)
+    return int(system.info(path)["size"]), lambda start, stop: _read(
+        system, path, start=start, end=stop
+    )
+
+
 def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:
     return {
         "client_options": {
@@ -160,9 +190,9 @@ def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:
     }
 
 
-def _read(system: Any, path: str) -> bytes:
+def _read(system: Any, path: str, **part: int) -> bytes:
     try:
-        return bytes(system.cat_file(path))
+        return bytes(system.cat_file(path, **part))
     except _DENIED as error:
         raise PermissionError(f"access to {path} is denied (403)") from error
     except FileNotFoundError as error:

@@ -8,9 +8,12 @@ are the min-max constants of the challenge's first place (MIT licence); nothing 
 to them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 MONTH_NAMES = (
     "September",
@@ -31,55 +34,111 @@ MONTH_COUNT = len(MONTH_NAMES)
 
 @dataclass(frozen=True)
 class Band:
-    """One of the 15 bands; the reference scaling maps its minimum to 0, its maximum to 1."""
+    """One band; the reference scaling maps its minimum to 0, its maximum to 1.
+
+    Attributes:
+        none: Of a band that describes a pixel and measures nothing in it, such as a cloud
+            probability: the value where there is none. It doesn't tell whether the pixel was seen,
+            keeps the reference scaling, and is taken from the nearest pixel, never averaged.
+    """
 
     name: str
-    sensor: str
     unit: str
     reference_min: float
     reference_max: float
     description: str
-
-
-_DB = "dB"
-_REFLECTANCE = "reflectance x 10000"
-
-BANDS = (
-    Band("VV_asc", "s1", _DB, -25.0, 29.0, "Backscatter VV, ascending orbit"),
-    Band("VH_asc", "s1", _DB, -62.0, 28.0, "Backscatter VH, ascending orbit"),
-    Band("VV_desc", "s1", _DB, -25.0, 30.0, "Backscatter VV, descending orbit"),
-    Band("VH_desc", "s1", _DB, -60.0, 22.0, "Backscatter VH, descending orbit"),
-    Band("B2", "s2", _REFLECTANCE, 0.0, 19616.0, "Blue, 490 nm"),
-    Band("B3", "s2", _REFLECTANCE, 0.0, 18400.0, "Green, 560 nm"),
-    Band("B4", "s2", _REFLECTANCE, 0.0, 17536.0, "Red, 665 nm"),
-    Band("B5", "s2", _REFLECTANCE, 0.0, 17097.0, "Red edge, 705 nm"),
-    Band("B6", "s2", _REFLECTANCE, 0.0, 16928.0, "Red edge, 740 nm"),
-    Band("B7", "s2", _REFLECTANCE, 0.0, 16768.0, "Red edge, 783 nm"),
-    Band("B8", "s2", _REFLECTANCE, 0.0, 16593.0, "Near infrared, 842 nm"),
-    Band("B8A", "s2", _REFLECTANCE, 0.0, 16492.0, "Narrow near infrared, 865 nm"),
-    Band("B11", "s2", _REFLECTANCE, 0.0, 15401.0, "Shortwave infrared, 1610 nm"),
-    Band("B12", "s2", _REFLECTANCE, 0.0, 15226.0, "Shortwave infrared, 2190 nm"),
-    Band("CLP", "s2", "percent", 0.0, 255.0, "Cloud probability, 0-100; 255 where there is none"),
-)
-BAND_NAMES = tuple(band.name for band in BANDS)
+    none: int | None = None
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """One of the two satellites.
+    """One satellite, by all that the package knows of it: a row of ``SENSORS``.
+
+    What holds no data is said in one of two ways. With a ``floor`` each value says so itself, by
+    lying below it; without, a pixel that is 0 in every band that measures was never seen.
 
     Attributes:
-        name: ``"s1"`` or ``"s2"``, also the store's array name.
-        file_tag: ``"S1"`` or ``"S2"``, as in file names and metadata.
-        bands: Names of its bands, in file order.
-        archive_dtype: Type of the archive's TIFFs.
+        name: Of its images wherever they are held, and of its array in a store; in upper case in
+            names of files and in metadata.
+        title: What people call it.
+        table: Its bands in file order, those that measure first.
+        archive_dtype: Type of the archive's TIFFs: floats, with a floor, or unsigned integers,
+            which are packed as they are.
+        packed_dtype: 16-bit integers of stores and batches; their least value is no data.
+        scale: What one of these is worth in the bands' unit.
+        nodata: Value in an archive's image of what has no data.
+        floor: Least value that is data, in the bands' unit.
+        groups: Neighbouring bands that hold data together or not at all.
+        every_month: Whether it sees every month, so that one without an image is incomplete.
+        cf_name: ``long_name`` of its array in a store.
+        cf_units: ``units`` likewise.
+        cf_comment: ``comment`` likewise.
+        band_axis: What its bands differ in.
     """
 
     name: str
-    file_tag: str
-    bands: tuple[str, ...]
+    title: str
+    table: tuple[Band, ...]
     archive_dtype: np.dtype
+    packed_dtype: np.dtype
+    cf_name: str
+    groups: tuple[tuple[str, ...], ...]
+    scale: float = 1.0
+    nodata: float = 0.0
+    floor: float | None = None
+    every_month: bool = False
+    cf_units: str = "1"
+    cf_comment: str = ""
+    band_axis: str = "Band"
 
+    @property
+    def tag(self) -> str:
+        """As in names of files and in metadata: ``"S1"``."""
+        return self.name.upper()
+
+    @cached_property
+    def column(self) -> int:
+        """Where it stands in what has an entry a sensor, such as ``Chip.present``."""
+        return SENSORS.index(self)
+
+    @cached_property
+    def bands(self) -> tuple[str, ...]:
+        """Names of its bands, in file order."""
+        return tuple(band.name for band in self.table)
+
+    @cached_property
+    def measured(self) -> tuple[str, ...]:
+        """Names of those that measure: the first ones."""
+        return tuple(band.name for band in self.table if band.none is None)
+
+    @cached_property
+    def fill(self) -> int:
+        """The packed integer that means no data."""
+        return int(np.iinfo(self.packed_dtype).min)
+
+    @cached_property
+    def steps_per_unit(self) -> int:
+        """Packed integers in one of the bands' unit."""
+        return round(1 / self.scale)
+
+    def seen(self, images: NDArray) -> NDArray[np.bool_]:
+        """Bool [..., H, W] of images in the archive's unit: pixels with data in any band."""
+        most = images[..., : len(self.measured), :, :].max(axis=-3)
+        return np.asarray(most > 0 if self.floor is None else most >= self.floor)
+
+    def has_data(self, images: NDArray) -> NDArray[np.bool_]:
+        """Bool [..., bands, H, W] of images in the archive's unit: which pixels hold data."""
+        if self.floor is not None:
+            return images >= self.floor
+        found = np.repeat(self.seen(images)[..., None, :, :], len(self.bands), axis=-3)
+        for number, band in enumerate(self.table):
+            if band.none is not None:
+                found[..., number, :, :] &= images[..., number, :, :] != band.none
+        return found
+
+
+DB = "dB"
+REFLECTANCE = "reflectance x 10000"
 
 S1_NODATA_DB = -9999.0
 # No backscatter is that low (Sentinel-1's own noise lies near −25 dB): what is below is no data,
@@ -87,13 +146,64 @@ S1_NODATA_DB = -9999.0
 S1_LEAST_DB = -100.0
 CLP_NONE = 255
 
-S1 = Sensor("s1", "S1", BAND_NAMES[:4], np.dtype("float32"))
-S2 = Sensor("s2", "S2", BAND_NAMES[4:], np.dtype("uint16"))
+S1 = Sensor(
+    "s1",
+    "Sentinel-1",
+    (
+        Band("VV_asc", DB, -25.0, 29.0, "Backscatter VV, ascending orbit"),
+        Band("VH_asc", DB, -62.0, 28.0, "Backscatter VH, ascending orbit"),
+        Band("VV_desc", DB, -25.0, 30.0, "Backscatter VV, descending orbit"),
+        Band("VH_desc", DB, -60.0, 22.0, "Backscatter VH, descending orbit"),
+    ),
+    archive_dtype=np.dtype("float32"),
+    # At most 0.005 dB off, far below speckle.
+    packed_dtype=np.dtype("<i2"),
+    scale=0.01,
+    nodata=S1_NODATA_DB,
+    floor=S1_LEAST_DB,
+    groups=(("VV_asc", "VH_asc"), ("VV_desc", "VH_desc")),
+    every_month=True,
+    cf_name="Sentinel-1 backscatter",
+    cf_units="dB",
+    band_axis="Polarization and orbit",
+)
+S2 = Sensor(
+    "s2",
+    "Sentinel-2",
+    (
+        Band("B2", REFLECTANCE, 0.0, 19616.0, "Blue, 490 nm"),
+        Band("B3", REFLECTANCE, 0.0, 18400.0, "Green, 560 nm"),
+        Band("B4", REFLECTANCE, 0.0, 17536.0, "Red, 665 nm"),
+        Band("B5", REFLECTANCE, 0.0, 17097.0, "Red edge, 705 nm"),
+        Band("B6", REFLECTANCE, 0.0, 16928.0, "Red edge, 740 nm"),
+        Band("B7", REFLECTANCE, 0.0, 16768.0, "Red edge, 783 nm"),
+        Band("B8", REFLECTANCE, 0.0, 16593.0, "Near infrared, 842 nm"),
+        Band("B8A", REFLECTANCE, 0.0, 16492.0, "Narrow near infrared, 865 nm"),
+        Band("B11", REFLECTANCE, 0.0, 15401.0, "Shortwave infrared, 1610 nm"),
+        Band("B12", REFLECTANCE, 0.0, 15226.0, "Shortwave infrared, 2190 nm"),
+        Band("CLP", "percent", 0.0, 255.0, "Cloud probability, 0-100", none=CLP_NONE),
+    ),
+    archive_dtype=np.dtype("uint16"),
+    packed_dtype=np.dtype("<u2"),
+    groups=(("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12"),),
+    cf_name="Sentinel-2 reflectance times 10000, and cloud probability",
+    cf_comment="Bands B2 to B12: reflectance times 10000. CLP: cloud probability in percent, "
+    "255 where there is none. 0 throughout in a month without an image, see present.",
+)
 SENSORS = (S1, S2)
+"""A further one goes last: what is there keeps its place in archives, stores and weights."""
 
-# Sentinel-1 is stored as integers of 0.01 dB: at most 0.005 dB off, far below speckle.
-S1_STORE_SCALE_DB = 0.01
-S1_STORE_FILL = -32768
+SENSOR = {sensor.name: sensor for sensor in SENSORS}
+SENSOR_OF_BAND = {band: sensor for sensor in SENSORS for band in sensor.bands}
+BANDS = tuple(band for sensor in SENSORS for band in sensor.table)
+BAND = {band.name: band for band in BANDS}
+BAND_NAMES = tuple(BAND)
+
+
+def channels(bands: Sequence[str]) -> slice:
+    """Where neighbouring bands lie among all of them."""
+    return slice(BAND_NAMES.index(bands[0]), BAND_NAMES.index(bands[-1]) + 1)
+
 
 # BioMassters chips carry no georeference: their pixels are taken for squares of 10 m, as Nascetti
 # et al. state them. A chip that has one is refused by ``pixel_checks`` if its pixels differ; pixels

@@ -4,15 +4,15 @@
 and pictures take either's labelled chips by index (``LabelledChips``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_LEAST_DB, S2
+from biomassters.chips.bands import MONTH_COUNT, SENSOR, SENSOR_OF_BAND, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import Georeference
 
@@ -24,34 +24,37 @@ class Chip:
     Attributes:
         chip_id: Name of the chip.
         split: ``"train"`` or ``"test"``.
-        s1_db: float32 [12, 4, H, W], dB; −9999 (anything below −100) where an orbit has no
-            data and everywhere in a month without a Sentinel-1 image.
-        s2: uint16 [12, 11, H, W], reflectance × 10,000 and cloud probability; 0 everywhere
-            in a month without a Sentinel-2 image.
-        present: bool [12, 2], whether the Sentinel-1 and the Sentinel-2 image of a month exist.
+        images: By sensor [12, bands, H, W] in the archive's type and unit: ``"s1"`` float32 in dB,
+            −9999 (anything below −100) where an orbit has no data; ``"s2"`` uint16, reflectance
+            × 10,000 and cloud probability. A month without an image holds no data anywhere.
+        present: bool [12, sensors], which images exist, in the order of ``SENSORS``.
         agb_mg_per_ha: float32 [H, W], or None without a label.
         georeference: Where the chip lies, or None (the official archive says nothing).
     """
 
     chip_id: str
     split: str
-    s1_db: NDArray[np.float32]
-    s2: NDArray[np.uint16]
+    images: Mapping[str, NDArray[Any]]
     present: NDArray[np.bool_]
     agb_mg_per_ha: NDArray[np.float32] | None = None
     georeference: Georeference | None = None
 
     def __post_init__(self) -> None:
-        expected = {
-            "s1_db": (MONTH_COUNT, len(S1.bands), *self.shape),
-            "s2": (MONTH_COUNT, len(S2.bands), *self.shape),
-            "present": (MONTH_COUNT, 2),
-            "agb_mg_per_ha": self.shape,
+        if self.images.keys() != SENSOR.keys():
+            raise ValueError(
+                f"Chip {self.chip_id}: images of {', '.join(self.images)}, not of "
+                f"{', '.join(SENSOR)}."
+            )
+        size = self.shape
+        expected: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
+            sensor.name: (self.images[sensor.name], (MONTH_COUNT, len(sensor.bands), *size))
+            for sensor in SENSORS
         }
-        for name, shape in expected.items():
-            array = getattr(self, name)
-            if array is not None and array.shape != shape:
-                name = "label" if name == "agb_mg_per_ha" else name
+        expected["present"] = self.present, (MONTH_COUNT, len(SENSORS))
+        if self.agb_mg_per_ha is not None:
+            expected["label"] = self.agb_mg_per_ha, size
+        for name, (array, shape) in expected.items():
+            if array.shape != shape:
                 raise ValueError(
                     f"Chip {self.chip_id}: {name} has shape {array.shape}, not {shape}."
                 )
@@ -59,25 +62,26 @@ class Chip:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        height, width = self.s1_db.shape[-2:]
+        height, width = next(iter(self.images.values())).shape[-2:]
         return height, width
 
     @cached_property
     def month_mask(self) -> NDArray[np.bool_]:
         """Bool [12]: months with an image of at least one sensor."""
-        return self.present[:, 0] | self.present[:, 1]
+        return np.asarray(self.present.any(axis=1))
 
-    def s1_valid(self, month: int) -> NDArray[np.bool_]:
-        """Bool [4, H, W]: pixels of a month's Sentinel-1 image that hold data."""
-        return self.s1_db[month] >= S1_LEAST_DB
+    def seen(self, sensor: str, month: int) -> NDArray[np.bool_]:
+        """Bool [H, W]: pixels of a month's image that hold data in any band that measures."""
+        return SENSOR[sensor].seen(self.images[sensor][month])
 
-    def s2_valid(self, month: int) -> NDArray[np.bool_]:
-        """Bool [H, W]: pixels of a month's Sentinel-2 image that hold any reflectance.
+    def valid(self, sensor: str, month: int) -> NDArray[np.bool_]:
+        """Bool [bands, H, W]: pixels of a month's image that hold data."""
+        return SENSOR[sensor].has_data(self.images[sensor][month])
 
-        The archive has no nodata value for Sentinel-2: a pixel never seen is 0 in every
-        optical band (and 255 in CLP).
-        """
-        return self.s2[month, :-1].max(axis=0) > 0
+    def band(self, name: str) -> NDArray[Any]:
+        """A band's year, [12, H, W]."""
+        sensor = SENSOR_OF_BAND[name]
+        return self.images[sensor.name][:, sensor.bands.index(name)]
 
 
 class LabelledChips(Protocol):

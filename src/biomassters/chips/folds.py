@@ -1,4 +1,4 @@
-"""Folds: a partition of the labelled chips for cross-validation.
+"""Folds: a partition of the labelled chips for cross-validation, at random or by blocks of land.
 
 Data engineering makes the table; the parameter ``training.folds`` chooses from it.
 """
@@ -11,6 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from biomassters.chips.spatial_blocks import (
+    chip_places,
+    folds_of_blocks,
+    make_blocks,
+    outside_buffers,
+    require_blocks,
+)
+from biomassters.errors import BadInputError
 from biomassters.options import Options
 
 logger = logging.getLogger(__name__)
@@ -20,12 +28,25 @@ class FoldOptions(Options):
     """How the labelled chips are partitioned."""
 
     count: int = Field(5, ge=2, description="Number of folds; the reference has 10")
-    method: Literal["reference", "stratified"] = Field(
+    method: Literal["reference", "stratified", "blocks"] = Field(
         "reference",
         description="reference: scikit-learn's shuffled KFold over the sorted chip names; "
-        "stratified: every fold has the same range of mean biomass",
+        "stratified: every fold has the same range of mean biomass; blocks: of land, for chips "
+        "that say where they lie",
     )
     seed: int = Field(314159, ge=0, lt=2**32, description="Seed; the reference has 314159")
+    side_km: float = Field(
+        10.0, gt=0, description="Side of a block, about: the land is cut into equal parts"
+    )
+    buffer_km: float = Field(
+        0.5,
+        ge=0,
+        description="Distance that chips of different folds keep; those between are in no fold, "
+        "and used for nothing. Let it be larger than errors are correlated",
+    )
+    shape: Literal["squares", "kmeans"] = Field(
+        "squares", description="Of blocks; kmeans: clusters, for land of no simple shape"
+    )
 
 
 def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
@@ -42,9 +63,16 @@ def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
         options: How to partition.
 
     Returns:
-        Columns chip_id (sorted) and fold (from 0; one whose chips all dropped out is not there).
+        Columns chip_id (sorted) and fold (from 0; one whose chips all dropped out is not there),
+        and of blocks of land ``block``.
+
+    Raises:
+        BadInputError: Blocks of chips that don't say where they lie, fewer of them than folds, or
+            a buffer that leaves a fold without chips.
     """
     listed = table[table["split"] == "train"].sort_values("chip_id", ignore_index=True)
+    if options.method == "blocks":
+        return _of_blocks(listed, options)
     if options.method == "stratified":
         listed = listed.dropna(subset="agb_mean_mg_per_ha")
     chips = len(listed)
@@ -63,6 +91,43 @@ def make_folds(table: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
         fold = _reference(chips, options.count, options.seed)
     folds = listed.assign(fold=fold).loc[listed["usable"].astype(bool), ["chip_id", "fold"]]
     return folds.reset_index(drop=True)
+
+
+def _of_blocks(listed: pd.DataFrame, options: FoldOptions) -> pd.DataFrame:
+    """Fold and block of each chip that no buffer takes."""
+    located = listed.get("crs", pd.Series("", listed.index)) != ""
+    lost = listed.loc[listed["usable"].astype(bool) & ~located, "chip_id"]
+    if len(lost):
+        raise BadInputError(
+            f"data_engineering.folds.method is blocks, but chip {lost.iloc[0]} doesn't say where "
+            f"it lies ({len(lost)} of {len(listed)} chips): use the method reference or stratified."
+        )
+    listed = listed[located].reset_index(drop=True)
+    places, side_m, buffer_m = chip_places(listed), options.side_km * 1000, options.buffer_km * 1000
+    blocks = make_blocks(places, side_m, options.shape, options.seed)
+    require_blocks(blocks, places, options.count, side_m)
+    fold = folds_of_blocks(blocks, options.count, options.seed)
+    kept = outside_buffers(places, fold, buffer_m)
+    empty = sorted(set(range(options.count)) - set(fold[kept].tolist()))
+    if empty:
+        raise BadInputError(
+            f"data_engineering.folds.buffer_km: {options.buffer_km:g} km leave no chip in fold "
+            f"{empty[0]}: lower it, or choose larger blocks (side_km) or fewer folds (count)."
+        )
+    logger.info(
+        "%d blocks of land in %d folds; %d of %d chips lie in the buffers between folds.",
+        blocks.max() + 1, options.count, (~kept).sum(), len(kept),
+    )  # fmt: skip
+    kept &= listed["usable"].to_numpy(bool)
+    folds = listed.assign(fold=fold, block=blocks).loc[kept, ["chip_id", "fold", "block"]]
+    return folds.reset_index(drop=True)
+
+
+def blocks_of(folds: pd.DataFrame) -> dict[str, int]:
+    """Block of land by chip id; empty where folds are not made of blocks."""
+    if "block" not in folds:
+        return {}
+    return dict(zip(folds["chip_id"], folds["block"].tolist(), strict=True))
 
 
 def _reference(chips: int, count: int, seed: int) -> NDArray[np.int64]:

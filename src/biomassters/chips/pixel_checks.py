@@ -5,13 +5,22 @@ verified: the same answer everywhere.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import CLP_NONE, S1, S1_LEAST_DB, S1_NODATA_DB, S2, SENSORS
+from biomassters.chips.bands import (
+    CLP_NONE,
+    DB,
+    REFLECTANCE,
+    S1_LEAST_DB,
+    S1_NODATA_DB,
+    S2,
+    SENSOR,
+    SENSORS,
+)
 from biomassters.chips.chip import Chip
 from biomassters.chips.ground import GroundPixels
 from biomassters.errors import BadInputError
@@ -19,9 +28,7 @@ from biomassters.errors import BadInputError
 logger = logging.getLogger(__name__)
 Values = NDArray[np.floating]
 
-NEEDED_S2 = S2.bands[:-1]
 _CLOUDY_PERCENT = 50
-_CLP = S2.bands[-1]
 _MOST_POWER = 5.0  # linear backscatter of land stays far below
 _DB_RANGE = (-80.0, 50.0)
 _NEAR_NODATA_DB = 0.9 * S1_NODATA_DB
@@ -42,10 +49,13 @@ def image_unit_fault(sensor: str, bands: Mapping[str, Values]) -> Fault | None:
     """What an image's values look like, if that isn't what they should be.
 
     Args:
-        sensor: ``"s1"`` or ``"s2"``.
+        sensor: Name of the sensor; the unit of its first band decides what is looked for.
         bands: Values by band, all of one shape [pixels]; NaN where there is no data.
     """
-    return (_backscatter_fault if sensor == S1.name else _counts_fault)(bands)
+    unit, needed = SENSOR[sensor].table[0].unit, SENSOR[sensor].measured
+    if unit == DB:
+        return _backscatter_fault(bands)
+    return _counts_fault(bands, needed) if unit == REFLECTANCE else None
 
 
 def check_chip(chip: Chip, pixel_size_m: float, *, warn: bool = False) -> None:
@@ -59,14 +69,14 @@ def check_chip(chip: Chip, pixel_size_m: float, *, warn: bool = False) -> None:
     Raises:
         BadInputError: With what the values look like and what mends it.
     """
-    for number, sensor in enumerate(SENSORS):
-        images: Values | NDArray[np.uint16] = chip.s1_db if sensor is S1 else chip.s2
-        there = images[chip.present[:, number], :, ::_PIXEL_STEP, ::_PIXEL_STEP]
+    for sensor in SENSORS:
+        exists = chip.present[:, sensor.column]
+        there = chip.images[sensor.name][exists, :, ::_PIXEL_STEP, ::_PIXEL_STEP]
         values = there.swapaxes(0, 1).reshape(len(sensor.bands), -1).astype(np.float32)
         fault = image_unit_fault(sensor.name, dict(zip(sensor.bands, values, strict=True)))
         if fault is not None:
             raise BadInputError(
-                f"Chip {chip.chip_id}: {sensor.file_tag} {fault.reason}: {fault.remedy}, or set "
+                f"Chip {chip.chip_id}: {sensor.tag} {fault.reason}: {fault.remedy}, or set "
                 "inference.check_ranges to false."
             )
     _check_ground(chip, pixel_size_m)
@@ -82,11 +92,14 @@ def cloudy(cloud_percent: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return (cloud_percent > _CLOUDY_PERCENT) & (cloud_percent != CLP_NONE)
 
 
+def clear_fraction(chip: Chip, month: int) -> float:
+    """Share of a month's pixels that Sentinel-2 saw without a cloud."""
+    return float((chip.seen(S2.name, month) & ~cloudy(chip.band("CLP")[month])).mean())
+
+
 def _has_clear_pixel(chip: Chip) -> bool:
-    return any(
-        (chip.s2_valid(month) & ~cloudy(chip.s2[month, -1])).any()
-        for month in np.flatnonzero(chip.present[:, 1]).tolist()
-    )
+    months = np.flatnonzero(chip.present[:, S2.column]).tolist()
+    return any(clear_fraction(chip, month) > 0 for month in months)
 
 
 def _check_ground(chip: Chip, pixel_size_m: float) -> None:
@@ -140,10 +153,10 @@ def _backscatter_fault(bands: Mapping[str, Values]) -> Fault | None:
     return None
 
 
-def _counts_fault(bands: Mapping[str, Values]) -> Fault | None:
-    if not any(name in bands for name in NEEDED_S2):
+def _counts_fault(bands: Mapping[str, Values], measured: Sequence[str]) -> Fault | None:
+    if not any(name in bands for name in measured):
         return _cloud_fault(bands)
-    optical = np.stack([bands[name] for name in NEEDED_S2 if name in bands])
+    optical = np.stack([bands[name] for name in measured if name in bands])
     seen = (np.nan_to_num(optical) != 0).any(axis=0)
     found = _known(optical[:, seen])
     if len(found) >= _FEWEST_PIXELS:
@@ -160,9 +173,9 @@ def _counts_fault(bands: Mapping[str, Values]) -> Fault | None:
 
 
 def _cloud_fault(bands: Mapping[str, Values]) -> Fault | None:
-    if _CLP not in bands:
+    if "CLP" not in bands:
         return None
-    clouds = _known(bands[_CLP])
+    clouds = _known(bands["CLP"])
     wrong = (clouds < 0) | ((clouds > 100) & (clouds != CLP_NONE))
     if wrong.any():
         return Fault(

@@ -15,6 +15,7 @@ from biomassters.errors import BadInputError
 from biomassters.messages import redact
 
 SIMULATION_NOTE = "simulation.json"  # beside an archive that was simulated
+REGION_NOTE = "chips_from_region.json"  # beside an archive that was cut from a region
 _SHOWN = 12  # digits of a fingerprint
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import BAND_NAMES, BANDS, S1
+from biomassters.chips.bands import BAND_NAMES, BANDS, SENSORS
 from biomassters.errors import BadInputError
 
 
@@ -53,8 +53,8 @@ class BandScaling:
     def measured(cls, statistics: pd.DataFrame) -> "BandScaling":
         """The extremes of the training chips.
 
-        Sentinel-2 keeps 0 as minimum, so that a pixel never seen scales to 0 as an absent image
-        does, and CLP keeps 255, its value for none.
+        A sensor whose pixels are 0 where never seen keeps 0 as minimum, so that such a pixel
+        scales to 0 as an absent image does. A band with a value for none keeps its constants.
 
         Args:
             statistics: Band statistics, as ``BandStatistics.to_frame`` makes them.
@@ -63,15 +63,16 @@ class BandScaling:
             BadInputError: If a band has no pixels or a single value.
         """
         minimum, maximum = cls.reference().minimum, cls.reference().maximum
-        for band in BAND_NAMES[:-1]:
-            if band in S1.bands:
-                minimum[band] = float(statistics["min"][band])
-            maximum[band] = float(statistics["max"][band])
-            if not minimum[band] < maximum[band]:
-                raise BadInputError(
-                    f"Band {band} has too few different values in the usable training chips to be "
-                    "scaled by its own statistics: choose the reference scaling."
-                )
+        for sensor in SENSORS:
+            for band in sensor.measured:
+                if sensor.floor is not None:
+                    minimum[band] = float(statistics["min"][band])
+                maximum[band] = float(statistics["max"][band])
+                if not minimum[band] < maximum[band]:
+                    raise BadInputError(
+                        f"Band {band} has too few different values in the usable training chips to "
+                        "be scaled by its own statistics: choose the reference scaling."
+                    )
         return cls(minimum, maximum)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
@@ -84,7 +85,7 @@ class BandScaling:
         return cls(dict(values["minimum"]), dict(values["maximum"]))
 
     def offset_and_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Minimum and (maximum − minimum), each float32 [15] in the order of ``BANDS``."""
+        """Minimum and (maximum − minimum), each float32 [bands] in the order of ``BANDS``."""
         minimum, maximum = (
             np.array([values[band] for band in BAND_NAMES])
             for values in (self.minimum, self.maximum)

@@ -115,6 +115,12 @@ def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
     return NetworkWeights(network, first.description, first.name, members=tuple(members))
 
 
+def load_weights(path: Path) -> NetworkWeights:
+    """A file's network and those that it names, on the CPU; BadInputError if one is missing."""
+    first = _load(path)
+    return joint_weights([first, *map(_load, member_paths(first.description, path))])
+
+
 class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
     """Weights as safetensors with a JSON beside them; nothing that unpickles code.
 
@@ -137,9 +143,7 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
 
     def load(self) -> NetworkWeights:
         """Rebuild the network on the CPU; raises BadInputError when the weights are missing."""
-        first = _load(self._filepath)
-        others = member_paths(first.description, self._filepath)
-        return joint_weights([first, *map(_load, others)])
+        return load_weights(self._filepath)
 
     def save(self, data: NetworkWeights) -> None:
         """Write weights and description."""

@@ -1,7 +1,7 @@
 """The raw archive as a Kedro dataset."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
@@ -10,12 +10,16 @@ from biomassters.errors import BadInputError
 from biomassters.io.storage import place_of
 from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
 
+if TYPE_CHECKING:  # rasterio takes long to import, and most commands don't need it
+    from biomassters.regions.chip_cutting import RegionChips
 
-class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
+
+class ArchiveDataset(AbstractDataset["SimulatedChips | RegionChips", Archive]):
     """A folder of chips in the layout that DrivenData publishes.
 
-    Loading gives a handle that reads chips on demand. Saving takes simulated chips and
-    writes the same layout; an archive that was not simulated is never overwritten.
+    Loading gives a handle that reads chips on demand. Saving takes simulated chips, or
+    those that are cut from a region, and writes the same layout; an archive that came from
+    elsewhere is never overwritten.
 
     Example:
         >>> ArchiveDataset(filepath="data/01_raw/simulated").load()  # doctest: +SKIP
@@ -46,8 +50,15 @@ class ArchiveDataset(AbstractDataset[SimulatedChips, Archive]):
         """Open the archive; raises BadInputError when there is none."""
         return Archive.open(self._filepath, self._parameter)
 
-    def save(self, data: SimulatedChips) -> None:
-        """Write simulated chips, unless just these are there already."""
+    def save(self, data: "SimulatedChips | RegionChips") -> None:
+        """Write chips, unless just these are there already."""
+        if not isinstance(data, SimulatedChips):
+            from biomassters.regions.chip_cutting import write_region_chips
+
+            if not isinstance(self._filepath, Path):
+                raise BadInputError(f"raw_root: {self._filepath} is no folder: name one for chips.")
+            write_region_chips(data, self._filepath)
+            return
         if not self._writable:
             raise BadInputError(
                 f"{self._filepath} is the place of a real archive, and simulation won't write "

@@ -10,19 +10,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from biomassters.chips.bands import PIXEL_SIZE_M
+from biomassters.chips.bands import PIXEL_SIZE_M, S2, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import check_chip
 from biomassters.chips.predicted_maps import Prediction
-from biomassters.chips.store.chunks import pack_backscatter
+from biomassters.chips.store.chunks import pack
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, choose_device, part_threads
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import (
-    Images,
     MonthNetwork,
+    Part,
     parts_apart,
     predict_batches,
     ready_network,
@@ -74,7 +74,7 @@ def whole_chips(
         BadInputError: The network cannot take the chips' size.
     """
     check_size(split.height, split.width)
-    month_masks = split.present[:, :, 0] | split.present[:, :, 1]
+    month_masks = np.asarray(split.present.any(axis=2))
     samples = [
         plain_sample(index, np.flatnonzero(month_masks[index]).tolist()) for index in indices
     ]
@@ -139,8 +139,10 @@ def batch_of_chip(chip: Chip) -> Batch:
         raise BadInputError(f"Chip {chip.chip_id} has no image of any month; leave it out.")
     check_size(*chip.shape)
     return Batch(
-        s1=torch.from_numpy(pack_backscatter(chip.s1_db[months])),
-        s2=torch.from_numpy(chip.s2[months]),
+        images={
+            sensor.name: torch.from_numpy(pack(sensor, chip.images[sensor.name][months]))
+            for sensor in SENSORS
+        },
         chip_of_month=torch.zeros(len(months), dtype=torch.int64),
         agb=torch.full((1, *chip.shape), torch.nan),
         samples=(plain_sample(0, months.tolist()),),
@@ -184,7 +186,7 @@ def attention_of_split(
             for stride, weights_BT in zip(STRIDES, levels, strict=True):
                 for row, sample in enumerate(batch.samples):
                     for place, month in enumerate(sample.months):
-                        has_s2 = bool(split.present[sample.chip, month, 1])
+                        has_s2 = bool(split.present[sample.chip, month, S2.column])
                         weight = float(weights_BT[row, place])
                         rows.append((batch.chip_ids[row], stride, month, weight, has_s2))
             bar.update(len(batch))
@@ -193,31 +195,29 @@ def attention_of_split(
 
 def _levels(network: AgbNet, batch: Batch, parts: int) -> list[Tensor]:
     """The weights of a batch at every level, [B, 12]; on a CPU in parts side by side."""
-    images, count = (batch.s1, batch.s2, batch.chip_of_month), len(batch)
-    if batch.s1.device.type != "cpu":
-        return month_weights(network, images, count)
-    apart = parts_apart(*images, count, parts)
-    seen = part_threads(len(apart)).run(lambda part: month_weights(network, *part), apart)
+    whole = Part(batch.images, batch.chip_of_month, len(batch))
+    if batch.agb.device.type != "cpu":
+        return month_weights(network, whole)
+    apart = parts_apart(whole, parts)
+    seen = part_threads(len(apart)).run(lambda part: month_weights(network, part), apart)
     return [torch.cat(level) for level in zip(*seen, strict=True)]
 
 
 @torch.inference_mode()
-def month_weights(network: AgbNet, images: Images, chip_count: int) -> list[Tensor]:
+def month_weights(network: AgbNet, batch: Part) -> list[Tensor]:
     """What each month of each chip counts, the mean over pixels, at every level.
 
     Args:
         network: On the images' device.
-        images: Of a batch, not scaled yet.
-        chip_count: B.
+        batch: B chips, not scaled yet.
 
     Returns:
         A tensor a level, float32 [B, 12] on the CPU, in the order of the months that the chip
         has; over them it sums to 1.
     """
-    s1, s2, chip_of_month = images
-    months = Months.of(chip_of_month, chip_count)
+    months = Months.of(batch.chip_of_month, batch.chips)
     found = []
-    features = network.encode(network.scale(s1, s2))
+    features = network.encode(network.scale(batch.images))
     for attention, level in zip(network.attn, features, strict=True):
         assert isinstance(attention, TemporalAttention)
         found.append(attention.weights(level, months).mean(dim=(2, 3)).cpu())

@@ -6,6 +6,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,8 @@ from biomassters.inference.device import autocast, part_threads
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.views import apply_view
 from biomassters.loading.batches import Batch
-from biomassters.network.agb_net import AgbNet
+from biomassters.network.agb_net import AgbNet, Images
 from biomassters.network.folding import fold_batch_norm
-
-Images = tuple[Tensor, Tensor, Tensor]
-"""s1, s2 and chip_of_month of a batch."""
 
 
 class MeanNetwork(nn.Module):
@@ -43,9 +41,9 @@ class MeanNetwork(nn.Module):
         """The members, as what they are."""
         return [member for member in self.members if isinstance(member, AgbNet)]
 
-    def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
+    def scale(self, images: Images) -> Tensor:
         """As ``AgbNet.scale``."""
-        return self.agb_nets[0].scale(s1, s2)
+        return self.agb_nets[0].scale(images)
 
     def forward_scaled(
         self, x_MCHW: Tensor, chip_of_month: Tensor, chip_count: int | None = None
@@ -56,6 +54,14 @@ class MeanNetwork(nn.Module):
 
 
 MonthNetwork = AgbNet | MeanNetwork
+
+
+class Part(NamedTuple):
+    """Some chips of a batch: images [M, bands, H, W] by sensor, and whose months they are."""
+
+    images: Images
+    chip_of_month: Tensor
+    chips: int
 
 
 def ready_network(
@@ -114,8 +120,7 @@ def predict_batches(
             with autocast(device, options.precision):
                 agb_BHW = predict_batch(
                     network,
-                    there.s1,
-                    there.s2,
+                    there.images,
                     there.chip_of_month,
                     len(there.chip_ids),
                     options.views,
@@ -146,8 +151,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 @torch.inference_mode()
 def predict_batch(
     network: MonthNetwork,
-    s1: Tensor,
-    s2: Tensor,
+    images: Images,
     chip_of_month: Tensor,
     chip_count: int,
     views: Sequence[str] = ("identity",),
@@ -162,8 +166,7 @@ def predict_batch(
 
     Args:
         network: On its device.
-        s1: [M, 4, H, W], on the network's device.
-        s2: [M, 11, H, W], on the network's device.
+        images: By sensor [M, bands, H, W], on the network's device.
         chip_of_month: int64 [M].
         chip_count: B.
         views: Names of ``views.VIEWS``.
@@ -174,7 +177,7 @@ def predict_batch(
     Returns:
         float32 [B, H, W], Mg/ha.
     """
-    agb_VBHW = predict_views(network, s1, s2, chip_of_month, chip_count, views, parts=parts)
+    agb_VBHW = predict_views(network, images, chip_of_month, chip_count, views, parts=parts)
     mean = agb_VBHW.mean(dim=0)
     return mean.clamp_(min=0.0) if clip_negative else mean
 
@@ -182,8 +185,7 @@ def predict_batch(
 @torch.inference_mode()
 def predict_views(
     network: MonthNetwork,
-    s1: Tensor,
-    s2: Tensor,
+    images: Images,
     chip_of_month: Tensor,
     chip_count: int,
     views: Sequence[str],
@@ -195,8 +197,7 @@ def predict_views(
 
     Args:
         network: As for ``predict_batch``.
-        s1: As for ``predict_batch``.
-        s2: As for ``predict_batch``.
+        images: As for ``predict_batch``.
         chip_of_month: As for ``predict_batch``.
         chip_count: B.
         views: Names of ``views.VIEWS``.
@@ -208,43 +209,33 @@ def predict_views(
         float32 [V, B, H, W], Mg/ha, not clipped.
     """
 
-    def look(part: tuple[Images, int]) -> Tensor:
-        (s1, s2, chip_of_month), chips = part
-        x_MCHW = network.scale(s1, s2)  # once for all views
+    def look(part: Part) -> Tensor:
+        x_MCHW = network.scale(part.images)  # once for all views
         seen = []
         for view in views:
-            agb = network.forward_scaled(apply_view(x_MCHW, view), chip_of_month, chips)
+            agb = network.forward_scaled(apply_view(x_MCHW, view), part.chip_of_month, part.chips)
             seen.append(apply_view(agb, view).float().squeeze(1))
         return torch.stack(seen)
 
-    images = s1, s2, chip_of_month
-    if s1.device.type != "cpu" or network.training:  # batch normalization sees the batch
-        return look((images, chip_count))
-    apart = parts_apart(*images, chip_count, parts)
+    whole = Part(images, chip_of_month, chip_count)
+    if chip_of_month.device.type != "cpu" or network.training:  # BatchNorm sees the batch
+        return look(whole)
+    apart = parts_apart(whole, parts)
     threads = part_threads(len(apart) if cores is None else parts, cores)
     return torch.cat(threads.run(look, apart), dim=1)
 
 
-def parts_apart(
-    s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int, parts: int
-) -> list[tuple[Images, int]]:
-    """A batch on the CPU in parts, each of its own chips, in the same memory.
-
-    Args:
-        s1: [M, 4, H, W].
-        s2: [M, 11, H, W].
-        chip_of_month: int64 [M].
-        chip_count: B.
-        parts: At most so many, even to one chip.
-
-    Returns:
-        Images and number of chips of each.
-    """
-    parts = min(parts, chip_count)
-    ends = [chip_count * part // parts for part in range(parts + 1)]
-    months = torch.searchsorted(chip_of_month, torch.tensor(ends)).tolist()
+def parts_apart(batch: Part, count: int) -> list[Part]:
+    """A batch on the CPU in at most so many parts, each of its own chips, in the same memory."""
+    count = min(count, batch.chips)
+    ends = [batch.chips * part // count for part in range(count + 1)]
+    months = torch.searchsorted(batch.chip_of_month, torch.tensor(ends)).tolist()
     return [
-        ((s1[a:b], s2[a:b], chip_of_month[a:b] - first), last - first)
+        Part(
+            {name: image[a:b] for name, image in batch.images.items()},
+            batch.chip_of_month[a:b] - first,
+            last - first,
+        )
         for (first, last), (a, b) in zip(
             itertools.pairwise(ends), itertools.pairwise(months), strict=True
         )

@@ -121,6 +121,22 @@ def read_georeference(path: Place) -> Georeference | None:
         return _georeference(source)
 
 
+def nan_is_nodata(path: Place, content: bytes | memoryview | None = None) -> bool:
+    """Whether a raster says that NaN is no data, as the label of a partly labelled chip does.
+
+    Args:
+        path: The file, or its URL.
+        content: Its bytes, where they are at hand.
+
+    Raises:
+        DamagedFileError: If it can't be read.
+    """
+    if content is None and is_url(path):
+        content = read(str(path))
+    with _opened(path, content) as source:
+        return source.nodata is not None and bool(np.isnan(source.nodata))
+
+
 def decode_with_gdal(content: bytes, name: str, most_bytes: int) -> NDArray:
     """The pixels [bands, height, width] of a raster's bytes.
 

@@ -97,11 +97,23 @@ def image_fault(image: NDArray) -> str | None:
     return _non_finite_fault(image) if image.dtype.kind == "f" else None
 
 
-def label_fault(agb_mg_per_ha: NDArray[np.float32]) -> str | None:
-    """What is wrong with the values of a label [H, W] in Mg/ha, or None."""
-    fault = _non_finite_fault(agb_mg_per_ha)
-    if fault is None and agb_mg_per_ha.min() < 0:
-        fault = f"has {_counted(int((agb_mg_per_ha < 0).sum()), 'negative pixel')}"
+MOST_AGB = 100_000.0
+"""Mg/ha: ten times what the tallest forests hold."""
+
+
+def label_fault(agb_mg_per_ha: NDArray[np.float32], *, partly: bool = False) -> str | None:
+    """What is wrong with the values of a label in Mg/ha, or None.
+
+    Args:
+        agb_mg_per_ha: Real, any shape.
+        partly: Whether its file says that NaN means no label; elsewhere NaN is damage.
+    """
+    labelled = agb_mg_per_ha[~np.isnan(agb_mg_per_ha)] if partly else agb_mg_per_ha
+    if not labelled.size:
+        return "has no labelled pixel"
+    fault = _non_finite_fault(labelled)
+    if fault is None and labelled.min() < 0:
+        fault = f"has {_counted(int((labelled < 0).sum()), 'negative pixel')}"
     return fault
 
 

@@ -6,15 +6,16 @@ GPU. Next: ``loader``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S2
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.loading.samples import Sample
 
@@ -36,9 +37,9 @@ class Batch:
     """B chips with M months in all, as integers.
 
     Attributes:
-        s1: int16 [M, 4, h, w], 0.01 dB; −32768 where there is no data.
-        s2: uint16 [M, 11, h, w], reflectance × 10,000 and cloud probability; 0 where there
-            is no data.
+        images: By sensor [M, bands, h, w]: ``"s1"`` int16, 0.01 dB, −32768 where there is no
+            data; ``"s2"`` uint16, reflectance × 10,000 and cloud probability, 0 where there is
+            no data.
         chip_of_month: int64 [M], the chip (0 to B − 1) that each month belongs to, ascending.
         agb: float32 [B, h, w], Mg/ha; NaN in a split without labels.
         samples: What was read of each chip.
@@ -46,8 +47,7 @@ class Batch:
         copy_mark: Between the batch and the loader that lent its memory.
     """
 
-    s1: Tensor
-    s2: Tensor
+    images: Mapping[str, Tensor]
     chip_of_month: Tensor
     agb: Tensor
     samples: tuple[Sample, ...]
@@ -72,16 +72,21 @@ class Batch:
             A batch on the device; this one when it lies there already.
         """
         device = torch.device(device)
-        if device == self.s1.device:
+        if device == self.agb.device:
             return self
-        names = ("s1", "s2", "chip_of_month", "agb")
-        non_blocking &= device.type != "cpu"
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
+        move = partial(Tensor.to, device=device, non_blocking=non_blocking & (device.type != "cpu"))
+        moved = replace(
+            self,
+            images={name: move(image) for name, image in self.images.items()},
+            chip_of_month=move(self.chip_of_month),
+            agb=move(self.agb),
+            copy_mark=CopyMark(),
+        )
         if device.type == "cuda":
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(device))
             self.copy_mark.event = event
-        return replace(self, **moved, copy_mark=CopyMark())
+        return moved
 
     def chips(self, first: int, last: int) -> Batch:
         """Some of its chips, in the same memory: from number ``first`` to before ``last``."""
@@ -91,8 +96,7 @@ class Batch:
         months, chips = slice(*ends.tolist()), slice(first, last)
         return replace(
             self,
-            s1=self.s1[months],
-            s2=self.s2[months],
+            images={name: image[months] for name, image in self.images.items()},
             chip_of_month=self.chip_of_month[months] - first,
             agb=self.agb[chips],
             samples=self.samples[chips],
@@ -126,10 +130,14 @@ class BatchBuffer:
         months = chips * MONTH_COUNT
         size = (height, width)
         self.chips = chips
-        self._s1 = _allocate((months, len(S1.bands), *size), torch.int16, pin_memory)
-        self._s2 = _allocate((months, len(S2.bands), *size), torch.uint16, pin_memory)
-        self._agb = _allocate((chips, *size), torch.float32, pin_memory)
-        self._rows_s1, self._rows_s2 = self._s1.numpy(), self._s2.numpy()
+        self._images = {
+            sensor.name: _allocate(
+                (months, len(sensor.bands), *size), sensor.packed_dtype, pin_memory
+            )
+            for sensor in SENSORS
+        }
+        self._agb = _allocate((chips, *size), np.dtype(np.float32), pin_memory)
+        self._rows = {name: image.numpy() for name, image in self._images.items()}
         self._rows_agb = self._agb.numpy()
         self._copy_mark = CopyMark()
 
@@ -149,8 +157,8 @@ class BatchBuffer:
         if task.month is None:
             split.read_agb_into(sample.chip, self._rows_agb[row], sample.top, sample.left)
         else:
-            s1, s2 = self._rows_s1[row], self._rows_s2[row]
-            split.read_month_into(sample.chip, task.month, s1, s2, sample.top, sample.left)
+            out = {name: rows[row] for name, rows in self._rows.items()}
+            split.read_month_into(sample.chip, task.month, out, sample.top, sample.left)
 
     def batch(self, split: StoreSplit, samples: Sequence[Sample]) -> Batch:
         """The filled buffer as a batch; its tensors are views of this memory."""
@@ -159,8 +167,7 @@ class BatchBuffer:
         months = len(chip_of_month)
         self._copy_mark = CopyMark()
         return Batch(
-            self._s1[:months],
-            self._s2[:months],
+            {name: image[:months] for name, image in self._images.items()},
             chip_of_month,
             self._agb[: len(samples)],
             tuple(samples),
@@ -169,12 +176,12 @@ class BatchBuffer:
         )
 
 
-def _allocate(shape: tuple[int, ...], dtype: torch.dtype, pin_memory: bool) -> Tensor:
+def _allocate(shape: tuple[int, ...], dtype: np.dtype, pin_memory: bool) -> Tensor:
     if pin_memory:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
+        return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
     # NumPy asks the kernel for huge pages, torch doesn't: a quarter of the time to touch it.
-    numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
-    return torch.from_numpy(np.empty(shape, numpy_dtype))
+    return torch.from_numpy(np.empty(shape, dtype))
 
 
 def ahead_on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -206,6 +213,6 @@ def _arrived(batch: Batch, stream: torch.cuda.Stream, device: torch.device) -> B
     """Let the computation wait for the copy, and the memory live as long as the computation."""
     computation = torch.cuda.current_stream(device)
     computation.wait_stream(stream)
-    for tensor in (batch.s1, batch.s2, batch.chip_of_month, batch.agb):
+    for tensor in (*batch.images.values(), batch.chip_of_month, batch.agb):
         tensor.record_stream(computation)
     return batch

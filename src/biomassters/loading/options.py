@@ -1,6 +1,6 @@
 """How a chip is varied while it is read; no torch, so that the command line starts fast."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -25,6 +25,11 @@ class AugmentationOptions(Options):
         ge=0.0,
         le=0.5,
         description="Farthest the centre may lie from the middle, in sides.",
+    )
+    border: Literal["symmetric", "reflect"] = Field(
+        default="symmetric",
+        description="How a chip goes on beyond its border when it is turned: mirrored with its "
+        "outermost pixels repeated, or, as the reference, without repeating them.",
     )
     month_dropout_probability: Probability = Field(
         default=0.5, description="Share of samples that lose months."

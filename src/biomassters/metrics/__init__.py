@@ -1,5 +1,6 @@
 """How good predictions are; numpy and pandas only. Begin with ``scores``."""
 
+from biomassters.metrics.pixel_sums import labelled_pixels
 from biomassters.metrics.scores import (
     AGB_UNIT,
     CLASS_EDGES_MG_PER_HA,
@@ -16,4 +17,5 @@ __all__ = [
     "LABEL_LIMIT_MG_PER_HA",
     "DensityHistogram",
     "ScoreAccumulator",
+    "labelled_pixels",
 ]

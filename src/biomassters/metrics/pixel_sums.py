@@ -91,6 +91,20 @@ class PixelSums:
         return "R² is undefined: every target pixel has the same value" if constant else ""
 
 
+def labelled_pixels(
+    prediction: NDArray[Any], target: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A chip's pixels that have a label, [P] each; both as they are where no label is missing.
+
+    NaN in the target means no label: such pixels are left out of every score, as of every loss.
+    Arrays of two shapes, or without any label, come back as well: ``checked_pixels`` refuses them.
+    """
+    without = np.isnan(target)
+    if prediction.shape != target.shape or not without.any() or without.all():
+        return prediction, target
+    return prediction[~without], target[~without]
+
+
 def checked_pixels(
     chip_id: str, prediction: NDArray[Any], target: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,12 +5,13 @@ share, attention over the months at every level, a U-Net decoder with scSE gates
 packed: what does not exist is not encoded. Next: its parts, in the order of ``forward_scaled``.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from biomassters.chips.bands import BAND_NAMES, S1, S2
+from biomassters.chips.bands import BAND_NAMES, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.network.band_scaler import BandScaler
 from biomassters.network.cpu.convolution import Convolution
@@ -22,6 +23,9 @@ from biomassters.network.temporal_attention import Months, TemporalAttention
 if TYPE_CHECKING:  # pydantic, without which the network can be built and measured
     from biomassters.chips.scaling import BandScaling
     from biomassters.network.options import ExecutionOptions, NetworkOptions
+
+Images = Mapping[str, Tensor]
+"""By sensor [M, bands, H, W]."""
 
 
 class AgbNet(nn.Module):
@@ -92,13 +96,13 @@ class AgbNet(nn.Module):
         return self
 
     def forward(
-        self, s1: Tensor, s2: Tensor, chip_of_month: Tensor, chip_count: int | None = None
+        self, images: Images, chip_of_month: Tensor, chip_count: int | None = None
     ) -> Tensor:
         """Predict from stored integers, or from dB and counts.
 
         Args:
-            s1: [M, 4, H, W], int16 in 0.01 dB (−32768: no data) or dB (−9999 or NaN: no data).
-            s2: [M, 11, H, W], counts; a month of zeros has no image.
+            images: By sensor [M, bands, H, W]: ``"s1"`` int16 in 0.01 dB (−32768: no data) or dB
+                (−9999 or NaN: no data), ``"s2"`` counts; a month of zeros has no image.
             chip_of_month: int64 [M], ascending: the chip, 0 … B − 1, of each month.
             chip_count: B; read from ``chip_of_month``, which waits for the device, without it.
 
@@ -108,13 +112,13 @@ class AgbNet(nn.Module):
         Raises:
             BadInputError: An image size or band count that the network cannot take.
         """
-        _check_images(s1, s2)
-        return self.forward_scaled(self.scale(s1, s2), chip_of_month, chip_count)
+        _check_images(images)
+        return self.forward_scaled(self.scale(images), chip_of_month, chip_count)
 
-    def scale(self, s1: Tensor, s2: Tensor) -> Tensor:
+    def scale(self, images: Images) -> Tensor:
         """The packed months as the encoder sees them: float32 [M, 15, H, W], 0 without data."""
         channels_last = self._memory_format == torch.channels_last
-        scaled: Tensor = self.scaler(s1, s2, channels_last=channels_last)
+        scaled: Tensor = self.scaler(images, channels_last=channels_last)
         return scaled
 
     def forward_scaled(
@@ -169,15 +173,17 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def _check_images(s1: Tensor, s2: Tensor) -> None:
-    for sensor, images in ((S1, s1), (S2, s2)):
-        if images.ndim != 4 or images.shape[1] != len(sensor.bands):
+def _check_images(images: Images) -> None:
+    for sensor in SENSORS:
+        shape = list(images[sensor.name].shape) if sensor.name in images else None
+        if shape is None or len(shape) != 4 or shape[1] != len(sensor.bands):
             raise BadInputError(
                 f"Expected {sensor.name} images [months, {len(sensor.bands)}, height, width], "
-                f"got {list(images.shape)}."
+                f"got {shape}."
             )
-    if s1.shape[0] != s2.shape[0] or s1.shape[2:] != s2.shape[2:]:
+    shapes = {name: list(image.shape) for name, image in images.items()}
+    if len({(months, *size) for months, _, *size in shapes.values()}) > 1:
         raise BadInputError(
-            f"Expected s1 and s2 images of the same months and size, got {list(s1.shape)} and "
-            f"{list(s2.shape)}."
+            f"Expected {' and '.join(shapes)} images of the same months and size, got "
+            f"{' and '.join(map(str, shapes.values()))}."
         )

@@ -3,17 +3,16 @@
 ``chips/scaling`` says where the constants come from. Next: ``encoder``.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from biomassters.chips.bands import BAND_NAMES, S1, S1_LEAST_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
+from biomassters.chips.bands import BAND_NAMES, SENSORS, channels
 
 if TYPE_CHECKING:  # pydantic, without which the network can be built and measured
     from biomassters.chips.scaling import BandScaling
-
-S1_COUNT = len(S1.bands)
 
 
 class BandScaler(nn.Module):
@@ -35,37 +34,48 @@ class BandScaler(nn.Module):
         self.register_buffer("offset", torch.as_tensor(offset, dtype=torch.float32).clone())
         self.register_buffer("range", torch.as_tensor(band_range, dtype=torch.float32).clone())
         # 0 counts scale to 0 by themselves where the minimum is 0, as in the reference.
-        self._s2_starts_at_zero = not any(offset[S1_COUNT:])
+        self._starts_at_zero = {
+            sensor.name: not offset[channels(sensor.bands)].any() for sensor in SENSORS
+        }
 
-    def forward(self, s1: Tensor, s2: Tensor, *, channels_last: bool = False) -> Tensor:
+    def forward(self, images: Mapping[str, Tensor], *, channels_last: bool = False) -> Tensor:
         """Scale packed months; where there is no data, the result is 0.
 
         Args:
-            s1: [M, 4, H, W], int16 in 0.01 dB (−32768: no data) or floats in dB (below −100 or
-                NaN: no data).
-            s2: [M, 11, H, W], uint16 or floats, counts; a month of zeros has no image.
+            images: By sensor [M, bands, H, W], packed integers or floats in the bands' units.
+                Of a sensor with a floor the fill value, or a float that is NaN or below the
+                floor, is no data; of another one a month of zeros has no image.
             channels_last: Memory format of the result.
 
         Returns:
-            float32 [M, 15, H, W].
+            float32 [M, all bands, H, W].
         """
-        if s2.dtype == torch.uint16 and s2.device.type != "cpu":
-            # Not every device converts uint16: read the bits as int16 and take the sign off again.
-            s2 = s2.view(torch.int16).to(torch.int32) & 0xFFFF
+        months, _, *size = next(iter(images.values())).shape
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        shape = (len(s1), len(BAND_NAMES), *s1.shape[2:])
-        x_MCHW = torch.empty(shape, device=s1.device, memory_format=layout)
-        x_MCHW[:, :S1_COUNT] = s1
-        x_MCHW[:, S1_COUNT:] = s2
+        x_MCHW = torch.empty(
+            (months, len(BAND_NAMES), *size), device=self.range.device, memory_format=layout
+        )
         # As value · factor + shift, in place and all bands at once: a temporary for each step
         # would cost several times more.
         factor, shift = 1.0 / self.range, -self.offset / self.range
-        if not s1.is_floating_point():
-            factor[:S1_COUNT] *= S1_STORE_SCALE_DB
+        for sensor in SENSORS:
+            here, image = channels(sensor.bands), images[sensor.name]
+            if image.dtype == torch.uint16 and image.device.type != "cpu":
+                # Not every device converts uint16: read the bits as int16 and take the sign off.
+                image = image.view(torch.int16).to(torch.int32) & 0xFFFF
+            x_MCHW[:, here] = image
+            if not image.is_floating_point() and sensor.scale != 1:
+                factor[here] *= sensor.scale
         x_MCHW.mul_(factor[:, None, None]).add_(shift[:, None, None])
-        absent = s1.isnan() | (s1 < S1_LEAST_DB) if s1.is_floating_point() else s1 == S1_STORE_FILL
-        x_MCHW[:, :S1_COUNT].masked_fill_(absent, 0.0)
-        if not self._s2_starts_at_zero:
-            no_image = (s2 == 0).flatten(1).all(dim=1)[:, None, None, None]
-            x_MCHW[:, S1_COUNT:].masked_fill_(no_image, 0.0)
+        for sensor in SENSORS:
+            image = images[sensor.name]
+            if sensor.floor is None:
+                if self._starts_at_zero[sensor.name]:
+                    continue
+                absent = (image == 0).flatten(1).all(dim=1)[:, None, None, None]
+            elif image.is_floating_point():
+                absent = image.isnan() | (image < sensor.floor)
+            else:
+                absent = image == sensor.fill
+            x_MCHW[:, channels(sensor.bands)].masked_fill_(absent, 0.0)
         return x_MCHW

@@ -35,7 +35,7 @@ class NetworkOptions(Options):
         "fetched.",
     )
     decoder_channels: tuple[int, ...] = Field(
-        default=(64, 48, 40, 32, 24),
+        default=(64, 48, 40, 32, 16),
         description="Widths of the five decoder blocks, from stride 16 to stride 1.",
     )
     scse: bool = Field(

@@ -176,7 +176,10 @@ def read_description(path: Path | str) -> dict[str, Any]:
             f"{FORMAT_VERSION}: use the release that wrote it."
         )
     if description.get("bands") != list(BAND_NAMES):
-        raise BadInputError(f"{beside} lists other bands than {', '.join(BAND_NAMES)}.")
+        raise BadInputError(
+            f"{beside} lists other bands than {', '.join(BAND_NAMES)}: use weights that were "
+            "trained with these, or train anew."
+        )
     for name, kind in _KINDS.items():
         value = description.get(name)
         if not isinstance(value, kind):

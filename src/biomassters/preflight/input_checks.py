@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from kedro.framework.project import pipelines
 from kedro.io import DatasetError, MemoryDataset
 from kedro.pipeline.node import Node
 
+from biomassters.chips.split_labels import no_labels
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeightsDataset, member_paths
 from biomassters.datasets.predictions import PredictionsDataset
@@ -44,24 +46,48 @@ def check_inputs(run: PlannedRun) -> Iterator[str]:
 
 
 def check_named_files(run: PlannedRun) -> Iterator[str]:
-    """Files that parameters name: weights of an ensemble, polygons of an area, tar files."""
+    """Files that parameters name: weights of an ensemble, polygons, tars and zips, test labels."""
     mapping = run.options("mapping")
     if mapping is not None:
         for weights in mapping.ensemble:
             yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
-        if mapping.area.geojson is not None and not is_url(mapping.area.geojson):
-            yield from _file_faults(mapping.area.geojson, "mapping.area.geojson")
+        if mapping.area.file is not None and not is_url(mapping.area.file):
+            yield from _file_faults(mapping.area.file, "mapping.area.file")
+    imagery = run.options("imagery")
+    if imagery is not None and imagery.area is not None:
+        yield from _file_faults(imagery.area, "imagery.area")
+    plots = run.options("plots")
+    if plots is not None:
+        for name in ("areas", "strata"):
+            if (path := getattr(plots, name)) is not None:
+                yield from _file_faults(path, f"plots.{name}")
+        place = run.path("plot_map")
+        if not plots.covariates and place is not None and not place.is_file():
+            yield (
+                f"There is no map {shown_path(place)}: give one with '--params plot_map=PATH', run "
+                "'--pipelines mapping' first, or name plots.covariates."
+            )
     acquisition = run.options("acquisition")
     if acquisition is not None:
-        for part in acquisition.tar_parts:
-            if not is_url(part):
-                yield from _file_faults(part, "acquisition.tar_parts")
-        source = acquisition.source
-        local = not acquisition.tar_parts and source != "s3" and not is_url(source)
+        for name in ("tar_parts", "zips"):
+            for part in getattr(acquisition, name):
+                if not is_url(part) and not has_magic(part):  # a pattern is a tar's parts
+                    yield from _file_faults(part, f"acquisition.{name}")
+        source, archives = acquisition.source, acquisition.tar_parts or acquisition.zips
+        local = not archives and source != "s3" and not is_url(source)
         if local and not Path(source).is_dir():
             yield (
                 f"acquisition.source: there is no folder {source}; name s3, a folder or an address."
             )
+    training = run.options("training")
+    if training is not None and run.makes("fit_weights"):
+        for stage in training.active_stages():
+            if stage.weights_file is not None:
+                faults = _weights_faults(Path(stage.weights_file))
+                yield from (f"training, stage {stage.name}: {fault}" for fault in faults)
+    labels = run.path("test_labels") if run.makes("test_scores") else None
+    if labels is not None and not labels.is_dir() and not run.makes("raw_archive"):
+        yield no_labels(shown_path(labels))
 
 
 def _missing(run: PlannedRun, name: str) -> str:

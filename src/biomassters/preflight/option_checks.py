@@ -156,6 +156,9 @@ def check_pretrained_weights(run: PlannedRun) -> Iterator[str]:
     network: NetworkOptions | None = run.options("network")
     if network is None or not network.pretrained or network.allow_random_start:
         return
+    training: TrainingOptions | None = run.options("training")
+    if training is not None and training.start_from_weights is not None:
+        return
     if _trains(run) and backbone_fault(network.backbone) is None:
         from biomassters.network.encoder import check_pretrained
 
@@ -182,6 +185,17 @@ def check_devices(run: PlannedRun) -> Iterator[str]:
         from biomassters.inference.device import choose_device
 
         yield from (f"inference.{fault}" for fault in _refused(choose_device, inference.device))
+
+
+def check_plots_extra(run: PlannedRun) -> Iterator[str]:
+    """What plots need beyond a first install is there."""
+    wanted = ("exactextract", "geopandas", "pyogrio", "shapely", "statsmodels")
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing and run.options("plots") is not None:
+        yield (
+            f"Field plots need {listed(missing)}: install them with 'uv sync --extra plots', or "
+            "begin the command with 'uv run --extra plots'."
+        )
 
 
 def check_scheduler(run: PlannedRun) -> Iterator[str]:

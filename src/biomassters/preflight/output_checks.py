@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S2
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.datasets.paths import FolderDataset, PlaceDataset
 from biomassters.messages import listed, readable_bytes, shown_path
 from biomassters.network.options import NetworkOptions
@@ -24,13 +24,13 @@ from biomassters.preflight.planned_run import PlannedRun, nearest_folder
 DEFAULT_NETWORK_BYTES = 2_912_104
 """Of the default options, so that nothing has to be built to know it; a test compares."""
 
-_WRITTEN_PLACES = ("region_map",)
+_WRITTEN_PLACES = ("region_map", "imagery_cube")
 _RECORD = "run_record"
 _FLOAT = 4
 _MAP_BANDS = 4  # of regions.cog: the map, its bounds, the months
 _OVERVIEWS = 4 / 3
 # On average two of a chip's twelve Sentinel-2 months are missing.
-_S2_MONTHS = 10
+_MONTHS_WITH_GAPS = 10
 
 
 def check_outputs(run: PlannedRun) -> Iterator[str]:
@@ -131,7 +131,12 @@ def _of_chips(run: PlannedRun) -> Iterator[_Need]:
 
     pixels, count = chips.height * chips.width, chips.train + chips.test
     if run.makes("raw_archive"):
-        image_bytes = MONTH_COUNT * len(S1.bands) * _FLOAT + _S2_MONTHS * len(S2.bands) * 2
+        image_bytes = sum(
+            (MONTH_COUNT if sensor.every_month else _MONTHS_WITH_GAPS)
+            * len(sensor.bands)
+            * sensor.archive_dtype.itemsize
+            for sensor in SENSORS
+        )
         size = pixels * (count * image_bytes + chips.train * _FLOAT)
         yield _Need(f"simulating {count:,} chips", "raw_archive", size)
     data_engineering = run.options("data_engineering")
@@ -151,11 +156,11 @@ def _of_training(run: PlannedRun) -> Iterator[_Need]:
     network, training = run.options("network"), run.options("training")
     if network is None or training is None or not run.makes("fit_weights"):
         return
-    networks = max(1, len(training.folds))
+    networks, stages = max(1, len(training.folds)), len(training.active_stages())
     one = _network_bytes(network)
     copies = 4 + (training.ema_decay is not None)  # as TrainingState.checkpoint_bytes
     kept = training.checkpoints_kept + 1  # the newest is written before the oldest goes
-    yield _Need("checkpoints", "training.fit.checkpoints", networks * kept * copies * one)
+    yield _Need("checkpoints", "checkpoints", stages * networks * kept * copies * one)
     yield _Need("weights", "fit_weights", 2 * networks * one)
 
 
@@ -164,7 +169,11 @@ def _of_region(run: PlannedRun) -> Iterator[_Need]:
     if region is None:
         return
     pixels = region.width * region.height
-    month = len(S1.bands) * 2 + (not region.missing_images) * len(S2.bands) * 2
+    month = sum(
+        len(sensor.bands) * sensor.packed_dtype.itemsize
+        for sensor in SENSORS
+        if sensor.every_month or not region.missing_images
+    )
     yield _Need(
         "simulating the region", "simulated_region", pixels * (len(region.months) * month + 4)
     )

@@ -6,12 +6,13 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
-from biomassters.chips.bands import S1, S1_LEAST_DB
+from biomassters.chips.bands import BAND, DB, SENSOR_OF_BAND
+from biomassters.imagery.asset_names import SCENE_CLASSES
 from biomassters.regions.grid import Grid, bounds_between, clipped, slices_in
-from biomassters.regions.inputs.band_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.regions.inputs.layers import Layer, Values
 
-_BY_CLASS = (CLOUD_PROBABILITY, SCENE_CLASSES)  # 255 and class numbers must not be averaged
+# 255 for none and class numbers must not be averaged.
+_BY_CLASS = (SCENE_CLASSES, *(name for name, band in BAND.items() if band.none is not None))
 _PICKED_BEYOND, _PICKED = 8, 4  # of an image's pixels in one of the map's, along a side
 _FINER = 0.75  # of the map's pixel: below it several of the image's pixels are averaged
 
@@ -73,7 +74,7 @@ def _resample(layer: Layer, target: Grid, out: Values) -> None:
         if band in _BY_CLASS:
             warped[:] = centre
             continue
-        if band in S1.bands:
+        if BAND[band].unit == DB:
             power = np.float32(10) ** (image / np.float32(10))
             _warp(power, source, warped, target, np.nan, smooth)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -98,6 +99,7 @@ def _warp(
 def _read(layer: Layer, window: Window, shape: tuple[int, int] | None = None) -> Values:
     values = layer.read(window, shape)
     for band, image in zip(layer.bands, values, strict=True):
-        if band in S1.bands:
-            image[image < S1_LEAST_DB] = np.nan
+        floor = None if band == SCENE_CLASSES else SENSOR_OF_BAND[band].floor
+        if floor is not None:
+            image[image < floor] = np.nan
     return values

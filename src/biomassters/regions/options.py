@@ -1,32 +1,15 @@
 """Options of maps of regions; checked before anything runs, without torch."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from biomassters.chips.bands import S1, S2
+from biomassters.chips.bands import S1, S2, SENSOR
+from biomassters.imagery.options import AreaOptions
 from biomassters.options import Options, Places
 
 CHIP_STEP_PIXELS = 32
 TITLE = "Aboveground biomass"  # of every map's summary, page and STAC item
-
-
-class AreaOptions(Options):
-    """Which part of the images is mapped."""
-
-    geojson: str | None = Field(
-        None, description="File with the polygons to map; null: everything that the images show"
-    )
-    bounds: tuple[float, float, float, float] | None = Field(
-        None, description="Rectangle to map: west, south, east, north"
-    )
-    bounds_crs: str = Field("EPSG:4326", description="Coordinate system of these bounds")
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.geojson is not None and self.bounds is not None:
-            raise ValueError("give geojson or bounds, not both")
-        return self
 
 
 class ImageOptions(Options):
@@ -49,6 +32,10 @@ class ImageOptions(Options):
     pixel_size_m: float = Field(
         10.0, gt=0, description="Pixel of the map on the ground; the network knows pixels of 10 m"
     )
+
+    def bands_of(self, sensor: str) -> tuple[str, ...]:
+        """Bands of a sensor's files without band descriptions, in order."""
+        return getattr(self, f"{sensor}_bands", SENSOR[sensor].bands)
 
 
 class MappingOptions(Options):
@@ -88,3 +75,64 @@ class MappingOptions(Options):
         ge=1972,
         description="Year of the September that the images begin with, for the STAC item",
     )
+
+
+class LabelOptions(Options):
+    """What a label raster or label polygons hold."""
+
+    unit: Literal["Mg/ha", "t C/ha", "m3/ha"] = Field(
+        "Mg/ha",
+        description="Mg/ha of aboveground biomass; t C/ha with carbon_fraction; m3/ha (stem "
+        "volume) with expansion_factor",
+    )
+    carbon_fraction: float | None = Field(
+        None, gt=0, le=1, description="Mg of carbon in a Mg of biomass that labels in t C/ha assume"
+    )
+    expansion_factor: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Mg of aboveground biomass for a m³ of stem volume: your inventory's own, or "
+        "BCEF of the IPCC 2006 Guidelines, volume 4, table 4.5",
+    )
+    nodata: float | None = Field(
+        None, description="Value that means no label, where the raster doesn't say"
+    )
+    band: int = Field(1, ge=1, description="Band of a label raster")
+    attribute: str = Field("agb", description="Attribute of label polygons that holds the value")
+    minimum_valid: float = Field(
+        0.5, gt=0, le=1, description="Share of a 10 m pixel's area that must be labelled"
+    )
+
+    @model_validator(mode="after")
+    def _unit_has_its_factor(self) -> Self:
+        factors = {"t C/ha": "carbon_fraction", "m3/ha": "expansion_factor"}
+        for unit, name in factors.items():
+            stated = getattr(self, name) is not None
+            if stated != (unit == self.unit):
+                raise ValueError(
+                    f"labels in {unit} need {name}; state the one that they were made with"
+                    if not stated
+                    else f"{name} is for labels in {unit}, and unit is {self.unit}; leave one out"
+                )
+        return self
+
+    @property
+    def mg_per_ha(self) -> float:
+        """What a label is multiplied by."""
+        return (self.expansion_factor or 1.0) / (self.carbon_fraction or 1.0)
+
+
+class RegionChipsOptions(Options):
+    """How a region and labels of a part of it become chips."""
+
+    chip: int = Field(
+        96,
+        gt=0,
+        multiple_of=CHIP_STEP_PIXELS,
+        description="Side of a chip in 10 m pixels; BioMassters has 256",
+    )
+    minimum_labelled: float = Field(
+        0.5, gt=0, le=1, description="Share of a chip's pixels that must be labelled"
+    )
+    label: LabelOptions = Field(LabelOptions(), description="What the labels hold")

@@ -121,17 +121,20 @@ class Predictor:
         """Mean AGB over views and networks, float32 [B, h, w]."""
         # Months without data in a chip are left out of it, as in training.
         used = [np.flatnonzero(seen[(slice(None), *at)].any(axis=(1, 2))) for at in places]
-        s1, s2 = (
-            np.concatenate([image[(m, ..., *at)] for m, at in zip(used, places, strict=True)])
-            for image in (images.s1, images.s2)
-        )
+        cut = {
+            sensor: np.concatenate(
+                [image[(m, ..., *at)] for m, at in zip(used, places, strict=True)]
+            )
+            for sensor, image in images.images.items()
+        }
         chip_of_month = np.repeat(np.arange(len(places)), [len(months) for months in used])
-        x1, x2, owner = (torch.from_numpy(one).to(self.device) for one in (s1, s2, chip_of_month))
+        there = {sensor: torch.from_numpy(one).to(self.device) for sensor, one in cut.items()}
+        owner = torch.from_numpy(chip_of_month).to(self.device)
         with autocast(self.device, self.options.precision):
             maps = torch.cat(
                 [
                     predict_views(
-                        network, x1, x2, owner, len(places), self.options.views,
+                        network, there, owner, len(places), self.options.views,
                         parts=self.options.cpu_parts,
                         # Stated, so that a block's last chip has the same bits in every process.
                         cores=self.cores or usable_cores(),

@@ -100,7 +100,7 @@ def _background(source: RegionSource, grid: Grid) -> tuple[NDArray[np.uint8] | N
     whole = Window(0, 0, grid.width, grid.height)
     for month in sorted(source.months, key=lambda one: _CLEAREST.index(one.month)):
         image = np.full((3, *grid.shape), np.nan, np.float32)
-        for layer in month.s2:
+        for layer in month.of["s2"]:
             wanted = [band for band in _RGB if band in layer.bands]
             values = read_aligned(layer, grid, whole) if wanted else ()
             for band in wanted:

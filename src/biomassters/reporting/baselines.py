@@ -4,6 +4,7 @@ The first predicts the mean AGB of all training pixels everywhere. The second is
 per pixel on the yearly medians of the 15 bands. ``scoring`` sets the network beside them.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import BANDS, CLP_NONE, S1, S1_LEAST_DB
+from biomassters.chips.bands import BANDS, MONTH_COUNT, SENSORS, channels
 from biomassters.chips.chip import Chip, LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import ScoreAccumulator
+from biomassters.metrics import ScoreAccumulator, labelled_pixels
 from biomassters.reporting.options import ReportingOptions
 
 _BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
@@ -115,17 +116,21 @@ def score_baselines(
             "make the folds again."
         )
     train, held_out = positions(chips, train_ids), positions(chips, held_out_ids)
-    training_mean = float(np.mean([read_label(chips, i).mean(dtype=np.float64) for i in train]))
+    labels = (read_label(chips, index) for index in train)
+    means = [agb[~np.isnan(agb)].mean(dtype=np.float64) for agb in labels]
+    training_mean = float(np.mean(means))
     features_PC, target_P = _sample(chips, train, options, progress)
     model = _ridge(options.ridge_alpha).fit(features_PC, target_P)
     baselines = Baselines(training_mean, len(target_P))
     for index in tracked(held_out, "scoring baselines", shown=progress):
         chip = chips.read_chip(index)
         target_HW = _label_of(chip)
-        baselines.mean.update(chip.chip_id, np.full(target_HW.shape, training_mean), target_HW)
+        mean_HW = np.full(target_HW.shape, training_mean)
+        baselines.mean.update(chip.chip_id, *labelled_pixels(mean_HW, target_HW))
         predicted = model.predict(yearly_medians(chip).T).reshape(chip.shape)
         # As the network's, negative predictions are set to 0.
-        baselines.ridge.update(chip.chip_id, np.maximum(predicted, 0.0), target_HW)
+        ridge_HW = np.maximum(predicted, 0.0)
+        baselines.ridge.update(chip.chip_id, *labelled_pixels(ridge_HW, target_HW))
     return baselines
 
 
@@ -140,8 +145,9 @@ def _sample(
     for index in tracked(chosen, "fitting baselines", shown=progress):
         chip = chips.read_chip(int(index))
         label_P = _label_of(chip).ravel()
-        size = min(label_P.size, options.ridge_pixels_per_chip)
-        pixels = generator.choice(label_P.size, size, replace=False)
+        labelled = np.flatnonzero(~np.isnan(label_P))
+        size = min(labelled.size, options.ridge_pixels_per_chip)
+        pixels = labelled[generator.choice(labelled.size, size, replace=False)]
         features.append(yearly_medians(chip, pixels).T)
         targets.append(label_P[pixels])
     return np.concatenate(features), np.concatenate(targets)
@@ -174,8 +180,7 @@ def _label_of(chip: Chip) -> NDArray[np.float32]:
 def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Median over the months that hold data, per band.
 
-    A Sentinel-1 value of −9999 (anything below −100 dB), a Sentinel-2 pixel that is 0 in every
-    optical band, and a cloud probability of 255 are no data.
+    Pixels without data are left out, as their sensor says it, and cloud probabilities of 255.
 
     Args:
         chip: The chip.
@@ -184,22 +189,18 @@ def yearly_medians(chip: Chip, pixels: NDArray[np.int64] | None = None) -> NDArr
     Returns:
         float32 [15, P] in the order of ``bands.BANDS``; NaN where no month holds data.
     """
-    s1 = chip.s1_db.reshape(*chip.s1_db.shape[:2], -1)
-    s2 = chip.s2.reshape(*chip.s2.shape[:2], -1)
-    if pixels is not None:
-        s1, s2 = s1[..., pixels], s2[..., pixels]
-    count = s1.shape[-1]
+    count = math.prod(chip.shape) if pixels is None else len(pixels)
     medians_CP = np.empty((len(BANDS), count), np.float32)
-    for start in range(0, count, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        s1_TCP, s2_TCP = s1[..., block], s2[..., block]
-        s1_values = np.where(s1_TCP < S1_LEAST_DB, np.float32(np.nan), s1_TCP)
-        medians_CP[: len(S1.bands), block] = _median(s1_values)
-        s2_values = s2_TCP.astype(np.float32)
-        s2_values[:, -1][s2_TCP[:, -1] == CLP_NONE] = np.nan
-        unseen_TP = ~np.asarray(s2_TCP[:, :-1].any(axis=1))
-        s2_values[np.broadcast_to(unseen_TP[:, None], s2_values.shape)] = np.nan
-        medians_CP[len(S1.bands) :, block] = _median(s2_values)
+    for sensor in SENSORS:
+        images_TCP = chip.images[sensor.name].reshape(MONTH_COUNT, len(sensor.bands), -1)
+        if pixels is not None:
+            images_TCP = images_TCP[..., pixels]
+        for start in range(0, count, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            x_TCP = images_TCP[..., block]
+            has_data = sensor.has_data(x_TCP[..., None])[..., 0]
+            values = np.where(has_data, x_TCP, np.float32(np.nan))
+            medians_CP[channels(sensor.bands), block] = _median(values)
     return medians_CP
 
 

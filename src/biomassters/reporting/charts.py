@@ -79,6 +79,8 @@ def best_and_last(history: pd.DataFrame) -> tuple[float, float] | None:
     validated = history.dropna(subset=[_VALIDATION])
     if validated.empty:
         return None
+    if "stage" in validated:  # each stage's own best: the next may start from the last
+        validated = validated[validated["stage"] == validated["stage"].iloc[-1]]
     by_fold = validated.groupby("held_out_fold")[_VALIDATION]
     return float(by_fold.min().mean()), float(by_fold.last().mean())
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import CLP_NONE, MONTH_NAMES, PIXEL_SIZE_M, S2
+from biomassters.chips.bands import MONTH_NAMES, PIXEL_SIZE_M, S2
 from biomassters.chips.chip import Chip, LabelledChips, positions
+from biomassters.chips.pixel_checks import clear_fraction
 from biomassters.metrics import AGB_UNIT
 from biomassters.reporting.figure_style import (
     AGB_COLOURS,
@@ -35,7 +36,6 @@ _LEAFY_MONTHS = tuple(
     MONTH_NAMES.index(name) for name in ("July", "June", "August", "May", "September")
 )
 _CLEAR_ENOUGH = 0.95
-_CLOUDY_PERCENT = 50
 _STRETCH_PERCENTILES = (1.0, 99.0)
 _RGB = tuple(S2.bands.index(name) for name in ("B4", "B3", "B2"))
 _BAR_LENGTHS_M = (2000, 1000, 500, 200, 100, 50)
@@ -54,7 +54,7 @@ class ChipPicture:
         rmse: Mg/ha.
         rgb: float32 [H, W, 3] of 0 … 1, or None without an optical image.
         rgb_month: Name of the month that ``rgb`` shows, or "".
-        target: float32 [H, W], Mg/ha.
+        target: float32 [H, W], Mg/ha; NaN where there is no label.
         prediction: float32 [H, W], Mg/ha.
         interval_width: Upper − lower bound, float32 [H, W], Mg/ha, or None.
     """
@@ -147,27 +147,21 @@ def rgb_of(chip: Chip) -> tuple[NDArray[np.float32] | None, str]:
     month = _clearest_month(chip)
     if month is None:
         return None, ""
-    valid = chip.s2_valid(month)
-    colours = np.moveaxis(chip.s2[month, _RGB, :, :], 0, -1).astype(np.float32)
+    valid = chip.seen(S2.name, month)
+    colours = np.moveaxis(chip.images[S2.name][month, _RGB, :, :], 0, -1).astype(np.float32)
     low, high = np.percentile(colours[valid], _STRETCH_PERCENTILES)
     stretched = np.clip((colours - low) / max(high - low, 1.0), 0.0, 1.0)
     return np.where(valid[..., None], stretched, 0.5).astype(np.float32), MONTH_NAMES[month]
 
 
 def _clearest_month(chip: Chip) -> int | None:
-    months: Sequence[int] = np.flatnonzero(chip.present[:, 1]).tolist()
-    clear = {month: _clear_fraction(chip, month) for month in months}
+    months: Sequence[int] = np.flatnonzero(chip.present[:, S2.column]).tolist()
+    clear = {month: clear_fraction(chip, month) for month in months}
     for month in _LEAFY_MONTHS:
         if clear.get(month, 0.0) >= _CLEAR_ENOUGH:
             return month
     best = max(clear, key=clear.__getitem__, default=None)
     return best if best is not None and clear[best] > 0 else None
-
-
-def _clear_fraction(chip: Chip, month: int) -> float:
-    cloud_percent = chip.s2[month, -1]
-    cloudy = (cloud_percent > _CLOUDY_PERCENT) & (cloud_percent != CLP_NONE)
-    return float((chip.s2_valid(month) & ~cloudy).mean())
 
 
 @dataclass(frozen=True)
@@ -198,7 +192,8 @@ class MapScale:
 
 
 def _round_top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
-    top = max((float(np.percentile(values, _SCALE_PERCENTILE)) for values in arrays), default=0.0)
+    ends = (float(np.nanpercentile(values, _SCALE_PERCENTILE)) for values in arrays)
+    top = max(ends, default=0.0)
     return max(step, float(np.ceil(top / step)) * step)
 
 
@@ -276,6 +271,7 @@ def _draw_values(
     colours: str,
 ) -> None:
     axes.set_title(title, color=INK, fontsize=9)
+    axes.set_facecolor("#8886")  # shows where there is no label
     image = axes.imshow(values, cmap=colours, vmin=bottom, vmax=top, interpolation="none")
     beneath = axes.inset_axes((0.06, -0.075, 0.88, 0.045))
     assert axes.figure is not None

@@ -3,6 +3,7 @@
 Import it where a plot is drawn: matplotlib would slow every start of the command line.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from biomassters.reporting.figure_style import (
     BASELINE,
     DENSITY_COLOURS,
     INK,
+    LINE,
     MUTED,
     NETWORK,
     add_legend,
@@ -31,6 +33,8 @@ from biomassters.uncertainty.intervals import IntervalModel
 _LINE_STYLES = {"solid": "-", "dash": "--", "dot": ":"}
 _SHOWN_SHARE = 0.9995  # of the pixels, along each axis
 _FEWEST_FOR_A_MEAN = 0.0002  # of the pixels, in one bin of the target
+# Okabe & Ito (2008), "Color Universal Design"; folds beyond the seventh begin anew.
+_FOLD_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 _FEWEST_PIXELS = 50  # in one bin of the prediction, for its residuals
 
 
@@ -65,6 +69,36 @@ def density_plot(density: DensityHistogram) -> Figure:
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     dress(axes, f"Target AGB, {AGB_UNIT}", f"Predicted AGB, {AGB_UNIT}")
     add_legend(axes, loc="upper left")
+    return figure
+
+
+def fold_map(places: NDArray[np.float64], folds: Sequence[int | None]) -> Figure:
+    """Where the chips of each fold lie.
+
+    Args:
+        places: float64 [N, 4], west, south, east, north in metres, as ``chip_places`` gives them.
+        folds: Of each chip; None for one that is in no fold.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure, axes = _plot(5.2, 4.2)
+    west, south = places[:, :2].min(axis=0)
+    for place, fold in zip(places, folds, strict=True):
+        left, bottom, right, top = (place - [west, south, west, south]) / 1000
+        colour = LINE if fold is None else _FOLD_COLOURS[fold % len(_FOLD_COLOURS)]
+        axes.add_patch(
+            Rectangle((left, bottom), right - left, top - bottom, facecolor=colour,
+                      edgecolor="white", linewidth=0.3)
+        )  # fmt: skip
+    axes.autoscale_view()
+    axes.set_aspect("equal")
+    dress(axes, "km east", "km north")
+    known = sorted({fold for fold in folds if fold is not None})
+    marks = [(f"fold {fold}", _FOLD_COLOURS[fold % len(_FOLD_COLOURS)]) for fold in known]
+    marks += [("in no fold", LINE)] if None in folds else []
+    for label, colour in marks:
+        axes.scatter([], [], marker="s", color=colour, label=label)
+    add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

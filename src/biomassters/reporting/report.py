@@ -7,8 +7,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -16,7 +18,9 @@ from markupsafe import Markup, escape
 from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.quality.summary import summarise_data
+from biomassters.chips.spatial_blocks import chip_places
 from biomassters.console import tracked
+from biomassters.io.files import read_json
 from biomassters.metrics import AGB_UNIT, DensityHistogram
 from biomassters.reporting.charts import chip_scatter
 from biomassters.reporting.chip_maps import PANELS, ChipPicture, MapScale, panel_figure
@@ -118,6 +122,8 @@ class ReportContent:
         options: How much is listed.
         uncertainty: Intervals, carbon, attention.
         fold_of_chip: Fold by chip id.
+        blocks: Block of land by chip id, where folds are made of blocks.
+        other_metrics: Of a run on the same chips that held them out in the other way, or empty.
         facts: Versions and cost, as names and texts.
         run_file: Name of the run's own record beside the page, or "".
         date: Of the report, as in 2026-11-25, or "".
@@ -138,6 +144,8 @@ class ReportContent:
     options: ReportingOptions = field(default_factory=ReportingOptions)
     uncertainty: UncertaintyContent = field(default_factory=UncertaintyContent)
     fold_of_chip: Mapping[str, int] = field(default_factory=dict)
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    other_metrics: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     run_file: str = ""
     date: str = ""
@@ -145,14 +153,7 @@ class ReportContent:
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
     """HTML without any reference to another file or host; the same for the same content."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
+    environment = page_templates()
     scores, known = compared_scores(content.metrics), content.uncertainty
     worst = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
     s2_months = content.chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
@@ -169,8 +170,9 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         classes=content.by_class.to_dict("records"),
         worst=worst.head(content.options.listed_chips).to_dict("records"),
         score_interval=bootstrap_score(
-            content.per_chip["rmse"].tolist(), seed=content.options.seed
+            content.per_chip["rmse"].tolist(), seed=content.options.seed, blocks=_units(content)
         ),
+        validations=_validations(content),
         by_months=scores_by(content.per_chip, s2_months),
         by_fold=scores_by(content.per_chip, content.fold_of_chip),
         uncertainty=known,
@@ -185,6 +187,39 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
             *content.further_limits,
         ],
     )
+
+
+def page_templates() -> Environment:
+    """The pages' templates, with the filters that they use."""
+    environment = Environment(
+        loader=PackageLoader("biomassters.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
+    return environment
+
+
+def read_other_metrics(path: Path) -> dict[str, Any]:
+    """The scores of another run, to be shown beside this one's; empty where there are none."""
+    return dict(read_json(path, "give a run's metrics.json")) if path.is_file() else {}
+
+
+def _units(content: ReportContent) -> list[int] | None:
+    """Block of each scored chip; None where chips were held out one by one."""
+    if not content.blocks:
+        return None
+    return [content.blocks[chip_id] for chip_id in content.per_chip["chip_id"]]
+
+
+def _validations(content: ReportContent) -> dict[str, Mapping[str, Any]]:
+    """Scores by what was held out, ``chips`` and ``blocks``, as far as there are any."""
+    runs = (content.metrics, content.other_metrics)
+    found = {run["held_out"]: run for run in runs if run.get("rmse_per_chip_mean") is not None
+             and run.get("held_out")}  # fmt: skip
+    return {name: found[name] for name in ("chips", "blocks") if name in found}
 
 
 def _relative(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -203,6 +238,13 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
     known = content.uncertainty
     text = "Predicted against target biomass, by pixel"
     figures = {"density": (plots.density_plot(content.density), text)}
+    table = content.chip_table
+    if "crs" in table and content.fold_of_chip:
+        train = table.loc[(table["split"] == "train") & (table["crs"] != "")]
+        folds = [content.fold_of_chip.get(chip_id) for chip_id in train["chip_id"]]
+        if len(train):
+            text = "Where the chips of each fold lie"
+            figures["folds"] = (plots.fold_map(chip_places(train), folds), text)
     text = "RMSE and bias by biomass class"
     figures["classes"] = (plots.class_plot(content.by_class), text)
     text = "Residuals by predicted biomass"
@@ -230,7 +272,9 @@ def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]
             for panel, text in _described(picture).items()
         ]
         attention = content.uncertainty.attention_of(picture.chip_id)
-        drawn.append({"picture": picture, "panels": panels, "attention": attention})
+        shown = {"picture": picture, "panels": panels, "attention": attention}
+        shown |= {"target_mean": float(np.nanmean(picture.target))}
+        drawn.append(shown | {"partly": bool(np.isnan(picture.target).any())})
     return drawn
 
 
@@ -238,7 +282,7 @@ def _described(picture: ChipPicture) -> dict[str, str]:
     """Each panel in words, for those who can't see it."""
     texts: tuple[str, ...] = (
         f"natural-colour image of {picture.rgb_month}" if picture.rgb_month else "no clear image",
-        f"target biomass, {picture.target.mean():.0f} {AGB_UNIT} on average",
+        f"target biomass, {np.nanmean(picture.target):.0f} {AGB_UNIT} on average",
         f"predicted biomass, {picture.prediction.mean():.0f} {AGB_UNIT} on average",
         f"prediction minus target, RMSE {picture.rmse:.0f} {AGB_UNIT}",
     )

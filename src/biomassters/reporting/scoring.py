@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import AGB_UNIT, DensityHistogram, ScoreAccumulator
+from biomassters.metrics import (
+    AGB_UNIT,
+    DensityHistogram,
+    ScoreAccumulator,
+    labelled_pixels,
+)
 from biomassters.reporting.baselines import Baselines
 
 _METHODS = (
@@ -68,7 +73,7 @@ def score_predictions(
     scores = Scores()
     indices = positions(chips, chip_ids)
     for chip_id, index in zip(tracked(chip_ids, "scoring", shown=progress), indices, strict=True):
-        predicted, target = predictions[chip_id], read_label(chips, index)
+        predicted, target = labelled_pixels(predictions[chip_id], read_label(chips, index))
         scores.accumulator.update(chip_id, predicted, target)
         scores.density.update(chip_id, predicted, target)
     return scores
@@ -83,17 +88,25 @@ class ScoreInterval(NamedTuple):
 
 
 def bootstrap_score(
-    rmse: Sequence[float], level: float = 0.95, resamples: int = 2000, seed: int = 0
+    rmse: Sequence[float],
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    blocks: Sequence[int] | None = None,
 ) -> ScoreInterval | None:
     """Percentile interval of the mean RMSE per chip (bootstrap over chips); None of one chip.
 
-    Efron & Tibshirani (1993), "An introduction to the bootstrap", chapter 13.
+    Efron & Tibshirani (1993), "An introduction to the bootstrap", chapter 13. Chips that come in
+    ``blocks`` of land, a number each, are drawn a whole block at a time.
     """
     values = np.asarray(rmse, np.float64)
-    if len(values) < 2:
+    unit = np.arange(len(values)) if blocks is None else np.unique(blocks, return_inverse=True)[1]
+    sums, sizes = np.bincount(unit, values), np.bincount(unit)
+    if len(sums) < 2:
         return None
-    generator = np.random.default_rng([seed, len(values)])
-    means = [generator.choice(values, len(values)).mean() for _ in range(resamples)]
+    generator = np.random.default_rng([seed, len(sums)])
+    draws = (generator.choice(len(sums), len(sums)) for _ in range(resamples))
+    means = [sums[drawn].sum() / sizes[drawn].sum() for drawn in draws]
     lower, upper = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return ScoreInterval(float(lower), float(upper), level)
 
@@ -115,7 +128,10 @@ def scores_by(per_chip: pd.DataFrame, group_of_chip: Mapping[Any, Any]) -> list[
 
 
 def all_metrics(
-    scores: ScoreAccumulator, baselines: Baselines, coverage: Mapping[str, Any] | None = None
+    scores: ScoreAccumulator,
+    baselines: Baselines,
+    coverage: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Everything that was measured, ready for JSON.
 
@@ -123,13 +139,18 @@ def all_metrics(
         scores: The network's.
         baselines: Scored on the same chips.
         coverage: Of the intervals, as ``Calibration.metrics`` gives it.
+        blocks: Block of land by chip id, where whole blocks were held out.
 
     Returns:
-        The network's summary, the baselines' scores, the intervals' coverage, and
-        ``gain_over_mean`` and ``gain_over_ridge``: the share by which the network's RMSE is
+        The network's summary, the baselines' scores, the intervals' coverage, ``held_out``
+        (``"chips"`` at random, or ``"blocks"`` of land with their number, ``held_out_blocks``),
+        and ``gain_over_mean`` and ``gain_over_ridge``: the share by which the network's RMSE is
         below the baseline's.
     """
-    metrics = scores.summary() | baselines.metrics()
+    metrics = scores.summary() | baselines.metrics() | {"held_out": "chips"}
+    if blocks:
+        held_out = {blocks[chip_id] for chip_id in scores.per_chip()["chip_id"]}
+        metrics |= {"held_out": "blocks", "held_out_blocks": len(held_out)}
     network = metrics["rmse_per_chip_mean"]
     for name in ("mean", "ridge"):
         baseline = metrics[f"baseline_{name}_rmse"]

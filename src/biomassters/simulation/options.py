@@ -63,9 +63,28 @@ class RegionSimulationOptions(Options):
     west_m: float = Field(400_000.0, description="Easting of the left border")
     north_m: float = Field(6_900_000.0, description="Northing of the upper border")
 
+    plots: int = Field(120, ge=16, le=100_000, description="Field plots of each sampling design")
+
     @field_validator("months")
     @classmethod
     def _known_months(cls, months: tuple[int, ...]) -> tuple[int, ...]:
         if any(month not in range(MONTH_COUNT) for month in months):
             raise ValueError(f"months are 0 (September) to {MONTH_COUNT - 1} (August)")
         return tuple(sorted(set(months)))
+
+
+class SceneSimulationOptions(Options):
+    """How the months of a simulated region are taken apart into scenes, as a catalogue has them."""
+
+    seed: int = Field(20230115, ge=0, description="Chooses clouds, swaths and speckle")
+    year: int = Field(2020, ge=2015, description="Year of the September that the months begin with")
+    optical_scenes: int = Field(3, ge=1, le=10, description="Scenes of Sentinel-2 in a month")
+    radar_scenes: int = Field(
+        3, ge=1, le=10, description="Scenes of Sentinel-1 in a month and orbit"
+    )
+    cloud_share: float = Field(
+        0.35,
+        ge=0,
+        le=0.9,
+        description="Share of a scene under clouds; a third of it in a month's best",
+    )

@@ -6,19 +6,26 @@ as a raw archive. One chip, from its window to its images, is ``simulate_chip``.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from biomassters.chips.archive.layout import label_name
 from biomassters.chips.archive.writer import write_archive
+from biomassters.chips.bands import SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.provenance import SIMULATION_NOTE
+from biomassters.chips.provenance import REGION_NOTE, SIMULATION_NOTE
+from biomassters.chips.split_labels import TEST_LABELS_FOLDER
+from biomassters.errors import BadInputError
+from biomassters.io.files import publish_folder
+from biomassters.io.raster import write_raster
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import SimulationOptions
-from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.random_fields import Window, key, mix
+from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.year import everything, make_availability, make_weather
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
@@ -72,24 +79,33 @@ def simulate_chip(options: SimulationOptions, index: int) -> Chip:
     """
     split = "train" if index < options.train_chips else "test"
     sequence = np.random.SeedSequence([options.seed, index])
-    weather_rng, gaps_rng, s1_rng, s2_rng = map(np.random.default_rng, sequence.spawn(4))
+    weather_rng, gaps_rng, *rngs = map(np.random.default_rng, sequence.spawn(2 + len(SENSORS)))
     weather = make_weather(weather_rng)
     available = make_availability(gaps_rng, split) if options.missing_images else everything()
     landscape = make_landscape(chip_window(options, index), options.seed)
     inner = without_margin(landscape.window)
-    looks, cloudiness = options.speckle_looks, options.cloudiness
     return Chip(
         chip_id=chip_name(options.seed, index),
         split=split,
-        s1_db=make_backscatter(landscape, weather, available, looks=looks, rng=s1_rng),
-        s2=make_reflectance(landscape, weather, available, cloudiness=cloudiness, rng=s2_rng),
-        present=np.stack([np.ones(12, bool), available.s2], axis=1),
+        images=simulate_year(landscape, weather, available, options, rngs.__getitem__),
+        present=available.present,
         agb_mg_per_ha=landscape.forest.label_mg_per_ha[inner] if split == "train" else None,
     )
 
 
+def simulate_label(options: SimulationOptions, index: int) -> NDArray[np.float32]:
+    """The true biomass of a chip of either split, float32 [H, W], Mg/ha.
+
+    A test chip never carries it: it is written beside the archive, for scoring alone.
+    """
+    landscape = make_landscape(chip_window(options, index), options.seed)
+    return landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
+
+
 def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True) -> bool:
     """Writes simulated chips as a raw archive, unless the same chips are there already.
+
+    The labels of the test chips lie in a folder of their own, as the challenge published them.
 
     Args:
         chips: The chips.
@@ -102,15 +118,35 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
     Raises:
         BadInputError: If the folder holds files that were not generated.
     """
+    if (root / REGION_NOTE).exists():
+        raise BadInputError(
+            f"{root} holds chips that were cut from a region: name another folder for the "
+            "simulated archive with '--params raw_root=FOLDER'."
+        )
     note = root / SIMULATION_NOTE
     try:
         if json.loads(note.read_text())["fingerprint"] == chips.fingerprint:
+            _write_test_labels(chips.options, root)  # which versions before this one didn't
             return False
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no simulation, or one that was interrupted
     write_archive(root, chips, total=len(chips), progress=progress)
+    _write_test_labels(chips.options, root)
     facts = {"fingerprint": chips.fingerprint, "options": chips.options.model_dump()}
     partial = note.with_suffix(".partial")
     partial.write_text(json.dumps(facts, indent=2) + "\n")
     partial.replace(note)  # last: without it, the archive is written again
     return True
+
+
+def _write_test_labels(options: SimulationOptions, root: Path) -> None:
+    folder = root / TEST_LABELS_FOLDER
+    if folder.is_dir() or not options.test_chips:
+        return
+    partial = root / f".{TEST_LABELS_FOLDER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for index in range(options.train_chips, options.train_chips + options.test_chips):
+        name = label_name(chip_name(options.seed, index))
+        write_raster(partial / name, simulate_label(options, index))
+    publish_folder(partial, folder)

@@ -1,13 +1,14 @@
 """One seamless region, made and written window by window: memory stays the same at any size.
 
 ``SimulatedRegion`` makes any window of it, ``write_region`` writes one GeoTIFF a month and sensor,
-and the true biomass.
+the true biomass, and a label raster of a part, such as laser scanning gives.
 """
 
 import hashlib
 import json
+import operator
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,29 +19,28 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import (
     PIXEL_SIZE_M,
-    S1,
-    S1_STORE_FILL,
-    S1_STORE_SCALE_DB,
-    S2,
+    SENSOR,
     SENSORS,
 )
-from biomassters.chips.store.chunks import pack_backscatter
+from biomassters.chips.store.chunks import pack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.files import require_space
 from biomassters.io.gdal import gdal_environment, open_raster, parse_crs
 from biomassters.simulation.landscape import make_landscape, without_margin
-from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import RegionSimulationOptions
-from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.random_fields import Window
+from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.year import everything, make_availability, make_weather
 
-REGION_VERSION = 1  # raise it with every change that changes a region
+REGION_VERSION = 2  # raise it with every change that changes a region
 TILE_PIXELS = 256  # even, so that Sentinel-2's 20 m pixels keep their place
 NORTH_OF_CHIPS = 4096  # the archive's chips begin at row 0: none of them lies in a region
 NOTE = "region_simulation.json"
 TRUTH = "agb.tif"
+LABEL = "label.tif"
+LABEL_PIXELS = 2  # of the region, along a side of the label's: 20 m
+LABEL_NODATA = -1.0
 SIMULATED_TAG = "simulated"  # of each file, so that one that is copied elsewhere still says so
 _REGION = 0x7E6104  # keeps the draws apart from those of the chips
 
@@ -51,14 +51,12 @@ class RegionTile:
 
     Attributes:
         window: Where, from the region's upper left corner.
-        s1: int16 [12, 4, H, W], 0.01 dB; −32768 where there is no data.
-        s2: uint16 [12, 11, H, W], counts and cloud probability; 0 (CLP 255) without data.
+        images: By sensor [12, bands, H, W], packed integers as in a chip store.
         agb_mg_per_ha: float32 [H, W], the truth.
     """
 
     window: Window
-    s1: NDArray[np.int16]
-    s2: NDArray[np.uint16]
+    images: Mapping[str, NDArray[Any]]
     agb_mg_per_ha: NDArray[np.float32]
 
 
@@ -78,9 +76,9 @@ class SimulatedRegion:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Bool [12, 2]: months that have a Sentinel-1 and a Sentinel-2 image."""
+        """Bool [12, sensors]: images that exist of the months to write."""
         wanted = np.isin(np.arange(12), self.options.months)
-        return np.stack([wanted, wanted & self._available.s2], axis=1)
+        return wanted[:, None] & self._available.present
 
     def tiles(self) -> Iterator[RegionTile]:
         """All windows, row by row; at the right and lower border they are narrower."""
@@ -102,15 +100,13 @@ class SimulatedRegion:
         available = replace(
             self._available, swath_edges={month: edge.within(size, whole) for month, edge in edges}
         )
-        s1_db = make_backscatter(
-            landscape, weather, available, looks=options.speckle_looks, rng=self._random(2)
-        )
-        s2 = make_reflectance(
-            landscape, weather, available, cloudiness=options.cloudiness, rng=self._random(3)
+        images = simulate_year(
+            landscape, weather, available, options, lambda column: self._random(2 + column)
         )
         agb = landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
         part = (..., slice(window.height), slice(window.width))
-        return RegionTile(window, pack_backscatter(s1_db[part]), s2[part], agb[part])
+        packed = {name: pack(SENSOR[name], year[part]) for name, year in images.items()}
+        return RegionTile(window, packed, agb[part])
 
     def _random(self, purpose: int) -> np.random.Generator:
         """A new generator for each window, so that all of them draw the same."""
@@ -122,7 +118,7 @@ def _even(count: int) -> int:
 
 
 def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True) -> bool:
-    """Write ``S1_00.tif`` … ``S2_11.tif`` and ``agb.tif``, unless the same are there already.
+    """Write ``S1_00.tif`` … ``S2_11.tif``, ``agb.tif`` and ``label.tif``, unless they are there.
 
     Args:
         region: What to write.
@@ -136,15 +132,19 @@ def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True
         BadInputError: The folder holds something else, or the disk is too small.
     """
     options = region.options
-    facts = {"version": REGION_VERSION, "options": options.model_dump(mode="json")}
+    facts = {
+        "version": REGION_VERSION,
+        "options": options.model_dump(mode="json", exclude={"plots"}),
+    }
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     if _is_there(folder, fingerprint):
         return False
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    images = region.present.sum(axis=0)
-    a_pixel = int(images[0] * len(S1.bands) * 2 + images[1] * len(S2.bands) * 2 + 4)
+    images = region.present.sum(axis=0).tolist()
+    bands = [len(sensor.bands) for sensor in SENSORS]
+    a_pixel = 2 * sum(map(operator.mul, images, bands)) + 4
     needed = options.width * options.height * a_pixel
     require_space(partial.parent, needed, f"The simulated region in {folder}")
     _write_images(region, partial, progress)
@@ -180,28 +180,58 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
         files = {}
         for month, number in np.argwhere(region.present):
             sensor = SENSORS[number]
-            path = folder / f"{sensor.file_tag}_{month:02d}.tif"
-            count = len(sensor.bands)
-            if sensor is S1:
-                file = stack.enter_context(
-                    _create(options, path, sensor.bands, "int16", S1_STORE_FILL)
-                )
-                file.scales, file.units = (S1_STORE_SCALE_DB,) * count, ("dB",) * count
-            else:
-                file = stack.enter_context(_create(options, path, sensor.bands, "uint16", None))
-                file.units = ("reflectance x 10000",) * (count - 1) + ("percent",)
-            files[month, sensor] = file
+            path = folder / f"{sensor.tag}_{month:02d}.tif"
+            nodata = None if sensor.floor is None else sensor.fill
+            dtype = sensor.packed_dtype.name
+            file = stack.enter_context(_create(options, path, sensor.bands, dtype, nodata))
+            if sensor.scale != 1:
+                file.scales = (sensor.scale,) * len(sensor.bands)
+            file.units = tuple(band.unit for band in sensor.table)
+            files[month, sensor.name] = file
         truth = stack.enter_context(
             _create(options, folder / TRUTH, ("AGB",), "float32", float("nan"))
         )
-        truth.units = ("Mg/ha",)
+        coarse = options.model_copy(
+            update={
+                "width": options.width // LABEL_PIXELS,
+                "height": options.height // LABEL_PIXELS,
+            }
+        )
+        label = stack.enter_context(
+            _create(
+                coarse, folder / LABEL, ("AGB",), "float32", LABEL_NODATA,
+                PIXEL_SIZE_M * LABEL_PIXELS,
+            )
+        )  # fmt: skip
+        truth.units = label.units = ("Mg/ha",)
         for tile in tracked(region.tiles(), "simulating", tiles, shown=progress):
             place = RasterWindow(
                 tile.window.left, tile.window.top, tile.window.width, tile.window.height
             )
-            for (month, sensor), file in files.items():
-                file.write((tile.s1 if sensor is S1 else tile.s2)[month], window=place)
+            for (month, name), file in files.items():
+                file.write(tile.images[name][month], window=place)
             truth.write(tile.agb_mg_per_ha, 1, window=place)
+            scanned = scanned_label(tile, options)
+            height, width = scanned.shape
+            place = RasterWindow(
+                tile.window.left // LABEL_PIXELS, tile.window.top // LABEL_PIXELS, width, height
+            )
+            label.write(scanned, 1, window=place)
+
+
+def scanned_label(tile: RegionTile, options: RegionSimulationOptions) -> NDArray[np.float32]:
+    """Mean biomass of the label's pixels, float32 [H // 2, W // 2], west of a slanting line.
+
+    The line leaves about half of the region, from its upper edge at 60 % of the width to its lower
+    one at 40 %; beyond it is −1, no data.
+    """
+    side, window = LABEL_PIXELS, tile.window
+    height, width = window.height // side, window.width // side
+    agb = tile.agb_mg_per_ha[: height * side, : width * side].astype(np.float64)
+    mean = agb.reshape(height, side, width, side).mean(axis=(1, 3))
+    rows = (window.top + side * (np.arange(height)[:, None] + 0.5)) / options.height
+    columns = (window.left + side * (np.arange(width) + 0.5)) / options.width
+    return np.where(columns < 0.6 - 0.2 * rows, mean, LABEL_NODATA).astype(np.float32)
 
 
 def _create(
@@ -210,10 +240,11 @@ def _create(
     bands: tuple[str, ...],
     dtype: str,
     nodata: float | None,
+    pixel_m: float = PIXEL_SIZE_M,
 ) -> Any:
     from rasterio.transform import from_origin
 
-    transform = from_origin(options.west_m, options.north_m, PIXEL_SIZE_M, PIXEL_SIZE_M)
+    transform = from_origin(options.west_m, options.north_m, pixel_m, pixel_m)
     file = open_raster(
         path, "w", count=len(bands), dtype=dtype, nodata=nodata, width=options.width,
         height=options.height, crs=parse_crs(options.crs, "region_simulation.crs"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.chips.bands import S2, SENSORS
 from biomassters.simulation.random_fields import Window
 
 Monthly = NDArray[np.float64]  # [12], September to August
@@ -177,6 +178,12 @@ class Availability:
     s1_orbits: NDArray[np.bool_]
     s2: NDArray[np.bool_]
     swath_edges: dict[int, SwathEdge]
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Bool [12, sensors]: which images exist; only Sentinel-2 misses months."""
+        every = np.ones(12, bool)
+        return np.stack([self.s2 if sensor is S2 else every for sensor in SENSORS], axis=1)
 
 
 def everything() -> Availability:

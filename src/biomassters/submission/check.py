@@ -104,6 +104,7 @@ def check_submission(
     test_chip_ids: Sequence[str],
     chip_size: tuple[int, int],
     *,
+    each_map: Callable[[str, NDArray[np.float32]], object] = lambda chip_id, agb_HW: None,
     progress: bool = True,
 ) -> SubmissionCheck:
     """Look at every member of an archive, one at a time.
@@ -112,6 +113,7 @@ def check_submission(
         path: .tar.gz, .tgz, .tar or .zip.
         test_chip_ids: Every chip that must be in it, and no other.
         chip_size: H and W of every map.
+        each_map: Is given the chip id and the AGB of every good map, as to be scored.
         progress: Show a bar on stderr.
 
     Returns:
@@ -119,7 +121,7 @@ def check_submission(
         count; pixels that are no numbers; and, as remarks, negative and constant maps.
     """
     check, seen = SubmissionCheck(), set[str]()
-    expected = {label_name(chip_id) for chip_id in test_chip_ids}
+    expected = {label_name(chip_id): chip_id for chip_id in test_chip_ids}
     most_bytes = _MOST_VALUES * 4 * chip_size[0] * chip_size[1] + _MOST_HEADER_BYTES
     members = read_archive(path, archive_suffix(path), most_bytes)
     bar = tracked(members, "checking the submission", len(expected), shown=progress)
@@ -134,38 +136,43 @@ def check_submission(
             elif name not in expected:
                 fault = "belongs to no test chip"
             else:
-                fault = member.fault or _look(check, name, member.read(), chip_size, most_bytes)
+                fault, agb_HW = member.fault, None
+                if not fault:
+                    fault, agb_HW = _look(check, name, member.read(), chip_size, most_bytes)
+                if agb_HW is not None:
+                    each_map(expected[name], agb_HW)
             if fault:
                 check.faults.append((name, fault))
             seen.add(name)
     except _BROKEN as error:
         said = " ".join(str(error).split()) or type(error).__name__
         check.faults.append((path.name, f"can't be read to its end ({said})"))
-    check.faults += [(name, "is missing") for name in sorted(expected - seen)]
+    check.faults += [(name, "is missing") for name in sorted(expected.keys() - seen)]
     return check
 
 
 def _look(
     check: SubmissionCheck, name: str, content: bytes, chip_size: tuple[int, int], most_bytes: int
-) -> str:
-    """Count a good map and remark on it; returns what makes it invalid, or ""."""
+) -> tuple[str, NDArray[np.float32] | None]:
+    """Count a good map and remark on it; returns what makes it invalid, or "" and the map."""
     try:
         image = decode_with_gdal(content, name, most_bytes)
     except DamagedFileError as error:
-        return f"is no readable TIFF: it {error.reason}"
+        return f"is no readable TIFF: it {error.reason}", None
     except BadInputError as error:
-        return f"is no readable TIFF: {str(error).rstrip('.')}"
+        return f"is no readable TIFF: {str(error).rstrip('.')}", None
     if len(image) != 1:
-        return f"has {len(image)} bands, not 1"
+        return f"has {len(image)} bands, not 1", None
     agb_HW = image[0]
     fault = map_fault(agb_HW, chip_size)
-    if not fault:
-        check.agb.update(agb_HW)
-        if agb_HW.min() < 0:
-            check.remarks.append((name, f"has {int((agb_HW < 0).sum())} negative pixels"))
-        if agb_HW.min() == agb_HW.max():
-            check.remarks.append((name, f"is {float(agb_HW.min()):g} Mg/ha everywhere"))
-    return fault
+    if fault:
+        return fault, None
+    check.agb.update(agb_HW)
+    if agb_HW.min() < 0:
+        check.remarks.append((name, f"has {int((agb_HW < 0).sum())} negative pixels"))
+    if agb_HW.min() == agb_HW.max():
+        check.remarks.append((name, f"is {float(agb_HW.min()):g} Mg/ha everywhere"))
+    return "", agb_HW
 
 
 def map_fault(agb_HW: NDArray[Any], chip_size: tuple[int, int]) -> str:

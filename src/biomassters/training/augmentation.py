@@ -5,7 +5,7 @@
 Flips and quarter turns move pixels and change no value. The arbitrary rotation samples all
 months of a chip, and its label, on one grid that holds the chip's flip and quarter turns as
 well, so that no image is copied twice. It is bilinear, and beyond its border a chip is
-continued by its mirror image, as in the reference recipe. Three things must not be mixed
+continued by its mirror image. Three things must not be mixed
 with their neighbours by that interpolation:
 
 - Pixels without data, which are 0 after scaling. Each orbit and the optical bands are
@@ -27,22 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from biomassters.chips.bands import BAND_NAMES, MONTH_COUNT, S2
+from biomassters.chips.bands import BAND_NAMES, BANDS, MONTH_COUNT, SENSORS, channels
 from biomassters.loading.samples import Sample
 
-
-def _channels(first: str, last: str) -> slice:
-    return slice(BAND_NAMES.index(first), BAND_NAMES.index(last) + 1)
-
-
-DATA_GROUPS = (
-    _channels("VV_asc", "VH_asc"),
-    _channels("VV_desc", "VH_desc"),
-    _channels(S2.bands[0], S2.bands[-2]),
-)
+DATA_GROUPS = tuple(channels(group) for sensor in SENSORS for group in sensor.groups)
 """Bands that hold data together or not at all: a pixel of a group without data is all 0."""
 
-CLOUD = _channels("CLP", "CLP")
+AS_THEY_ARE = tuple(channels((band.name,)) for band in BANDS if band.none is not None)
+"""Bands that are never averaged, such as cloud probability."""
 
 
 def augment(
@@ -51,6 +43,7 @@ def augment(
     samples: Sequence[Sample],
     *,
     loss_limit: float,
+    border: str = "symmetric",
 ) -> tuple[Tensor, Tensor]:
     """Flip, turn and rotate chips and their labels as their samples say.
 
@@ -60,6 +53,7 @@ def augment(
         agb_BHW: Labels [B, h, w], Mg/ha.
         samples: One per chip; the crop has been made.
         loss_limit: Labels at or above it are left out of the loss, Mg/ha.
+        border: As ``AugmentationOptions.border``.
 
     Returns:
         Images [M, 15, h, w], channels last, and new labels. Where a rotated label rests on
@@ -77,7 +71,7 @@ def augment(
         rotation = None
         if sample.rotation_deg != 0.0:
             source = _source(sample, height, width)
-            rotation = Resampler(source, height, width, agb_BHW.device)
+            rotation = Resampler(source, height, width, agb_BHW.device, border)
         for first in range(start, end, at_once):
             rows = slice(first, min(first + at_once, end))
             x_MCHW = scaled(rows)
@@ -139,7 +133,8 @@ def _rotated_images(x_MCHW: Tensor, rotation: Resampler) -> Tensor:
         factor = torch.where(weight >= 0.5, 1.0 / weight, 0.0)
         for index, group in enumerate(DATA_GROUPS):
             rotated[:, group] *= factor[:, index, None]
-    rotated[:, CLOUD] = rotation.nearest(x_MCHW[:, CLOUD])
+    for band in AS_THEY_ARE:
+        rotated[:, band] = rotation.nearest(x_MCHW[:, band])
     return rotated
 
 
@@ -176,12 +171,18 @@ class Resampler:
         height: Of the images, pixels.
         width: Of the images, pixels.
         device: Where they are.
+        border: ``"symmetric"``: the outermost pixels are repeated; ``"reflect"``: they aren't.
     """
 
     def __init__(
-        self, source: NDArray[np.float64], height: int, width: int, device: torch.device
+        self,
+        source: NDArray[np.float64],
+        height: int,
+        width: int,
+        device: torch.device,
+        border: str = "symmetric",
     ) -> None:
-        y, x = _positions(source, height, width, device)
+        y, x = _positions(source, height, width, device, border)
         top, left = y.floor(), x.floor()
         bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
         down, along = y - top, x - left
@@ -206,7 +207,7 @@ class Resampler:
 
 
 def _positions(
-    source: NDArray[np.float64], height: int, width: int, device: torch.device
+    source: NDArray[np.float64], height: int, width: int, device: torch.device, border: str
 ) -> tuple[Tensor, Tensor]:
     """Rows and columns of the positions, each [height, width] and within the image.
 
@@ -220,9 +221,10 @@ def _positions(
         per_row, per_column, offset = along * 2.0 / side + [0.0, 0.0, 1.0 / side - 1.0]
         in_unit = (rows * per_row + columns * per_column) + offset
         position = (in_unit + 1.0) * (side / 2) - 0.5
-        # Beyond the outer edges of the outermost pixels: mirrored there.
-        from_edge = (position + 0.5).abs() % (2 * side)
-        mirrored = torch.minimum(from_edge, 2 * side - from_edge) - 0.5
+        # Mirrored at the outer edges of the outermost pixels, or at their centres.
+        edge, length = (0.5, side) if border == "symmetric" else (0.0, max(1, side - 1))
+        from_edge = (position + edge).abs() % (2 * length)
+        mirrored = torch.minimum(from_edge, 2 * length - from_edge) - edge
         positions.append(mirrored.clamp(0, side - 1))
     return positions[0], positions[1]
 

@@ -26,7 +26,17 @@ from biomassters.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
 
-RESTART = "set training.restart=true to start afresh"
+RESTART = (
+    "set training.restart=true to start afresh, or restart: true of one stage in training.stages"
+)
+# Options that earlier versions didn't know, and what they did.
+ADDED_LATER = {
+    "training.augmentation.border": "symmetric",
+    "training.start_from_weights": None,
+    "training.start_scaling": "weights",
+    "training.validation_score": "maps",
+    "training.validation_precision": "auto",
+}
 
 
 class CheckpointManager:
@@ -221,6 +231,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], folder: object)
             f"restore what was, or {RESTART}."
         )
     before, after = _flat("training", begun["options"]), _flat("training", now["options"])
+    before = ADDED_LATER | before
     options = [
         f"{name} was {before.get(name, 'unknown')}, is {after.get(name, 'unknown')}"
         for name in sorted(before.keys() | after.keys())

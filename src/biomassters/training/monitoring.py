@@ -130,6 +130,7 @@ def _steps(count: int) -> str:
 CURVES = {
     "train_loss": "epoch/loss",
     "validation_rmse_per_chip_mean": "epoch/held_out_rmse_mg_per_ha",
+    "validation_rmse_unclipped_per_chip_mean": "epoch/held_out_rmse_unclipped_mg_per_ha",
     "validation_rmse_masked_per_chip_mean": "epoch/held_out_rmse_masked_mg_per_ha",
     "learning_rate": "epoch/learning_rate",
     "skipped_steps": "epoch/skipped_steps",

@@ -45,12 +45,52 @@ class LaunchOptions(Options):
     )
 
 
+START_NEW, START_LAST, START_BEST = "new", "last", "best"
+
+
+class StageOptions(Options):
+    """One stage of training; what it leaves null is as ``training`` has it."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="Of its checkpoints and curves; each stage has another.",
+    )
+    epochs: int | None = Field(
+        default=None, ge=0, description="Passes over its chips; 0 skips the stage."
+    )
+    learning_rate: float | None = Field(default=None, gt=0.0, description="At its start.")
+    final_learning_rate: float | None = Field(
+        default=None, ge=0.0, description="Where its own cosine would end."
+    )
+    chips: Literal["training_folds", "all"] = Field(
+        default="training_folds",
+        description="What it learns from: all folds but the one held out, or every labelled chip, "
+        "without validation.",
+    )
+    start: str = Field(
+        default=START_NEW,
+        min_length=1,
+        description="new weights, the last or the best ones of the stage before, or a "
+        ".safetensors file. The optimizer always starts anew.",
+    )
+    restart: bool = Field(
+        default=False, description="Start this stage afresh: delete its earlier checkpoints."
+    )
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file that it starts from, if it starts from one."""
+        return None if self.start in (START_NEW, START_LAST, START_BEST) else self.start
+
+
 class TrainingOptions(Options):
-    """One stage of training."""
+    """How networks are trained, in one stage or several."""
 
     free_options: ClassVar[frozenset[str]] = frozenset(
         {
             "restart",
+            "stages",
+            "stop_after",
             "keep",
             "device",
             "world_size",
@@ -65,7 +105,20 @@ class TrainingOptions(Options):
             "bad_steps_allowed",
         }
     )
-    """Options that may differ when a run is continued: they don't change the experiment."""
+    """Options that may differ when a stage is continued: they don't change its experiment."""
+
+    stages: tuple[StageOptions, ...] = Field(
+        default=(
+            StageOptions(name="fit"),
+            StageOptions(
+                name="finetune", epochs=0, learning_rate=3e-4, chips="all", start=START_LAST
+            ),
+        ),
+        description="What is done one after another. Reference: four stages (conf/biomassters).",
+    )
+    stop_after: str | None = Field(
+        default=None, description="Name of the stage after which to stop; null: the last one."
+    )
 
     # What is learnt from
     seed: int = Field(
@@ -88,13 +141,24 @@ class TrainingOptions(Options):
     )
 
     # How it is learnt
+    start_from_weights: str | None = Field(
+        default=None,
+        description="Weights file (.safetensors) that stages begin with which would start new: the "
+        "reference's, or another place's. network must describe the same backbone and decoder.",
+    )
+    start_scaling: Literal["weights", "chips"] = Field(
+        default="weights",
+        description="Min-max constants of a start from weights. weights: theirs; chips that were "
+        "given others (data_engineering.scaling) are refused. chips: the chips' own, on purpose; "
+        "the first layers then see other numbers than they learnt from.",
+    )
     start_from_labels: bool = Field(
         default=True,
         description="Scale the fresh network's last layer to the mean and standard deviation "
         "of the labels, which saves hundreds of steps. The reference does not.",
     )
     epochs: int = Field(
-        default=13, ge=1, description="Passes over the training chips. Reference: 900."
+        default=14, ge=1, description="Passes over the training chips, in a stage that names none."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
@@ -116,10 +180,12 @@ class TrainingOptions(Options):
         default=True, description="Leave out the incomplete last batch of an epoch."
     )
     learning_rate: float = Field(
-        default=5e-3, description="At the start; falls as a cosine per epoch. Reference: 1e-3."
+        default=5e-3,
+        description="At the start of a stage that names none; falls as a cosine per epoch. "
+        "Reference: 1e-3.",
     )
     final_learning_rate: float = Field(
-        default=0.0, ge=0.0, description="Where the cosine would end."
+        default=0.0, ge=0.0, description="Where the cosine would end, in a stage that names none."
     )
     weight_decay: float = Field(
         default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."
@@ -160,6 +226,15 @@ class TrainingOptions(Options):
     validation_views: tuple[ViewName, ...] = Field(
         default=("identity",), min_length=1, description="Test-time views averaged in validation."
     )
+    validation_score: Literal["maps", "reference"] = Field(
+        default="maps",
+        description="What best is chosen by: maps: the mean of all views, negative biomass set to "
+        "0, as maps are handed in; reference: not clipped, of the first view alone, of the first "
+        "two averaged, and so on, the least.",
+    )
+    validation_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Arithmetic of validation; auto: as in training."
+    )
     validation_batch_size: int = Field(
         default=4, ge=1, description="Whole chips validated together."
     )
@@ -186,9 +261,10 @@ class TrainingOptions(Options):
     launch: LaunchOptions = Field(
         default=LaunchOptions(), description="How ranks are started, when there are several."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="auto takes bfloat16 on a CUDA device that has it, float32 elsewhere.",
+        description="auto takes bfloat16 on a CUDA device that has it, float32 elsewhere. float16 "
+        "scales the loss against underflow, as the reference.",
     )
     execution: ExecutionOptions = Field(
         default=ExecutionOptions(),
@@ -207,7 +283,7 @@ class TrainingOptions(Options):
     # What survives a crash
     restart: bool = Field(
         default=False,
-        description="Start afresh: delete an earlier run's checkpoints, don't continue.",
+        description="Start every stage afresh: delete earlier checkpoints, don't continue.",
     )
     checkpoint_every_epochs: int = Field(default=2, ge=1, description="Epochs between checkpoints.")
     checkpoint_every_minutes: float = Field(
@@ -287,22 +363,66 @@ class TrainingOptions(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stages_follow_one_another(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"two stages are called {twice[0]}; give each another name.")
+        if self.stop_after is not None and self.stop_after not in names:
+            raise ValueError(
+                f"stop_after names the stage {self.stop_after}, which is not there; choose among "
+                f"{', '.join(names)}."
+            )
+        before: StageOptions | None = None
+        for stage in self.active_stages():
+            self._check_stage(stage, before)
+            before = stage
+        if before is None:
+            raise ValueError("no stage has any epochs; give one of stages some.")
+        return self
 
-class FinetuningOptions(Options):
-    """A second stage, on all labelled chips; what isn't named here is as in the first."""
+    def _check_stage(self, stage: StageOptions, before: StageOptions | None) -> None:
+        rate, final = self.of_stage(stage).learning_rate, self.of_stage(stage).final_learning_rate
+        if final > rate:
+            raise ValueError(
+                f"stage {stage.name}: final_learning_rate {final} is above learning_rate {rate}; "
+                "the rate falls, so lower the final one."
+            )
+        if stage.start not in (START_LAST, START_BEST):
+            return
+        if before is None:
+            raise ValueError(
+                f"stage {stage.name} starts from the {stage.start} weights of a stage before it, "
+                "and there is none with epochs; let it start new or from a weights file, or give "
+                "an earlier stage epochs."
+            )
+        if stage.start == START_BEST and not self.of_stage(before).folds:
+            raise ValueError(
+                f"stage {stage.name} starts from the best weights of {before.name}, which "
+                "validates on nothing; let it start from the last, or hold out a fold before."
+            )
+        if self.of_stage(stage).folds and not self.of_stage(before).folds:
+            raise ValueError(
+                f"stage {stage.name} holds out a fold that {before.name} has learnt from, so "
+                "nothing is held out; let it learn from all chips, or put it before."
+            )
 
-    epochs: int = Field(
-        default=0,
-        ge=0,
-        description="Passes over all labelled chips; 0 leaves the weights as they are. "
-        "Reference: 200.",
-    )
-    learning_rate: float = Field(default=3e-4, gt=0.0, description="At the start. Reference: 1e-4.")
-    restart: bool = Field(
-        default=False, description="Start this stage afresh: delete its earlier checkpoints."
-    )
+    def active_stages(self) -> list[StageOptions]:
+        """Stages with epochs, in order, up to the one after which to stop, and where they start."""
+        names = [stage.name for stage in self.stages]
+        last = names.index(self.stop_after) if self.stop_after in names else len(names)
+        given = {} if self.start_from_weights is None else {"start": self.start_from_weights}
+        return [
+            stage.model_copy(update=given) if stage.start == START_NEW else stage
+            for stage in self.stages[: last + 1]
+            if stage.epochs != 0
+        ]
 
-    def stage(self, first: TrainingOptions) -> TrainingOptions:
-        """Options of the second stage, made of the first one's."""
-        changed = {**self.model_dump(), "folds": (), "final_learning_rate": 0.0}
-        return TrainingOptions.model_validate({**first.model_dump(), **changed})
+    def of_stage(self, stage: StageOptions) -> "TrainingOptions":
+        """The options of one stage's run."""
+        own = {"epochs", "learning_rate", "final_learning_rate"}
+        given = {name: value for name, value in stage if name in own and value is not None}
+        given["folds"] = self.folds if stage.chips == "training_folds" else ()
+        given["restart"] = self.restart or stage.restart
+        return self.model_copy(update=given)

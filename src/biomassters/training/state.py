@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from biomassters.training.optimizer import AveragedNetwork, make_optimizer
 from biomassters.training.options import TrainingOptions
 
+LARGEST_SCALE = 65536.0
+"""What float16 begins with; halved 16 times it is 1."""
+STEPS_TO_DOUBLE = 2000
+
 
 @dataclass
 class EpochMetrics:
@@ -54,7 +58,9 @@ class Position:
         total_steps: Steps of the whole run, for the averaged weights.
         bad_steps: Steps skipped in a row.
         best_epoch: Epoch with the best validation, counted from 1; 0 before any.
-        best_score: Its mean RMSE per chip, Mg/ha.
+        best_score: Its score, Mg/ha: see ``TrainingOptions.validation_score``.
+        loss_scale: What float16 multiplies the loss with, so that small gradients don't vanish.
+        steps_since_overflow: Steps that its gradients have fitted into float16.
     """
 
     epoch: int = 0
@@ -63,6 +69,21 @@ class Position:
     bad_steps: int = 0
     best_epoch: int = 0
     best_score: float = math.inf
+    loss_scale: float = LARGEST_SCALE
+    steps_since_overflow: int = 0
+
+    def adapt_loss_scale(self, *, overflowed: bool) -> None:
+        """Halve the scale after an overflow, double it after 2,000 steps without.
+
+        The rule and numbers of ``torch.amp.GradScaler`` (Micikevicius et al., arXiv 1710.03740),
+        which would keep a state of its own and look for infinities once more.
+        """
+        if overflowed:
+            self.loss_scale, self.steps_since_overflow = max(1.0, self.loss_scale / 2), 0
+            return
+        self.steps_since_overflow += 1
+        if self.steps_since_overflow == STEPS_TO_DOUBLE:
+            self.loss_scale, self.steps_since_overflow = self.loss_scale * 2, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +94,16 @@ class TrainingResult:
         best_state: State dict of the epoch with the best validation; the last without one.
         last_state: State dict after the last epoch.
         history: A row per epoch: epoch (from 1), learning_rate, train_loss, skipped_steps,
-            validation_rmse_per_chip_mean, validation_rmse_masked_per_chip_mean (Mg/ha, NaN
-            where it was not validated). The same whatever the machine's speed.
+            validation_rmse_per_chip_mean, validation_rmse_masked_per_chip_mean (negative biomass
+            set to 0) and validation_rmse_unclipped_per_chip_mean (not; of several view sets the
+            least), in Mg/ha, NaN where it was not validated. The same whatever the machine's
+            speed.
         timing: A row per epoch: epoch, seconds, chips_per_s, wait_share, validation_seconds,
             saving_seconds (of checkpoints, since the row before), gpu_memory_gib (NaN without a
             GPU); with several ranks, means over them.
         best_epoch: Of ``best_state``, from 1; None without validation.
-        best_score: Its mean RMSE per chip, Mg/ha; None without validation.
+        best_score: Its score, Mg/ha: see ``TrainingOptions.validation_score``; None without
+            validation.
     """
 
     best_state: dict[str, Tensor]
@@ -144,17 +168,24 @@ class TrainingState:
         gpu_memory_gib: float = math.nan,
         saving_s: float = 0.0,
     ) -> None:
-        """Write the epoch at work into the history and begin the next; no scores: not validated."""
+        """Write the epoch at work into the history and begin the next; no scores: not validated.
+
+        ``scores["score"]`` decides which epoch is the best; without it ``rmse_per_chip_mean``.
+        """
         position, metrics = self.position, self.metrics
         position.epoch += 1
-        score = scores.get("rmse_per_chip_mean", math.nan)
+        clipped = scores.get("rmse_per_chip_mean", math.nan)
+        score = scores.get("score", clipped)
         self.history.append(
             {
                 "epoch": position.epoch,
                 "learning_rate": learning_rate,
                 "train_loss": metrics.mean_loss,
                 "skipped_steps": metrics.skipped_steps,
-                "validation_rmse_per_chip_mean": score,
+                "validation_rmse_per_chip_mean": clipped,
+                "validation_rmse_unclipped_per_chip_mean": scores.get(
+                    "rmse_unclipped_per_chip_mean", math.nan
+                ),
                 "validation_rmse_masked_per_chip_mean": scores.get(
                     "rmse_masked_per_chip_mean", math.nan
                 ),

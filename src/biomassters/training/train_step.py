@@ -76,7 +76,13 @@ class Stepper:
         """Learn from a batch; where loss or gradient is not finite on one rank, on none."""
         # 1. Gradients of the whole batch; running statistics become the mean over parts and ranks.
         torch._foreach_copy_(self._buffers_before, self._buffers)
-        loss = self._gradients.learn(step.groups, partial(self._loss_of, state.position))
+        scale = state.position.loss_scale if self._precision == "float16" else 1.0
+        loss_of = partial(self._loss_of, state.position, scale)
+        loss = self._gradients.learn(step.groups, loss_of)
+        if scale != 1.0:
+            loss = loss / scale
+            gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, 1.0 / scale)
         self._ranks.add_up(self._statistics, mean=True)
 
         # 2. Are they finite everywhere? Here alone the processor waits for the device.
@@ -94,18 +100,25 @@ class Stepper:
             if state.averaged is not None:
                 state.averaged.update(self._network, state.position.total_steps)
         state.optimizer.zero_grad(set_to_none=True)
+        if self._precision == "float16":
+            state.position.adapt_loss_scale(overflowed=skipped)
         return StepResult(loss_value, skipped)
 
-    def _loss_of(self, position: Position, predict: Predict, part: MicroBatch) -> Tensor:
-        """Scale, augment, predict, compare."""
+    def _loss_of(
+        self, position: Position, scale: float, predict: Predict, part: MicroBatch
+    ) -> Tensor:
+        """Scale, augment, predict, compare; the loss times a scale that float16 needs."""
         seed_torch(self._options.seed, position.epoch, position.step, part.number)
         batch, limit = part.batch.to(self._device), self._options.loss_limit_mg_per_ha
         with torch.no_grad():
             x_MCHW, agb_BHW = augment(
-                lambda months: self._network.scaler(batch.s1[months], batch.s2[months]),
+                lambda months: self._network.scaler(
+                    {name: image[months] for name, image in batch.images.items()}
+                ),
                 batch.agb,
                 batch.samples,
                 loss_limit=limit,
+                border=self._options.augmentation.border,
             )
         with autocast(self._device, self._precision):
             prediction = predict(x_MCHW, batch.chip_of_month, len(batch))
@@ -117,14 +130,14 @@ class Stepper:
                 "which the mean is taken."
             )
         # Each part weighs as its share of the chips, so parts add up to the mean over the batch.
-        return loss_B.mean() * part.weight
+        loss = loss_B.mean() * part.weight
+        return loss if scale == 1.0 else loss * scale
 
 
 def training_precision(device: torch.device, precision: str) -> str:
     """What ``auto`` means for training.
 
-    float16 needs its loss scaled against underflow, bfloat16 does not: a GPU without bfloat16
-    trains in float32.
+    A GPU without bfloat16 trains in float32: float16, whose loss has to be scaled, is asked for.
     """
     if precision != "auto":
         return precision

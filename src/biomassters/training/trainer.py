@@ -5,6 +5,7 @@ run was interrupted: whatever is random is a function of seed, epoch, step and c
 """
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -21,7 +22,6 @@ from timm.layers import convert_sync_batchnorm
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 from biomassters.inference.device import threads_inside
-from biomassters.metrics import ScoreAccumulator
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.checkpoint_manager import CheckpointManager
 from biomassters.training.losses import Loss
@@ -30,9 +30,9 @@ from biomassters.training.monitoring import EventLog, TrainingProgress, gpu_memo
 from biomassters.training.optimizer import learning_rate_at, set_learning_rate
 from biomassters.training.options import TrainingOptions
 from biomassters.training.ranks import CommonRefusalError, Ranks
-from biomassters.training.state import TrainingResult, TrainingState
+from biomassters.training.state import LARGEST_SCALE, TrainingResult, TrainingState
 from biomassters.training.train_step import Stepper, kept_memory
-from biomassters.training.validation import all_scores, validate
+from biomassters.training.validation import BatchScores, all_scores, validate
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,12 @@ class Trainer:
     def _finished(self) -> bool:
         return self._state.position.epoch >= self._options.epochs
 
+    @property
+    def _bad_steps_allowed(self) -> int:
+        """Float16 may halve the scale of its loss down to 1 before an overflow means anything."""
+        scaled = self._options.precision == "float16"
+        return self._options.bad_steps_allowed + scaled * int(math.log2(LARGEST_SCALE))
+
     def _train(self) -> None:
         with (
             self._stop,
@@ -153,7 +159,7 @@ class Trainer:
                 metrics.wait_s = waited + self._feed.wait_s
                 progress.learnt()
                 events.step(position.total_steps, loss)
-                if position.bad_steps > self._options.bad_steps_allowed:
+                if position.bad_steps > self._bad_steps_allowed:
                     raise CommonRefusalError(
                         f"Loss or gradient was not finite in {position.bad_steps} steps in a row, "
                         f"lastly on the chips {', '.join(step.chip_ids)}: lower "
@@ -170,7 +176,7 @@ class Trainer:
         return due and self._feed.validation_chips > 0
 
     def _validate(self, progress: TrainingProgress) -> dict[str, float]:
-        def validate_share() -> list[ScoreAccumulator] | None:
+        def validate_share() -> list[BatchScores] | None:
             with closing(self._feed.read_validation()) as batches:
                 return validate(
                     self._state.evaluated,
@@ -185,7 +191,10 @@ class Trainer:
         finished = [share for share in shares if share is not None]
         if len(finished) < len(shares):
             self._leave()
-        return all_scores(finished)
+        scores = all_scores(finished)
+        by_maps = self._options.validation_score == "maps"
+        name = "rmse_per_chip_mean" if by_maps else "rmse_unclipped_per_chip_mean"
+        return scores | {"score": scores[name]}
 
     def _save_or_leave(self) -> None:
         if self._ranks.any(self._stop.requested):

@@ -5,6 +5,7 @@ epoch.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -16,9 +17,9 @@ from torch import nn
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast
-from biomassters.inference.predict import MonthNetwork, predict_batch
+from biomassters.inference.predict import MonthNetwork, predict_views
 from biomassters.loading.batches import Batch
-from biomassters.metrics import ScoreAccumulator
+from biomassters.metrics import ScoreAccumulator, labelled_pixels
 from biomassters.training.options import TrainingOptions
 from biomassters.training.train_step import training_precision
 
@@ -61,6 +62,27 @@ def chips_of_folds(
     return training, validation
 
 
+class BatchScores(ScoreAccumulator):
+    """Scores of some chips' maps, negative biomass set to 0, and beside them without that.
+
+    Attributes:
+        unclipped: RMSE of each chip by view set, Mg/ha.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unclipped: list[list[float]] = []
+
+
+def view_sets(options: TrainingOptions) -> list[int]:
+    """How many of the views, from the first, are averaged for each score that is not clipped.
+
+    The reference scores the image alone, with its first mirror image, and so on.
+    """
+    views = len(options.validation_views)
+    return [views] if options.validation_score == "maps" else list(range(1, views + 1))
+
+
 def validate(
     network: nn.Module,
     batches: Iterable[Batch],
@@ -69,7 +91,7 @@ def validate(
     *,
     stop: Callable[[], bool] = lambda: False,
     validated: Callable[[int], object] = lambda chips: None,
-) -> list[ScoreAccumulator] | None:
+) -> list[BatchScores] | None:
     """Score a network on one rank's share of the held-out chips; it is left in evaluation mode.
 
     Between batches ``stop`` is asked and ``validated`` told how many chips are done.
@@ -80,8 +102,9 @@ def validate(
     Raises:
         BadInputError: The network predicts NaN or infinite values.
     """
-    scored: list[ScoreAccumulator] = []
-    precision = training_precision(device, options.precision)
+    scored: list[BatchScores] = []
+    asked = options.validation_precision
+    precision = training_precision(device, options.precision if asked == "auto" else asked)
     network.eval()
     done = 0
     for batch in batches:
@@ -89,17 +112,20 @@ def validate(
             return None
         here = batch.to(device)
         with autocast(device, precision):
-            predicted = predict_batch(
+            agb_VBHW = predict_views(
                 cast("MonthNetwork", network),
-                here.s1,
-                here.s2,
+                here.images,
                 here.chip_of_month,
                 len(here),
                 options.validation_views,
-                clip_negative=True,  # as in the predictions that are handed in
                 parts=options.cpu_parts,
             )
-        scores, targets = ScoreAccumulator(), batch.agb.numpy()
+        error_VBHW = torch.stack([agb_VBHW[:count].mean(dim=0) for count in view_sets(options)])
+        error_VBHW -= here.agb
+        rmse_BV = error_VBHW.square().mean(dim=(2, 3), dtype=torch.float64).sqrt().T
+        predicted = agb_VBHW.mean(dim=0).clamp_(min=0.0)  # as in the maps that are handed in
+        scores, targets = BatchScores(), batch.agb.numpy()
+        scores.unclipped = rmse_BV.cpu().tolist()
         for chip_id, prediction, target in zip(
             batch.chip_ids, predicted.cpu().numpy(), targets, strict=True
         ):
@@ -109,7 +135,7 @@ def validate(
                     f"{chip_id}: it has diverged; lower training.learning_rate and set "
                     "training.restart=true."
                 )
-            scores.update(chip_id, prediction, target)
+            scores.update(chip_id, *labelled_pixels(prediction, target))
         scored.append(scores)
         done += len(batch)
         validated(done)
@@ -123,10 +149,17 @@ def all_scores(shares: Sequence[Sequence[ScoreAccumulator]]) -> dict[str, float]
         shares: The batches that each rank scored; batch b is the next one of rank b mod ranks.
 
     Returns:
-        Scores in Mg/ha as ``ScoreAccumulator.summary`` names them: numbers only.
+        Scores in Mg/ha as ``ScoreAccumulator.summary`` names them, numbers only, and
+        ``rmse_unclipped_per_chip_mean``, of several view sets the least.
     """
-    total = ScoreAccumulator()
+    total, unclipped = ScoreAccumulator(), list[list[float]]()
     for scores in itertools.chain.from_iterable(itertools.zip_longest(*shares)):
         if scores is not None:
             total.merge(scores)
-    return {name: value for name, value in total.summary().items() if isinstance(value, float)}
+            if isinstance(scores, BatchScores):
+                unclipped += scores.unclipped
+    found = {name: value for name, value in total.summary().items() if isinstance(value, float)}
+    if unclipped:
+        means = (math.fsum(by_set) / len(unclipped) for by_set in zip(*unclipped, strict=True))
+        found["rmse_unclipped_per_chip_mean"] = min(means)
+    return found

@@ -1,10 +1,11 @@
 """Intervals and errors calibrated on held-out chips, and their coverage measured honestly.
 
 What is exchangeable is chips, not pixels: pixels of one chip share its weather, its age and its
-errors. So the coverage that is reported is never that of the chips an interval was calibrated
-on: the held-out chips are divided into parts, and each part is looked at with intervals
-calibrated on the others (cross-conformal prediction: Vovk 2015, Annals of Mathematics and
-Artificial Intelligence 74). What is handed on is calibrated on all of them.
+errors. Where folds are blocks of land, it is blocks: neighbouring chips err alike, too. So the
+coverage that is reported is never that of the chips an interval was calibrated on: the held-out
+chips are divided into parts, and each part is looked at with intervals calibrated on the others
+(cross-conformal prediction: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74). What
+is handed on is calibrated on all of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.metrics import CLASS_EDGES_MG_PER_HA, CLASS_NAMES, LABEL_LIMIT_MG_PER_HA
-from biomassters.metrics.pixel_sums import checked_pixels
+from biomassters.metrics.pixel_sums import checked_pixels, labelled_pixels
 from biomassters.uncertainty.correlation import CorrelationSums
 from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
 from biomassters.uncertainty.intervals import (
@@ -57,13 +58,18 @@ class PartCounts:
     means: list[tuple[float, float]] = field(default_factory=list)
     errors: ErrorSums = field(default_factory=lambda: ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA))
 
-    def update(self, prediction: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-        """Take in one chip, [H, W] each, Mg/ha."""
+    def update(
+        self,
+        prediction: NDArray[np.float32],
+        target: NDArray[np.float32],
+        block: int | None = None,
+    ) -> None:
+        """Take in one chip's labelled pixels, of any shape, Mg/ha."""
         self.residuals.update(prediction, target)
         self.means.append(
             (float(prediction.mean(dtype=np.float64)), float(target.mean(dtype=np.float64)))
         )
-        self.errors.update(prediction, target)
+        self.errors.update(prediction, target, block)
 
     def __add__(self, other: "PartCounts") -> "PartCounts":
         return PartCounts(
@@ -101,12 +107,14 @@ class CoverageCounts:
         covered: int64 [classes], pixels within their interval.
         width: float64 [classes], sum of the intervals' widths, Mg/ha.
         chips: Of each chip.
+        blocks: Block of land by chip id, where chips come in blocks.
     """
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
     covered: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
     width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES)))
     chips: list[ChipCoverage] = field(default_factory=list)
+    blocks: Mapping[str, int] = field(default_factory=dict)
 
     def update(
         self,
@@ -116,7 +124,7 @@ class CoverageCounts:
         model: IntervalModel,
         corrected_mean: float,
     ) -> None:
-        """Take in one chip, [H, W] each, Mg/ha, with a model and a bias from other chips."""
+        """Take in one chip's labelled pixels, Mg/ha, with a model and a bias from other chips."""
         lower, upper = model.bounds(prediction)
         inside, width = (target >= lower) & (target <= upper), (upper - lower).astype(np.float64)
         classes = np.searchsorted(CLASS_EDGES_MG_PER_HA, target.ravel(), side="left")
@@ -174,7 +182,7 @@ class CoverageCounts:
         }
 
     def _standard_error(self) -> float | None:
-        """Standard error over chips of the pixels' coverage; None of one chip.
+        """Standard error over chips, or blocks, of the pixels' coverage; None of a single one.
 
         That of a ratio of chip sums (Cochran 1977, "Sampling Techniques", section 6.3): pixels of
         a chip are covered or missed together, so that counting them as independent would give a
@@ -184,11 +192,13 @@ class CoverageCounts:
         vary far less, as they calibrate one another.
         """
         chips = self.per_chip()
-        if len(chips) < 2:
-            return None
         pixels = chips["pixels"].to_numpy(np.float64)
         miss = pixels * (chips["coverage"].to_numpy() - self.covered.sum() / self.pixels.sum())
-        variance = (miss**2).sum() * len(chips) / (len(chips) - 1)
+        if self.blocks:
+            miss = np.bincount(unit_numbers(chips["chip_id"], self.blocks), miss)
+        if len(miss) < 2:
+            return None
+        variance = (miss**2).sum() * len(miss) / (len(miss) - 1)
         return float(np.sqrt(variance) / pixels.sum())
 
 
@@ -227,6 +237,7 @@ def calibrate(
     predictions: Mapping[str, NDArray[np.float32]],
     chip_ids: Sequence[str],
     options: UncertaintyOptions,
+    blocks: Mapping[str, int] | None = None,
     *,
     progress: bool = True,
 ) -> Calibration:
@@ -237,6 +248,8 @@ def calibrate(
         predictions: AGB by chip id, float32 [H, W], Mg/ha.
         chip_ids: The held-out chips, each once.
         options: Level, parts, sizes of bins.
+        blocks: Block of land by chip id, where chips come in blocks: coverage is then measured on
+            blocks that calibrated nothing. None or empty: each chip is a unit of its own.
         progress: Show bars on stderr.
 
     Raises:
@@ -250,10 +263,13 @@ def calibrate(
         )
     check_chip_count(len(chip_ids), options.level)
     read = partial(_read, chips, predictions, chip_ids, progress)
-    part_of = assign_parts(len(chip_ids), options)
+    blocks = blocks or {}
+    part_of = assign_parts(len(chip_ids), options, unit_numbers(chip_ids, blocks))
     parts = [PartCounts() for _ in range(int(part_of.max()) + 1)]
-    for part, (_, predicted, target) in zip(part_of, read("calibrating intervals"), strict=True):
-        parts[part].update(predicted, target)
+    for part, (chip_id, predicted, target) in zip(
+        part_of, read("calibrating intervals"), strict=True
+    ):
+        parts[part].update(*labelled_pixels(predicted, target), blocks.get(chip_id))
     together, others = reduce(add, parts), _others_of(parts)
     intervals, models = together.fit(options), _models_by_level(others, options)
     errors = together.errors.joined(intervals.edges)
@@ -261,12 +277,14 @@ def calibrate(
     # in the bias that is taken off they would look too small.
     own = errors.moments()
     moments = [one.errors.joined(intervals.edges).moments(own.deviation) for one in others]
-    by_level, correlation = {level: CoverageCounts() for level in models}, CorrelationSums()
+    by_level = {level: CoverageCounts(blocks=blocks) for level in models}
+    correlation = CorrelationSums()
     for part, (chip_id, predicted, target) in zip(
         part_of, read("measuring intervals"), strict=True
     ):
         of_others = moments[part] if moments else own
-        correlation.update(*of_others.unbiased(predicted, target))
+        correlation.update(*of_others.unbiased(predicted, target))  # 0 without a label
+        predicted, target = labelled_pixels(predicted, target)
         corrected = of_others.corrected_mean(predicted)
         for level, counts in by_level.items():
             counts.update(chip_id, predicted, target, models[level][part], corrected)
@@ -291,21 +309,40 @@ def _read(
     progress: bool,
     what: str,
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    """Chip id, prediction and target of each chip, both finite and of one shape."""
+    """Chip id, prediction and target of each chip, finite where there is a label."""
     indices = positions(chips, chip_ids)
     for chip_id, index in zip(tracked(chip_ids, what, shown=progress), indices, strict=True):
         predicted, target = predictions[chip_id], read_label(chips, index)
-        checked_pixels(chip_id, predicted, target)
+        checked_pixels(chip_id, *labelled_pixels(predicted, target))
         yield chip_id, predicted, target
 
 
-def assign_parts(chips: int, options: UncertaintyOptions) -> NDArray[np.int64]:
-    """Part of each chip at random, as even as can be; more parts where chips are few."""
-    parts = min(options.parts, chips)
-    if chips - -(-chips // parts) < fewest_chips(options.level):
-        parts = chips
-    generator = np.random.default_rng([options.seed, chips])
-    return generator.permutation(chips) % parts
+def unit_numbers(
+    chip_ids: Sequence[str] | pd.Series, blocks: Mapping[str, int]
+) -> NDArray[np.int64]:
+    """Number, from 0, of what each chip is exchanged with: its block, or, without blocks, it."""
+    if not blocks:
+        return np.arange(len(chip_ids))
+    return np.unique([blocks[chip_id] for chip_id in chip_ids], return_inverse=True)[1]
+
+
+def assign_parts(
+    chips: int, options: UncertaintyOptions, units: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Part of each chip at random, as even as can be; more parts where chips are few.
+
+    Args:
+        chips: How many.
+        options: How many parts.
+        units: Number of each chip's block; a block stays whole. None: each chip is its own.
+    """
+    units = np.arange(chips) if units is None else units
+    count = int(units.max()) + 1
+    parts = min(options.parts, count)
+    if count - -(-count // parts) < fewest_chips(options.level):
+        parts = count
+    generator = np.random.default_rng([options.seed, count])
+    return (generator.permutation(count) % parts)[units]
 
 
 def _others_of(parts: Sequence[PartCounts]) -> list[PartCounts]:

@@ -126,17 +126,23 @@ def _label_counts(
 class ErrorSums:
     """Errors of chips by bin of predicted AGB, first of two passes; sums merge with ``+``.
 
+    What is exchangeable is a chip, or, of chips that come in blocks of land, a block.
+
     Attributes:
         edges: Inner edges of the bins, Mg/ha.
         label_limit: Mg/ha; below it no label is left out.
         chips: float64 [3, bins] of each chip: pixels, Σ error and Σ error².
+        blocks: Block of each chip; a chip without one, None, is its own.
     """
 
     edges: tuple[float, ...] = tuple(CELL_EDGES[1:-1].tolist())
     label_limit: float = np.inf
     chips: list[NDArray[np.float64]] = field(default_factory=list)
+    blocks: list[int | None] = field(default_factory=list)
 
-    def update(self, prediction: NDArray[Any], target: NDArray[Any]) -> None:
+    def update(
+        self, prediction: NDArray[Any], target: NDArray[Any], block: int | None = None
+    ) -> None:
         """Take in one chip, Mg/ha."""
         predicted, truth = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
         kept = _label_counts(predicted, truth, self.label_limit)
@@ -144,6 +150,7 @@ class ErrorSums:
         bins = _bins(self.edges, predicted[kept])
         powers = (np.ones_like(error), error, error**2)
         self.chips.append(np.stack([np.bincount(bins, power, count) for power in powers]))
+        self.blocks.append(block)
 
     def joined(self, edges: tuple[float, ...]) -> "ErrorSums":
         """The same errors on fewer bins.
@@ -153,11 +160,13 @@ class ErrorSums:
         """
         first = [0, *(1 + self.edges.index(edge) for edge in edges)]
         chips = [np.add.reduceat(chip, first, axis=1) for chip in self.chips]
-        return ErrorSums(edges, self.label_limit, chips)
+        return ErrorSums(edges, self.label_limit, chips, self.blocks)
 
     def __add__(self, other: "ErrorSums") -> "ErrorSums":
         assert (self.edges, self.label_limit) == (other.edges, other.label_limit)
-        return ErrorSums(self.edges, self.label_limit, self.chips + other.chips)
+        return ErrorSums(
+            self.edges, self.label_limit, self.chips + other.chips, self.blocks + other.blocks
+        )
 
     def mean_error(self) -> NDArray[np.float64]:
         """Mean error by bin, Mg/ha."""
@@ -184,16 +193,17 @@ class ErrorSums:
     def bias_covariance(self) -> NDArray[np.float64]:
         """Covariance of the mean errors of the bins, float64 [bins, bins], (Mg/ha)².
 
-        What a bootstrap over chips gives to first order, without drawing: the infinitesimal
-        jackknife (Efron 1982, "The jackknife, the bootstrap and other resampling plans",
-        chapter 6). 0 with one chip.
+        What a bootstrap over chips, or blocks of them, gives to first order, without drawing: the
+        infinitesimal jackknife (Efron 1982, "The jackknife, the bootstrap and other resampling
+        plans", chapter 6). 0 with a single one.
         """
-        chips = len(self.chips)
-        if chips < 2:
+        units = self._by_block()
+        count = len(units)
+        if count < 2:
             return np.zeros((len(self.edges) + 1,) * 2)
-        pixels, error, _ = np.stack(self.chips, axis=1)
+        pixels, error, _ = np.stack(units, axis=1)
         influence = (error - self.mean_error() * pixels) / np.maximum(1, pixels.sum(axis=0))
-        found: NDArray[np.float64] = influence.T @ influence * chips / (chips - 1)
+        found: NDArray[np.float64] = influence.T @ influence * count / (count - 1)
         return found
 
     def moments(self, deviation: NDArray[np.float64] | None = None) -> ErrorMoments:
@@ -229,6 +239,19 @@ class ErrorSums:
             chips=len(self.chips),
             shared_sd=shared_sd,
         )
+
+    def _by_block(self) -> list[NDArray[np.float64]]:
+        """What is exchangeable: the sums of each block, and of each chip without one."""
+        units: list[NDArray[np.float64]] = []
+        place: dict[int, int] = {}
+        for chip, block in zip(self.chips, self.blocks, strict=True):
+            if block in place:
+                units[place[block]] = units[place[block]] + chip
+                continue
+            if block is not None:
+                place[block] = len(units)
+            units.append(chip)
+        return units
 
     def _sums(self) -> NDArray[np.float64]:
         return np.sum(self.chips, axis=0) if self.chips else np.zeros((3, len(self.edges) + 1))

@@ -28,9 +28,10 @@ def test_chips_are_read_as_written(archive_root: Path, chips: list[Chip]) -> Non
     for chip in chips:
         found = archive.read_chip(chip.chip_id)
         assert found.split == chip.split
-        for name in ("s1_db", "s2", "present"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(chip, name))
-            assert getattr(found, name).dtype == getattr(chip, name).dtype
+        np.testing.assert_array_equal(found.present, chip.present)
+        for name, year in chip.images.items():
+            np.testing.assert_array_equal(found.images[name], year)
+            assert found.images[name].dtype == year.dtype
         assert found.georeference is None
     np.testing.assert_array_equal(
         archive.read_chip("0000000a").agb_mg_per_ha, chips[0].agb_mg_per_ha
@@ -59,8 +60,8 @@ def test_missing_files(archive_root: Path) -> None:
     assert archive.missing_files("0000000a") == missing
     chip = archive.read_chip("0000000a")
     assert chip.present.sum(axis=0).tolist() == [11, 2]
-    assert (chip.s1_db[7] == -9999).all()
-    assert not chip.s2[6].any()
+    assert (chip.images["s1"][7] == -9999).all()
+    assert not chip.images["s2"][6].any()
     assert chip.agb_mg_per_ha is None
 
 
@@ -92,7 +93,7 @@ def test_renamed_and_nested(archive_root: Path, chips: list[Chip]) -> None:
     labels = archive_root / "train_agbm_metadata.csv"
     labels.rename(archive_root / "part1" / "biomassters_train_agbm_metadata.csv")
     chip = Archive.open(archive_root).read_chip("0000000b")
-    np.testing.assert_array_equal(chip.s2, chips[1].s2)
+    np.testing.assert_array_equal(chip.images["s2"], chips[1].images["s2"])
     np.testing.assert_array_equal(chip.agb_mg_per_ha, chips[1].agb_mg_per_ha)
 
 
@@ -112,8 +113,8 @@ def test_damage(archive_root: Path) -> None:
     skipping = archive.read_chip("0000000a", skip=names)
     for found in (chip, skipping):
         assert found.present.sum(axis=0).tolist() == [11, 2]
-        assert (found.s1_db[3] == -9999).all()
-        assert not found.s2[6].any()
+        assert (found.images["s1"][3] == -9999).all()
+        assert not found.images["s2"][6].any()
         assert found.agb_mg_per_ha is None
 
 
@@ -215,9 +216,9 @@ def test_real_chip(sample_root: Path) -> None:
     assert chip.shape == (256, 256)
     assert chip.present[:, 0].all()
     assert np.flatnonzero(chip.present[:, 1]).tolist() == [6, 7, 8, 9, 10, 11]
-    descending_nodata = (chip.s1_db[:, 2:] == -9999).all(axis=(1, 2, 3))
+    descending_nodata = (chip.images["s1"][:, 2:] == -9999).all(axis=(1, 2, 3))
     assert np.flatnonzero(descending_nodata).tolist() == [2, 3, 4, 5, 6, 7]
-    assert chip.s2_valid(9).mean() < 0.01
+    assert chip.seen("s2", 9).mean() < 0.01
     assert chip.agb_mg_per_ha is not None
     assert chip.agb_mg_per_ha.max() == pytest.approx(492.13)
     assert archive.missing_files("000aa810") == []

@@ -94,11 +94,11 @@ def test_a_training_chip_without_label(tmp_path: Path, make_chip: Callable[..., 
 def test_any_size(tmp_path: Path) -> None:
     s1_db = np.full((12, 4, 64, 96), -9.5, np.float32)
     s2 = np.full((12, 11, 64, 96), 7, np.uint16)
-    chip = Chip("0a", "test", s1_db, s2, np.ones((12, 2), bool))
+    chip = Chip("0a", "test", {"s1": s1_db, "s2": s2}, np.ones((12, 2), bool))
     write_archive(tmp_path / "x", [chip], progress=False)
     found = Archive.open(tmp_path / "x").read_chip("0a")
     assert found.shape == (64, 96)
-    np.testing.assert_array_equal(found.s1_db, s1_db)
+    np.testing.assert_array_equal(found.images["s1"], s1_db)
 
 
 def test_a_disk_that_fills_up(archive_root: Path, tmp_path: Path) -> None:

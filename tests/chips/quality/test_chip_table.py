@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from biomassters.chips.archive.archive import Archive
+from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
 from biomassters.chips.quality.chip_table import (
     InspectionOptions,
@@ -21,7 +22,8 @@ from biomassters.workers.pool import Threads
 
 FEATURES = "train_features"
 COLUMNS = (
-    *("chip_id", "split", "height", "width", "s1_months", "s2_months"),
+    *("chip_id", "split", "height", "width", "crs", "transform"),
+    *("s1_months", "s2_months"),
     *("s1_nodata_fraction", "s2_zero_fraction", "s2_cloud_fraction"),
     *("agb_mean_mg_per_ha", "agb_sd_mg_per_ha", "agb_min_mg_per_ha", "agb_max_mg_per_ha"),
     *("missing_files", "damaged_files", "problem", "usable"),
@@ -301,3 +303,16 @@ def test_a_damaged_image_in_quarantine_is_not_missing(archive_root: Path) -> Non
 def test_bad_options(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         InspectionOptions(**wrong)
+
+
+def test_a_partly_labelled_chip_has_the_statistics_of_its_labels(tmp_path, make_chip):
+    agb = np.full((32, 32), np.nan, np.float32)
+    agb[0, :4] = [0, 40, 80, 120]
+    chip = make_chip("0000000a", agb_mg_per_ha=agb)
+    write_archive(tmp_path / "partly", [chip], progress=False)
+    row = inspect_chip("0000000a", Archive.open(tmp_path / "partly"), InspectionOptions()).row
+    assert row["usable"]
+    assert row["problem"] == ""
+    assert row["agb_mean_mg_per_ha"] == 60
+    assert row["agb_sd_mg_per_ha"] == pytest.approx(2000**0.5)
+    assert (row["agb_min_mg_per_ha"], row["agb_max_mg_per_ha"]) == (0, 120)

@@ -20,7 +20,7 @@ def a_chip(s1_db: float = -9999, s2: tuple[int, ...] = (0,) * 11, months: int = 
     counts[:months] = np.array(s2).reshape(11, 1, 1)
     present = np.zeros((12, 2), bool)
     present[:months] = True
-    return Chip("0a", "train", images_db, counts, present)
+    return Chip("0a", "train", {"s1": images_db, "s2": counts}, present)
 
 
 def statistics_of(*chips: Chip) -> BandStatistics:
@@ -32,8 +32,8 @@ def statistics_of(*chips: Chip) -> BandStatistics:
 
 def test_worked_by_hand() -> None:
     chip = a_chip(-10, (*range(1, 11), 50))
-    chip.s1_db[0, 0] = [[-12.004, -11.996], [-9999, 3]]
-    chip.s2[0, 0] = [[1, 2], [3, 6]]
+    chip.images["s1"][0, 0] = [[-12.004, -11.996], [-9999, 3]]
+    chip.images["s2"][0, 0] = [[1, 2], [3, 6]]
     frame = statistics_of(chip).to_frame()
     assert frame.index.tolist() == list(BAND_NAMES)
     assert frame.columns.tolist() == list(STATISTICS)
@@ -50,10 +50,10 @@ def test_worked_by_hand() -> None:
 
 def test_what_is_left_out() -> None:
     chip = a_chip(-9999, (*range(1, 11), 80))
-    chip.s2[0, :, 0, 0] = 0  # never seen
-    chip.s2[0, -1, 0, 0] = 70
-    chip.s2[0, -1, 0, 1] = 255  # no cloud probability
-    chip.s2[0, 0, 1, 1] = 0  # seen, though dark in one band
+    chip.images["s2"][0, :, 0, 0] = 0  # never seen
+    chip.images["s2"][0, -1, 0, 0] = 70
+    chip.images["s2"][0, -1, 0, 1] = 255  # no cloud probability
+    chip.images["s2"][0, 0, 1, 1] = 0  # seen, though dark in one band
     frame = statistics_of(chip).to_frame()
     assert frame.loc["VV_asc", "count"] == 0
     assert frame.loc["VV_asc", STATISTICS[1] :].isna().all()
@@ -93,17 +93,17 @@ def test_nothing() -> None:
 def test_as_numpy(seed: int) -> None:
     random = np.random.default_rng(seed)
     chip = a_chip(-10, (5,) * 11, months=12)
-    chip.s1_db[:] = np.round(random.normal(-12, 4, chip.s1_db.shape), 2)
-    chip.s2[:] = random.integers(1, 99, chip.s2.shape)
+    chip.images["s1"][:] = np.round(random.normal(-12, 4, chip.images["s1"].shape), 2)
+    chip.images["s2"][:] = random.integers(1, 99, chip.images["s2"].shape)
     frame = statistics_of(chip).to_frame()
     for band, name in enumerate(S2.bands):
-        values = chip.s2[:, band].astype(float)
+        values = chip.images["s2"][:, band].astype(float)
         row = frame.loc[name]
         assert row["mean"] == pytest.approx(values.mean())
         assert row["sd"] == pytest.approx(values.std())
         assert row["p05"] == np.percentile(values, 5, method="inverted_cdf")
         assert row["p95"] == np.percentile(values, 95, method="inverted_cdf")
-    assert frame.loc["VH_desc", "mean"] == pytest.approx(chip.s1_db[:, 3].mean(dtype=float))
+    assert frame.loc["VH_desc", "mean"] == pytest.approx(chip.images["s1"][:, 3].mean(dtype=float))
 
 
 @SETTINGS

@@ -10,6 +10,7 @@ import pytest
 
 from biomassters.chips.archive.archive import Archive
 from biomassters.chips.archive.writer import write_archive
+from biomassters.chips.bands import S1, S2
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import (
     JOURNAL_NAME,
@@ -147,7 +148,7 @@ def cksum(path):
 
 def test_metadata_without_checksums(archive_root, tmp_path, chips):
     for chip in chips:
-        chip.s1_db[:, 1::2][chip.s1_db[:, 1::2] > -9999] -= 6  # as land: VH below VV
+        chip.images["s1"][:, 1::2][chip.images["s1"][:, 1::2] > -9999] -= 6  # as land: VH below VV
     write_archive(archive_root, chips, progress=False)
     metadata = archive_root / "features_metadata.csv"
     pd.read_csv(metadata).drop(columns=["cksum"]).to_csv(metadata, index=False)
@@ -300,7 +301,7 @@ def test_shares_by_hand():
     values = image()
     values[0, :16] = -9999  # half of one of four bands
     values[1, 0, :12] = 0
-    facts = pixel_facts(values)
+    facts = pixel_facts(values, S1)
     assert facts.nodata_fraction == 1 / 8
     assert facts.zero_fraction == 12 / values.size
     assert (facts.nan_fraction, facts.constant_block_fraction, facts.fault) == (0, 0, None)
@@ -310,7 +311,7 @@ def test_shares_by_hand():
 def test_what_is_not_finite_is_counted(bad):
     values = image()
     values[2, 3, 4:7] = bad
-    facts = pixel_facts(values)
+    facts = pixel_facts(values, S1)
     assert facts.nan_fraction == 3 / values.size
     assert facts.fault == "has 3 NaN or infinite values"
 
@@ -318,27 +319,27 @@ def test_what_is_not_finite_is_counted(bad):
 def test_blocks_of_one_value():
     values = image()
     values[3, 16:32, 16:32] = -7.5
-    assert pixel_facts(values).constant_block_fraction == 1 / 24
+    assert pixel_facts(values, S1).constant_block_fraction == 1 / 24
     values[3, 20, 20] = -7.4
-    assert pixel_facts(values).constant_block_fraction == 0
+    assert pixel_facts(values, S1).constant_block_fraction == 0
 
 
 def test_cloud_probability_may_be_constant():
     values = np.random.default_rng(1).integers(1, 999, (11, 16, 16)).astype(np.uint16)
     values[-1] = 255
-    assert pixel_facts(values).constant_block_fraction == 0
+    assert pixel_facts(values, S2).constant_block_fraction == 0
 
 
 def test_all_zero_is_a_fault_of_an_image_but_not_of_a_label():
-    assert pixel_facts(np.zeros((11, 16, 16), np.uint16)).fault == "is 0 everywhere"
-    assert pixel_facts(np.zeros((1, 16, 16), np.float32), is_label=True).fault is None
+    assert pixel_facts(np.zeros((11, 16, 16), np.uint16), S2).fault == "is 0 everywhere"
+    assert pixel_facts(np.zeros((1, 16, 16), np.float32), None).fault is None
 
 
 def test_a_negative_label():
     label = np.ones((1, 16, 16), np.float32)
     label[0, 0, 0] = -1
-    assert pixel_facts(label, is_label=True).fault == "has 1 negative pixel"
+    assert pixel_facts(label, None).fault == "has 1 negative pixel"
 
 
 def test_less_than_a_block():
-    assert pixel_facts(np.full((4, 8, 8), 3.0, np.float32)).constant_block_fraction == 0
+    assert pixel_facts(np.full((4, 8, 8), 3.0, np.float32), S1).constant_block_fraction == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, S1_ARRAY, S2_ARRAY
+from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, IMAGE_ARRAYS
 from biomassters.chips.store.manifest import read_manifest
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.shards import PackedArray
@@ -35,7 +35,7 @@ def read_month(split, index, month, window=WINDOWS[0]):
     top, left, height, width = window
     s1 = np.full((4, height, width), 77, np.int16)
     s2 = np.full((11, height, width), 77, np.uint16)
-    split.read_month_into(index, month, s1, s2, top, left)
+    split.read_month_into(index, month, {"s1": s1, "s2": s2}, top, left)
     return s1, s2
 
 
@@ -95,7 +95,7 @@ def test_into_memory_that_is_not_contiguous(path):
     expected = read_month(split, 0, 0)
     s1 = np.empty((4, HEIGHT, 2 * WIDTH), np.int16)[..., ::2]
     s2 = np.empty((11, HEIGHT, 2 * WIDTH), np.uint16)[..., ::2]
-    split.read_month_into(0, 0, s1, s2)
+    split.read_month_into(0, 0, {"s1": s1, "s2": s2})
     assert np.array_equal(s1, expected[0])
     assert np.array_equal(s2, expected[1])
 
@@ -104,8 +104,8 @@ def test_through_a_url(path, in_memory):
     split = pickle.loads(pickle.dumps(ChipStore(in_memory(path)).split("train")))
     local = ChipStore(path).split("train")
     chip, expected = split.read_chip(2), local.read_chip(2)
-    assert np.array_equal(chip.s1_db, expected.s1_db)
-    assert np.array_equal(chip.s2, expected.s2)
+    assert np.array_equal(chip.images["s1"], expected.images["s1"])
+    assert np.array_equal(chip.images["s2"], expected.images["s2"])
     assert ChipStore(f"file://{path}").path == path
     with pytest.raises(BadInputError, match=r"no finished chip store at memory://.*nothing"):
         ChipStore("memory://nothing")
@@ -132,11 +132,11 @@ def test_xarray_gives_units_and_names(path, made_chips, optional):
         assert data.s2.dtype == np.uint16
         for index, chip_id in enumerate(source.names["train"]):
             chip = source.chip(chip_id)
-            valid = chip.s1_db != -9999
+            valid = chip.images["s1"] != -9999
             assert np.array_equal(np.isfinite(data.s1.values[index]), valid)
-            error = np.abs(data.s1.values[index] - chip.s1_db)[valid]
+            error = np.abs(data.s1.values[index] - chip.images["s1"])[valid]
             assert error.max() <= 0.00501
-            assert np.array_equal(data.s2.values[index], chip.s2)
+            assert np.array_equal(data.s2.values[index], chip.images["s2"])
             assert np.array_equal(data.present.values[index], chip.present)
         vv = data.s1.sel(s1_band="VV_desc", month=0)
         assert vv.shape == (4, HEIGHT, WIDTH)
@@ -160,7 +160,8 @@ def test_more_chips_than_open_files(tmp_path, made_chips):
     split = write_store(tmp_path / "store", source, progress=False).split("train")
     for _ in range(2):
         for index, chip_id in enumerate(names):
-            assert np.array_equal(split.read_chip(index).s2, source.chip(chip_id).s2)
+            expected = source.chip(chip_id).images["s2"]
+            assert np.array_equal(split.read_chip(index).images["s2"], expected)
 
 
 def test_pickle_carries_no_pixels(path):
@@ -217,7 +218,7 @@ def test_unknown_split(path):
         ChipStore(path).split("validation")
 
 
-@pytest.mark.parametrize("array", [S1_ARRAY, AGB_ARRAY])
+@pytest.mark.parametrize("array", [IMAGE_ARRAYS[0], AGB_ARRAY])
 @pytest.mark.parametrize("keep", [0.5, 0])
 def test_a_truncated_file_is_named(own_copy, array, keep):
     place = own_copy / "train" / array.name / array.file_name(0)
@@ -234,7 +235,7 @@ def test_lost_metadata_are_named(own_copy):
 
 
 def test_a_lost_file_is_named(own_copy):
-    (own_copy / "train" / "s2" / S2_ARRAY.file_name(0)).unlink()
+    (own_copy / "train" / "s2" / IMAGE_ARRAYS[1].file_name(0)).unlink()
     with pytest.raises(BadInputError, match=r"s2/c\.0\.0\.0\.0\.0 is missing"):
         ChipStore(own_copy).split("train").read_chip(0)
 
@@ -242,7 +243,7 @@ def test_a_lost_file_is_named(own_copy):
 @pytest.mark.parametrize(("start", "length"), [(0, 16), (16, 4), (20, 400)])
 def test_garbage_in_a_chunk(own_copy, start, length):
     split = ChipStore(own_copy).split("train")
-    with (own_copy / "train" / "s1" / S1_ARRAY.file_name(0)).open("rb+") as file:
+    with (own_copy / "train" / "s1" / IMAGE_ARRAYS[0].file_name(0)).open("rb+") as file:
         file.seek(start)
         file.write(b"\xff" * length)
     with pytest.raises(BadInputError, match="damaged"):
@@ -251,12 +252,16 @@ def test_garbage_in_a_chunk(own_copy, start, length):
 
 def test_wrong_targets(path):
     split = ChipStore(path).split("train")
-    s2 = np.empty((11, 8, 8), np.uint16)
+
+    def read(index, s1, *window):
+        out = {"s1": s1, "s2": np.empty((11, 8, 8), np.uint16)}
+        split.read_month_into(index, 0, out, *window)
+
     with pytest.raises(ValueError, match="s1 can't be read into float32"):
-        split.read_month_into(0, 0, np.empty((4, 8, 8), np.float32), s2)
+        read(0, np.empty((4, 8, 8), np.float32))
     with pytest.raises(ValueError, match="s1 can't be read into int16"):
-        split.read_month_into(0, 0, np.empty((5, 8, 8), np.int16), s2)
+        read(0, np.empty((5, 8, 8), np.int16))
     with pytest.raises(ValueError, match=r"8 x 8 pixels at \(20, 0\) leaves the chip of 24 x 40"):
-        split.read_month_into(0, 0, np.empty((4, 8, 8), np.int16), s2, 20, 0)
+        read(0, np.empty((4, 8, 8), np.int16), 20, 0)
     with pytest.raises(IndexError):
-        split.read_month_into(4, 0, np.empty((4, 8, 8), np.int16), s2)
+        read(4, np.empty((4, 8, 8), np.int16))

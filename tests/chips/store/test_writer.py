@@ -10,7 +10,7 @@ import pytest
 
 from biomassters.chips.chip import Chip
 from biomassters.chips.store import store_files
-from biomassters.chips.store.layout import S2_ARRAY
+from biomassters.chips.store.layout import IMAGE_ARRAYS
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.store_files import FolderFiles
 from biomassters.chips.store.writer import write_store
@@ -60,9 +60,9 @@ def test_round_trip(tmp_path, made_chips, codec):
         assert split.chip_ids == tuple(names)
         for index, chip_id in enumerate(names):
             chip, back = source.chip(chip_id), split.read_chip(index)
-            assert np.abs(back.s1_db.astype(float) - chip.s1_db).max() <= 0.00501
-            assert np.array_equal(back.s1_db == -9999, chip.s1_db == -9999)
-            assert np.array_equal(back.s2, chip.s2)
+            assert np.abs(back.images["s1"].astype(float) - chip.images["s1"]).max() <= 0.00501
+            assert np.array_equal(back.images["s1"] == -9999, chip.images["s1"] == -9999)
+            assert np.array_equal(back.images["s2"], chip.images["s2"])
             assert np.array_equal(back.present, chip.present)
             assert back.georeference == chip.georeference
             if name == "train":
@@ -227,7 +227,7 @@ class StandingChips:
         s1 = np.full((12, 4, 16, 16), -value, np.float32)
         s2 = np.full((12, 11, 16, 16), value, np.uint16)
         agb = np.full((16, 16), value, np.float32)
-        return Chip(chip_id, "train", s1, s2, np.ones((12, 2), bool), agb)
+        return Chip(chip_id, "train", {"s1": s1, "s2": s2}, np.ones((12, 2), bool), agb)
 
 if __name__ == "__main__":
     write_store(sys.argv[1], StandingChips(12), progress=False)
@@ -416,7 +416,7 @@ def test_a_full_disk_is_noticed_before_packing(tmp_path, made_chips):
             edge = 1 << 19  # 180 TB of pixels, none of them in memory
             s1 = np.broadcast_to(np.float32(0), (12, 4, edge, edge))
             s2 = np.broadcast_to(np.uint16(0), (12, 11, edge, edge))
-            return Chip(chip_id, "train", s1, s2, np.ones((12, 2), bool))
+            return Chip(chip_id, "train", {"s1": s1, "s2": s2}, np.ones((12, 2), bool))
 
     with pytest.raises(BadInputError, match=r"Packing 6 chips with codec lz4 needs .* free"):
         pack(tmp_path / "store", Huge())
@@ -427,7 +427,7 @@ def test_a_disk_that_fills_up(tmp_path, made_chips):
     with pytest.raises(InterruptedError):
         pack(tmp_path / "store", made_chips(fail_at="b2"))
     files = FolderFiles(unfinished(tmp_path / "store"))
-    files.temporary_path(S2_ARRAY.key("train", 1)).symlink_to("/dev/full")
+    files.temporary_path(IMAGE_ARRAYS[1].key("train", 1)).symlink_to("/dev/full")
     with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
         pack(tmp_path / "store", made_chips())
     source = made_chips()

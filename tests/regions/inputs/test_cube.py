@@ -27,9 +27,9 @@ def test_a_cube(tmp_path):
     write_cube(path, s1, s2, present, crs="EPSG:3067", transform=transform)
     images = everything_at(path)
     assert images.months == (3, 7)
-    np.testing.assert_array_equal(images.s1[0], s1[3])
-    assert (images.s1[1] == -32768).all()
-    np.testing.assert_array_equal(images.s2, s2[[3, 7]])
+    np.testing.assert_array_equal(images.images["s1"][0], s1[3])
+    assert (images.images["s1"][1] == -32768).all()
+    np.testing.assert_array_equal(images.images["s2"], s2[[3, 7]])
 
 
 def test_a_cube_that_lies_nowhere(tmp_path):

@@ -30,8 +30,8 @@ def test_any_subset_of_months(tmp_path):
     write_tif(tmp_path / "S2_07.tif", s2, names=S2.bands)
     images = everything(opened(tmp_path))
     assert images.months == (2, 7)
-    np.testing.assert_array_equal(images.s2[1], s2)
-    assert (images.s1[1] == -32768).all()
+    np.testing.assert_array_equal(images.images["s2"][1], s2)
+    assert (images.images["s1"][1] == -32768).all()
     assert images.seen().all()
 
 
@@ -39,14 +39,14 @@ def test_a_handle_goes_to_another_process(tmp_path):
     write_month(tmp_path, 2, 40, 50)
     source = opened(tmp_path)
     copy = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(everything(copy).s1, everything(source).s1)
+    np.testing.assert_array_equal(everything(copy).images["s1"], everything(source).images["s1"])
 
 
 def test_bands_by_name_whatever_their_order(tmp_path):
     _, s2 = month_values(40, 50)
     order = np.random.default_rng(0).permutation(11)
     write_tif(tmp_path / "S2_00.tif", s2[order], names=[S2.bands[band] for band in order])
-    np.testing.assert_array_equal(everything(opened(tmp_path)).s2[0], s2)
+    np.testing.assert_array_equal(everything(opened(tmp_path)).images["s2"][0], s2)
 
 
 def test_scale_offset_and_nodata_of_a_file(tmp_path):
@@ -58,7 +58,7 @@ def test_scale_offset_and_nodata_of_a_file(tmp_path):
     path = write_tif(tmp_path / "S1_00.tif", s1, names=S1.bands, nodata=-32768)
     with rasterio.open(path, "r+") as file:
         file.scales = (0.01,) * 4
-    found = everything(opened(tmp_path)).s1[0]
+    found = everything(opened(tmp_path)).images["s1"][0]
     np.testing.assert_array_equal(found, s1)
 
 
@@ -68,7 +68,7 @@ def test_scene_classes_stand_in_for_cloud_probability(tmp_path):
     scene[0], scene[1], scene[2] = 0, 9, 8
     values = np.concatenate([s2[:10], scene[None]])
     write_tif(tmp_path / "S2_00.tif", values, names=(*S2.bands[:-1], "SCL"))
-    found = everything(opened(tmp_path)).s2[0]
+    found = everything(opened(tmp_path)).images["s2"][0]
     assert (found[:10, 0] == 0).all()
     assert [found[10, row, 0] for row in range(4)] == [255, 90, 50, 0]
 
@@ -102,7 +102,7 @@ def test_polygons_leave_out_what_lies_between_them(tmp_path):
     }
     path = tmp_path / "area.geojson"
     path.write_text(json.dumps(area))
-    inside = everything(opened(tmp_path, geojson=str(path))).inside
+    inside = everything(opened(tmp_path, file=str(path))).inside
     assert inside.shape == (40, 40)
     assert inside[30, 5]
     assert not inside[5, 30]
@@ -123,7 +123,7 @@ def test_polygons_that_would_give_an_empty_map_are_refused(tmp_path, side, sente
     path = tmp_path / "area.geojson"
     path.write_text(json.dumps(area))
     with pytest.raises(BadInputError, match=sentence):
-        opened(tmp_path, geojson=str(path))
+        opened(tmp_path, file=str(path))
 
 
 def test_a_map_of_images_in_degrees_lies_in_their_utm_zone(tmp_path):
@@ -133,7 +133,7 @@ def test_a_map_of_images_in_degrees_lies_in_their_utm_zone(tmp_path):
     grid = opened(tmp_path).grid
     assert grid.crs.to_epsg() == 32635
     assert grid.pixel_size == pytest.approx(10)
-    assert np.isfinite(everything(opened(tmp_path)).s1).any()
+    assert np.isfinite(everything(opened(tmp_path)).images["s1"]).any()
 
 
 def bad_month(folder, name, values, **changes):
@@ -199,7 +199,7 @@ def test_not_a_raster(tmp_path):
         ({"bounds": (4e5, 6.8e6, 4.1e5, 6.9e6)}, "are no degrees: state its coordinate system"),
         ({"bounds": (10, 51, 11, 50)}, "expected west, south, east, north"),
         ({"bounds": (0, 0, 1, 1), "bounds_crs": "nonsense"}, "is no coordinate system"),
-        ({"geojson": "nowhere.geojson"}, "nowhere.geojson can't be read"),
+        ({"file": "nowhere.geojson"}, "nowhere.geojson can't be read"),
     ],
 )
 def test_areas_that_cannot_be(tmp_path, area, sentence):
@@ -213,7 +213,7 @@ def test_an_area_without_polygons(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text('{"type": "Point", "coordinates": [1, 2]}')
     with pytest.raises(BadInputError, match="holds no polygon"):
-        opened(tmp_path, geojson=str(path))
+        opened(tmp_path, file=str(path))
 
 
 def test_a_month_elsewhere_is_named_and_left_out(tmp_path, caplog):

@@ -42,9 +42,9 @@ def test_items_with_one_file_a_band(tmp_path):
         )
     )  # fmt: skip
     assert images.months == (2,)
-    np.testing.assert_array_equal(images.s2[0], s2)
-    assert (images.s1[0, :2] == -32768).all()
-    np.testing.assert_allclose(images.s1[0, 2:] / 100, s1[2:], atol=0.006)
+    np.testing.assert_array_equal(images.images["s2"][0], s2)
+    assert (images.images["s1"][0, :2] == -32768).all()
+    np.testing.assert_allclose(images.images["s1"][0, 2:] / 100, s1[2:], atol=0.006)
 
 
 def test_two_scenes_of_a_month_are_put_together(tmp_path):
@@ -59,7 +59,7 @@ def test_two_scenes_of_a_month_are_put_together(tmp_path):
     ]
     images = everything_at(collection(tmp_path, *items))
     assert images.months == (10,)
-    np.testing.assert_array_equal(images.s2[0, :10], s2[:10])
+    np.testing.assert_array_equal(images.images["s2"][0, :10], s2[:10])
 
 
 @pytest.mark.parametrize(

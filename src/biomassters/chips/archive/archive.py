@@ -6,6 +6,7 @@ knows both and reads a chip at a time. ``UsableChips`` are those that the chip t
 """
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import ArchiveFiles, file_state, image_name, label_name
 from biomassters.chips.archive.metadata import read_features, read_labels
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_NODATA_DB, S2, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, SENSOR, SENSORS, Sensor
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.chips.provenance import SIMULATION_NOTE
 from biomassters.errors import BadInputError
 from biomassters.io.raster import (
+    nan_is_nodata,
     read_georeference,
     read_raster,
     read_raster_into,
@@ -58,8 +60,8 @@ class Archive:
 
     Attributes:
         root: Absolute path of the archive, or its URL.
-        features: One row a listed image: chip_id, split, sensor (``"s1"`` or ``"s2"``), month
-            (0 is September), filename, path (``""`` where the file is missing).
+        features: One row a listed image: chip_id, split, sensor (its name), month (0 is
+            September), filename, path (``""`` where the file is missing).
         labels: One row a listed label of these chips: chip_id, filename, path.
         states: State of every object when the archive was opened; empty for a folder.
     """
@@ -121,11 +123,12 @@ class Archive:
     def missing_files(self, chip_id: str) -> list[str]:
         """Names of files that a chip should have and hasn't.
 
-        It should have all images that the metadata list, twelve months of Sentinel-1, and a
-        label if it is for training.
+        It should have all images that the metadata list, twelve months of a sensor that sees
+        every month, and a label if it is for training.
         """
         chip = self._chip(chip_id)
-        expected = {*chip.images, *((S1.name, month) for month in range(MONTH_COUNT))}
+        always = [sensor.name for sensor in SENSORS if sensor.every_month]
+        expected = {*chip.images, *itertools.product(always, range(MONTH_COUNT))}
         names = [image_name(chip_id, *key) for key in expected if not chip.images.get(key)]
         if chip.split == "train" and not chip.label:
             names.append(label_name(chip_id))
@@ -161,35 +164,39 @@ class Archive:
         """
         chip = self._chip(chip_id)
         images, label_path = chip.existing(skip)
-        s1_db = np.empty((MONTH_COUNT, len(S1.bands), *self.shape), S1.archive_dtype)
-        s2 = np.zeros((MONTH_COUNT, len(S2.bands), *self.shape), S2.archive_dtype)
+        year: dict[str, NDArray[Any]] = {
+            sensor.name: np.empty(
+                (MONTH_COUNT, len(sensor.bands), *self.shape), sensor.archive_dtype
+            )
+            for sensor in SENSORS
+        }
         present = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
         label = np.empty((1, *self.shape), np.float32)
         fetched = fetch([*images.values(), label_path])
         # Of the images and of the label, the last one that may say where it lies.
         located: dict[bool, str] = {}
 
-        def read(path: str, out: NDArray, is_label: bool = False) -> bool:
-            """Whether the file is whole; if not, its pixels are 0."""
+        def read(path: str, out: NDArray, sensor: Sensor | None = None) -> bool:
+            """Whether the file, an image or a label, is whole; if not, it may be half read."""
             try:
-                if _read_checked(path, out, is_label, fetched.get(path)):
-                    located[is_label] = path
+                if _read_checked(path, out, sensor, fetched.get(path)):
+                    located[sensor is None] = path
             except DamagedFileError as error:
                 if on_damage is None:
                     raise
                 on_damage(error)
-                out[:] = 0  # it may be half read
                 return False
             return True
 
-        for (sensor, month), path in images.items():
-            image = (s1_db if sensor == S1.name else s2)[month]
-            present[month, int(sensor != S1.name)] = read(path, image)
-        s1_db[~present[:, 0]] = S1_NODATA_DB
-        agb = label[0] if label_path and read(label_path, label, is_label=True) else None
+        for (name, month), path in images.items():
+            sensor = SENSOR[name]
+            present[month, sensor.column] = read(path, year[name][month], sensor)
+        for sensor in SENSORS:
+            year[sensor.name][~present[:, sensor.column]] = sensor.nodata
+        agb = label[0] if label_path and read(label_path, label) else None
         places = map(read_georeference, located.values())
         georeference = next((place for place in places if place is not None), None)
-        return Chip(chip_id, chip.split, s1_db, s2, present, agb, georeference)
+        return Chip(chip_id, chip.split, year, present, agb, georeference)
 
     def signature(self, chip_id: str, skip: Collection[str] = ()) -> str:
         """A text that changes when a file of the chip changes, by name, size and time or tag.
@@ -301,19 +308,20 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _read_checked(path: str, out: NDArray, is_label: bool, data: bytes | None) -> bool:
-    """Reads an image or a label [1, H, W]; whether the file may say where it lies."""
+def _read_checked(path: str, out: NDArray, sensor: Sensor | None, data: bytes | None) -> bool:
+    """Reads an image, or without a sensor a label; whether the file may say where it lies."""
     try:
         located = read_raster_into(path, out, data)
     except DamagedFileError as error:
-        other = None if is_label else _in_another_unit(path, out)
+        other = None if sensor is None else _in_another_unit(path, out, sensor)
         raise other or error from None
-    if fault := label_fault(out) if is_label else image_fault(out):
+    partly = sensor is None and bool(np.isnan(out).any()) and nan_is_nodata(path, data)
+    if fault := label_fault(out, partly=partly) if sensor is None else image_fault(out):
         raise DamagedFileError(path, fault)
     return located
 
 
-def _in_another_unit(path: str, out: NDArray) -> DamagedFileError | None:
+def _in_another_unit(path: str, out: NDArray, sensor: Sensor) -> DamagedFileError | None:
     """Why a file that can be read is of another type: to fetch it again wouldn't help."""
     try:
         values, _ = read_raster(path)
@@ -321,7 +329,6 @@ def _in_another_unit(path: str, out: NDArray) -> DamagedFileError | None:
         return None
     if values.shape != out.shape or values.dtype == out.dtype:
         return None
-    sensor = S1 if len(out) == len(S1.bands) else S2
     pixels = values.reshape(len(values), -1).astype(np.float32)
     fault = image_unit_fault(sensor.name, dict(zip(sensor.bands, pixels, strict=True)))
     if fault is None:

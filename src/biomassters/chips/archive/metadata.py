@@ -26,7 +26,7 @@ _NEEDED = {
 }
 _MOST_BYTES = 2**30
 _LARGEST = {"size": 1 << 40, "cksum": (1 << 32) - 1}
-_SENSOR_OF_TAG = {sensor.file_tag: sensor.name for sensor in SENSORS}
+_SENSOR_OF_TAG = {sensor.tag: sensor.name for sensor in SENSORS}
 _FEATURE_NAME = re.compile(rf"([\w.-]+)_({'|'.join(_SENSOR_OF_TAG)})_(\d\d)\.tiff?", re.ASCII)
 _LABEL_NAME = r"[\w.-]+\.tiff?"
 
@@ -35,8 +35,8 @@ def read_features(files: ArchiveFiles) -> pd.DataFrame:
     """Images that the metadata list, and where they lie.
 
     Returns:
-        One row an image, by chip, sensor and month: chip_id, split, sensor (``"s1"`` or
-        ``"s2"``), month (0 is September), filename, path (``""`` where the file is missing).
+        One row an image, by chip, sensor and month: chip_id, split, sensor (its name), month
+        (0 is September), filename, path (``""`` where the file is missing).
 
     Raises:
         BadInputError: If the metadata are missing or wrong.
@@ -64,7 +64,7 @@ def read_listing(files: ArchiveFiles, with_labels: bool = True) -> pd.DataFrame:
         with_labels: Whether to list the training chips' labels as well.
 
     Returns:
-        One row a file, by chip, sensor and month: chip_id, split, sensor (``"s1"``, ``"s2"`` or
+        One row a file, by chip, sensor and month: chip_id, split, sensor (its name, or
         ``"label"``), month (0 is September, −1 for a label), filename, folder (where it belongs
         in the archive), path (``""`` where it is missing), size in bytes and POSIX cksum (Int64,
         <NA> where the metadata have none), s3path_us, s3path_eu, s3path_as (``""`` likewise).

@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from biomassters.chips.archive.layout import S3_COLUMNS, image_name, label_name
-from biomassters.chips.bands import MONTH_NAMES, S1, SENSORS
+from biomassters.chips.bands import MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
@@ -85,14 +86,13 @@ def _write(root: Path, chips: Iterable[Chip]) -> None:
     for chip in chips:
         train = chip.split == "train"
         label = label_name(chip.chip_id)
-        for sensor, present in zip(SENSORS, chip.present.T, strict=True):
-            images = chip.s1_db if sensor is S1 else chip.s2
-            for month in present.nonzero()[0].tolist():
+        for sensor in SENSORS:
+            for month in chip.present[:, sensor.column].nonzero()[0].tolist():
                 name = image_name(chip.chip_id, sensor.name, month)
-                row: Row = {"satellite": sensor.file_tag, "split": chip.split}
+                row: Row = {"satellite": sensor.tag, "split": chip.split}
                 row |= {"month": MONTH_NAMES[month], "corresponding_agbm": label if train else ""}
                 path = root / f"{chip.split}_features" / name
-                features.append(row | _write_file(path, images[month], chip))
+                features.append(row | _write_file(path, chip.images[sensor.name][month], chip))
         if train and chip.agb_mg_per_ha is not None:
             labels.append(_write_file(root / "train_agbm" / label, chip.agb_mg_per_ha, chip))
     for name, rows, columns in (
@@ -104,7 +104,10 @@ def _write(root: Path, chips: Iterable[Chip]) -> None:
 
 
 def _write_file(path: Path, array: NDArray, chip: Chip) -> Row:
-    data = encode_raster(array, chip.georeference)
+    # NaN in a label means no label; the file says so, or it would be taken for damage.
+    partly = array.dtype.kind == "f" and array.ndim == 2 and bool(np.isnan(array).any())
+    tags = (("units", "Mg/ha"),) if partly else ()
+    data = encode_raster(array, chip.georeference, tags=tags)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     facts = {"size": len(data), "cksum": posix_cksum(data)}

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.bands import MONTH_COUNT, S1_LEAST_DB
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import cloudy
 from biomassters.chips.quality.statistics import BandStatistics, LevelCounts
@@ -68,13 +68,14 @@ def inspect_archive(
 
     Returns:
         The chip table, one row a chip by name, and the statistics of the bands over the usable
-        training chips. Columns of the table: chip_id, split, height, width; s1_months,
-        s2_months (lists of months with an image, 0 is September); s1_nodata_fraction (share of
-        −9999), s2_zero_fraction (share of pixels that are 0 in every optical band),
-        s2_cloud_fraction (share of pixels with a cloud probability above 50 %), each a list of
-        12, NaN without an image; agb_mean_, agb_sd_, agb_min_ and agb_max_mg_per_ha, NaN
-        without a label; missing_files, damaged_files (lists of names); problem (a sentence or
-        ``""``); usable.
+        training chips. Columns of the table: chip_id, split, height, width; crs and
+        transform (a … f) of a chip that says where it lies, else ``""`` and []; for each sensor
+        s1_months, s2_months (lists of months with an image, 0 is September); s1_nodata_fraction
+        (share of values that are no data) or, where bands have data together, s2_zero_fraction
+        (share of pixels never seen); s2_cloud_fraction (share of pixels with a cloud probability
+        above 50 %), each a list of 12, NaN without an image; agb_mean_, agb_sd_, agb_min_ and
+        agb_max_mg_per_ha, NaN without a label; missing_files, damaged_files (lists of names);
+        problem (a sentence or ``""``); usable.
 
     Raises:
         BadInputError: If no chip is usable, or a file is damaged or a chip incomplete and that is
@@ -204,6 +205,8 @@ def inspect_chip(
         "split": chip.split,
         "height": height,
         "width": width,
+        "crs": "" if chip.georeference is None else chip.georeference.crs,
+        "transform": [] if chip.georeference is None else list(chip.georeference.transform),
         **_image_facts(chip),
         **_label_facts(chip),
         "missing_files": [name for name in archive.missing_files(chip_id) if name not in known],
@@ -256,20 +259,24 @@ def _judge(
 
 
 def _image_facts(chip: Chip) -> dict[str, Any]:
-    s1_months, s2_months = (np.flatnonzero(column).tolist() for column in chip.present.T)
-    nodata, zero, cloud = np.full((3, MONTH_COUNT), np.nan)
-    for month in s1_months:
-        nodata[month] = np.mean(chip.s1_db[month] < S1_LEAST_DB)
-    for month in s2_months:
-        zero[month] = 1 - np.mean(chip.s2_valid(month))
-        cloud[month] = np.mean(cloudy(chip.s2[month, -1]))
-    return {
-        "s1_months": s1_months,
-        "s2_months": s2_months,
-        "s1_nodata_fraction": nodata.tolist(),
-        "s2_zero_fraction": zero.tolist(),
-        "s2_cloud_fraction": cloud.tolist(),
+    facts: dict[str, Any] = {
+        f"{sensor.name}_months": np.flatnonzero(chip.present[:, sensor.column]).tolist()
+        for sensor in SENSORS
     }
+    for sensor in SENSORS:
+        name = f"{sensor.name}_{'zero' if sensor.floor is None else 'nodata'}_fraction"
+        empty = np.full(MONTH_COUNT, np.nan)
+        for month in facts[f"{sensor.name}_months"]:
+            empty[month] = (
+                1 - np.mean(chip.seen(sensor.name, month))
+                if sensor.floor is None
+                else np.mean(~chip.valid(sensor.name, month))
+            )
+        facts[name] = empty.tolist()
+    cloud, probability = np.full(MONTH_COUNT, np.nan), chip.band("CLP")
+    for month in facts["s2_months"]:
+        cloud[month] = np.mean(cloudy(probability[month]))
+    return facts | {"s2_cloud_fraction": cloud.tolist()}
 
 
 def _label_facts(chip: Chip) -> dict[str, float]:
@@ -277,6 +284,7 @@ def _label_facts(chip: Chip) -> dict[str, float]:
     if label is None:
         facts = dict.fromkeys(("mean", "sd", "min", "max"), np.nan)
     else:
+        label = label[~np.isnan(label)]  # of the labelled pixels
         facts = {"mean": label.mean(dtype=np.float64), "sd": label.std(dtype=np.float64)}
         facts |= {"min": label.min(), "max": label.max()}
     return {f"agb_{name}_mg_per_ha": float(value) for name, value in facts.items()}

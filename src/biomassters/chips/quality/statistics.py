@@ -1,7 +1,7 @@
 """Statistics of the bands from histograms of whole numbers.
 
-Sentinel-1 is counted in steps of 0.01 dB, the resolution of the chip store, Sentinel-2 in the
-archive's own counts. Sums of whole numbers do not depend on the order of chips, threads or
+Values are counted in the integers of the chip store: Sentinel-1's in steps of 0.01 dB, Sentinel-2's
+as the archive has them. Sums of whole numbers do not depend on the order of chips, threads or
 machines, and every statistic follows from them exactly.
 """
 
@@ -11,20 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import (
-    BAND_NAMES,
-    CLP_NONE,
-    S1,
-    S1_LEAST_DB,
-    S1_STORE_FILL,
-    S1_STORE_SCALE_DB,
-    S2,
-)
+from biomassters.chips.bands import BAND_NAMES, SENSOR_OF_BAND, SENSORS, Sensor, channels
 from biomassters.chips.chip import Chip
 
-_LEVELS = 1 << 16  # both sensors are stored in 16 bits
-_S1_STEPS_PER_DB = round(1 / S1_STORE_SCALE_DB)
-_S1_NODATA_LEVELS = round(S1_LEAST_DB * _S1_STEPS_PER_DB) - S1_STORE_FILL
+_LEVELS = 1 << 16  # every sensor is stored in 16 bits
 _PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 STATISTICS = ("count", "min", "max", "mean", "sd", *(f"p{percent:02d}" for percent in _PERCENTS))
 
@@ -42,11 +32,10 @@ class LevelCounts(NamedTuple):
 class BandStatistics:
     """How often each value of each band occurs.
 
-    Left out are Sentinel-1 nodata, absent months, Sentinel-2 pixels that are 0 in every optical
-    band (never seen), and cloud probabilities of 255 (none).
+    Left out are absent months, pixels without data, and cloud probabilities of 255 (none).
 
     Attributes:
-        counts: int64 [15, 65536], pixels by band and level.
+        counts: int64 [bands, 65536], pixels by band and level.
     """
 
     def __init__(self) -> None:
@@ -54,20 +43,24 @@ class BandStatistics:
 
     def update(self, chip: Chip) -> None:
         """Counts the pixels of a chip."""
-        for band in range(len(S1.bands)):
-            images_db = chip.s1_db[chip.present[:, 0], band]
-            self.counts[band] += _count(_s1_levels(images_db))
-        self.counts[: len(S1.bands), :_S1_NODATA_LEVELS] = 0
-        s2 = chip.s2[chip.present[:, 1]]
-        cloud = len(S2.bands) - 1
-        seen = np.bitwise_or.reduce(s2[:, :cloud], axis=1) != 0
-        unseen = seen.size - np.count_nonzero(seen)
-        for band in range(cloud):
-            counts = self.counts[len(S1.bands) + band]
-            counts += _count(s2[:, band])
-            counts[0] -= unseen
-        self.counts[-1] += _count(s2[:, cloud][seen])
-        self.counts[-1, CLP_NONE] = 0
+        for sensor in SENSORS:
+            images, exists = chip.images[sensor.name], chip.present[:, sensor.column]
+            counts_CL = self.counts[channels(sensor.bands)]
+            if sensor.floor is not None:
+                for number, counts in enumerate(counts_CL):
+                    counts += _count(_levels(images[exists, number], sensor))
+                    counts[: round(sensor.floor * sensor.steps_per_unit) - sensor.fill] = 0
+                continue
+            images = images[exists]
+            seen = np.bitwise_or.reduce(images[:, : len(sensor.measured)], axis=1) != 0
+            unseen = seen.size - np.count_nonzero(seen)
+            for number, (band, counts) in enumerate(zip(sensor.table, counts_CL, strict=True)):
+                if band.none is None:
+                    counts += _count(images[:, number])
+                    counts[0] -= unseen  # cheaper than to pick out those that were seen
+                else:
+                    counts += _count(images[:, number][seen])
+                    counts[band.none] = 0
 
     def occupied(self) -> LevelCounts:
         """The levels that occur, small enough to send from machine to machine."""
@@ -79,7 +72,7 @@ class BandStatistics:
         self.counts.ravel()[part.levels] += part.counts
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a band (index ``band``), in dB, reflectance × 10,000 or percent.
+        """One row a band (index ``band``), in its unit.
 
         Columns are count, min, max, mean, sd (of the population) and p01 … p99: the least
         value that so large a share of the pixels does not exceed. A band without any pixel has
@@ -95,9 +88,8 @@ class BandStatistics:
         if total == 0:
             return {"count": 0}
         (occupied,) = counts.nonzero()
-        values, counts = occupied.astype(np.float64), counts[occupied]
-        if band < len(S1.bands):
-            values = (values + S1_STORE_FILL) / _S1_STEPS_PER_DB
+        sensor, counts = SENSOR_OF_BAND[BAND_NAMES[band]], counts[occupied]
+        values = (occupied.astype(np.float64) + sensor.fill) / sensor.steps_per_unit
         mean = float((values * counts).sum()) / total
         variance = float(((values - mean) ** 2 * counts).sum()) / total
         ranks = [-(-percent * total // 100) for percent in _PERCENTS]
@@ -106,11 +98,11 @@ class BandStatistics:
         return dict(zip(STATISTICS, summary, strict=True))
 
 
-def _s1_levels(images_db: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Levels of dB; −9999 lies below them all and becomes level 0, the store's fill value."""
-    steps = images_db * np.float32(_S1_STEPS_PER_DB)
+def _levels(images: NDArray[np.floating], sensor: Sensor) -> NDArray[np.intp]:
+    """Levels of floats; what is far below the floor becomes level 0, the store's fill value."""
+    steps = images * np.float32(sensor.steps_per_unit)
     np.rint(steps, out=steps)
-    steps -= np.float32(S1_STORE_FILL)
+    steps -= np.float32(sensor.fill)
     return np.clip(steps, 0, _LEVELS - 1, out=steps).astype(np.intp)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, SENSORS
 
 _LISTED = 20
 
@@ -33,8 +33,8 @@ class DataSummary:
     Attributes:
         splits: One row a split: split, chips, usable, labelled, size, s2_months (as
             ``"5 to 12, median 11"``), agb_mean (Mg/ha, or None).
-        months: One row a month from September: name and the share of usable chips with a
-            Sentinel-1 and with a Sentinel-2 image.
+        months: One row a month from September: name, and by sensor the share of usable chips with
+            an image.
         missing: Chips with files that the metadata lists but the archive lacks.
         damaged: Chips with files that can't be used.
         left_out: Chips that are not used, and why.
@@ -45,6 +45,11 @@ class DataSummary:
     missing: Listing
     damaged: Listing
     left_out: Listing
+
+    @property
+    def sensors(self) -> dict[str, str]:
+        """What the sensors are called, by name."""
+        return {sensor.name: sensor.title for sensor in SENSORS}
 
 
 def summarise_data(chip_table: pd.DataFrame) -> DataSummary:
@@ -80,7 +85,7 @@ def _month_row(month: int, usable: pd.DataFrame) -> dict[str, Any]:
     def share(months: pd.Series) -> float:
         return sum(month in listed for listed in months) / max(1, len(months))
 
-    shares = {"s1": share(usable["s1_months"]), "s2": share(usable["s2_months"])}
+    shares = {sensor.name: share(usable[f"{sensor.name}_months"]) for sensor in SENSORS}
     return {"name": MONTH_NAMES[month], **shares}
 
 

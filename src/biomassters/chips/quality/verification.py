@@ -26,12 +26,18 @@ from biomassters.chips.archive.quarantine import (
     quarantine,
     quarantined_files,
 )
-from biomassters.chips.bands import S1, S1_LEAST_DB, S1_NODATA_DB, S2, SENSORS
+from biomassters.chips.bands import SENSOR, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
-from biomassters.io.raster import read_file, view_pixels
-from biomassters.io.raster_spec import DamagedFileError, RasterSpec, image_fault, label_fault
+from biomassters.io.raster import nan_is_nodata, read_file, view_pixels
+from biomassters.io.raster_spec import (
+    MOST_AGB,
+    DamagedFileError,
+    RasterSpec,
+    image_fault,
+    label_fault,
+)
 from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State, fetch
 from biomassters.options import Options
@@ -52,7 +58,6 @@ _COLUMNS = (
 _SPECS = {sensor.name: (len(sensor.bands), sensor.archive_dtype) for sensor in SENSORS}
 _SPECS[LABEL] = (1, np.dtype(np.float32))
 _BLOCK = 16  # pixels a side of a block that is looked at for a single value
-_MOST_AGB = 100_000.0  # Mg/ha: ten times what the tallest forests hold
 
 
 class VerificationOptions(Options):
@@ -247,7 +252,9 @@ def check_file(
         row |= {"size": len(view), "cksum": posix_cksum(view)}
         fault = transfer_fault(file.size, file.cksum, row["size"], row["cksum"])
         values = view_pixels(file.path, view, RasterSpec(*_SPECS[file.sensor], shape))
-        facts = pixel_facts(values, is_label=file.sensor == LABEL)
+        sensor = SENSOR.get(file.sensor)
+        partly = sensor is None and bool(np.isnan(values).any()) and nan_is_nodata(file.path, view)
+        facts = pixel_facts(values, sensor, partly=partly)
         row |= {name: getattr(facts, name) for name in _FRACTIONS}
         reason = fault or facts.fault or (_unit_fault(file.sensor, values) if unlisted else "")
     except DamagedFileError as error:
@@ -270,13 +277,13 @@ def transfer_fault(
 def _unit_fault(sensor: str, values: NDArray) -> str:
     """Without a checksum only the values themselves can say that they are no image."""
     if sensor == LABEL:
-        most = float(values.max())
-        return f"holds {most:g} Mg/ha, more than any forest" if most > _MOST_AGB else ""
-    names = (S1 if sensor == S1.name else S2).bands
-    pixels = values.reshape(len(names), -1).astype(np.float32)
-    if sensor == S1.name:
-        pixels[pixels == S1_NODATA_DB] = np.nan
-    fault = image_unit_fault(sensor, dict(zip(names, pixels, strict=True)))
+        most = float(np.fmax.reduce(values, axis=None))  # NaN is no label
+        return f"holds {most:g} Mg/ha, more than any forest" if most > MOST_AGB else ""
+    row = SENSOR[sensor]
+    pixels = values.reshape(len(values), -1).astype(np.float32)
+    if row.floor is not None:
+        pixels[pixels == row.nodata] = np.nan
+    fault = image_unit_fault(sensor, dict(zip(row.bands, pixels, strict=True)))
     return "" if fault is None else f"{fault.reason}: {fault.remedy}"
 
 
@@ -285,10 +292,11 @@ class PixelFacts(NamedTuple):
 
     Attributes:
         nan_fraction: NaN or infinite.
-        nodata_fraction: −9999, or anything below −100 dB.
+        nodata_fraction: Below the sensor's floor, as −9999 dB is.
         zero_fraction: 0.
         constant_block_fraction: Of all 16 × 16 blocks of a band, those with one single value that
-            is neither 0 nor no data; cloud probability, which is so by nature, is left out.
+            is neither 0 nor no data; bands that measure nothing, such as cloud probability, are
+            so by nature and left out.
         fault: What is wrong, as the end of a sentence, or None.
     """
 
@@ -299,25 +307,28 @@ class PixelFacts(NamedTuple):
     fault: str | None
 
 
-def pixel_facts(values: NDArray, is_label: bool = False) -> PixelFacts:
+def pixel_facts(values: NDArray, sensor: Sensor | None, partly: bool = False) -> PixelFacts:
     """Looks at an image or a label, in few passes over its values.
 
     Args:
-        values: float32 [bands, H, W] in dB or Mg/ha, or uint16 [11, H, W].
-        is_label: Whether it is a label [1, H, W].
+        values: [bands, H, W] as the archive has them.
+        sensor: Whose image it is; None: a label [1, H, W].
+        partly: Whether NaN in it means no label.
     """
     # Pixels as they lie in the file, so that every pass runs straight through memory.
     pixels = values.transpose(1, 2, 0)
     is_float = values.dtype.kind == "f"
     zeros = values.size - np.count_nonzero(pixels)
-    nodata = np.count_nonzero(pixels < S1_LEAST_DB) if is_float and not is_label else 0
+    floor = 0.0 if sensor is None else sensor.floor
+    nodata = np.count_nonzero(pixels < floor) if sensor is not None and floor is not None else 0
     nans = _not_finite(pixels) if is_float else 0
-    if is_label:
-        fault = label_fault(values[0])
+    if sensor is None:
+        fault = label_fault(values[0], partly=partly)
     else:
         fault = image_fault(values) if nans or zeros == values.size else None
     nan, none, zero = (float(count / values.size) for count in (nans, nodata, zeros))
-    return PixelFacts(nan, none, zero, _constant_blocks(pixels), fault)
+    measured = pixels if sensor is None else pixels[..., : len(sensor.measured)]
+    return PixelFacts(nan, none, zero, _constant_blocks(measured, floor), fault)
 
 
 def _not_finite(values: NDArray[np.floating]) -> int:
@@ -328,16 +339,17 @@ def _not_finite(values: NDArray[np.floating]) -> int:
     return values.size - int(np.isfinite(values).sum())
 
 
-def _constant_blocks(pixels: NDArray) -> float:
+def _constant_blocks(pixels: NDArray, floor: float | None) -> float:
     """Share of blocks with one value, of [H, W, bands]."""
-    bands = len(S2.bands) - 1 if pixels.shape[2] == len(S2.bands) else pixels.shape[2]
     rows, columns = (size // _BLOCK for size in pixels.shape[:2])
     if rows == 0 or columns == 0:
         return 0.0
-    blocks = pixels[: rows * _BLOCK, : columns * _BLOCK, :bands]
+    blocks = pixels[: rows * _BLOCK, : columns * _BLOCK]
     # Corners first: where they differ, which is nearly everywhere, the rest needn't be read.
     first = blocks[::_BLOCK, ::_BLOCK]
-    same = (first != 0) & (first >= S1_LEAST_DB)
+    same = first != 0
+    if floor is not None:
+        same &= first >= floor
     for top, left in ((0, _BLOCK - 1), (_BLOCK - 1, 0), (_BLOCK - 1, _BLOCK - 1)):
         same &= blocks[top::_BLOCK, left::_BLOCK] == first
     constant = 0

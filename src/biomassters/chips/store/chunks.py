@@ -10,13 +10,14 @@ fsync. ``shards.py`` reads them.
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numcodecs.blosc
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import S1_LEAST_DB, S1_NODATA_DB, S1_STORE_FILL, S1_STORE_SCALE_DB
+from biomassters.chips.bands import SENSORS, Sensor
 from biomassters.chips.chip import Chip
 from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, BLOSC_LEVELS
 from biomassters.chips.store.manifest import ChipRecord, Slot
@@ -27,37 +28,42 @@ Chunk = tuple[bytes | memoryview, int]
 
 CRC_BYTES = 4
 LEFT_OUT = 2**64 - 1
-_STEPS_PER_DB = np.float32(round(1 / S1_STORE_SCALE_DB))
-_INT16_MAX = 32767
 
 # zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
 # its contextual calls release it and may run side by side.
 numcodecs.blosc.use_threads = False
 
 
-def pack_backscatter(backscatter_db: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Round backscatter to steps of 0.01 dB.
+def pack(sensor: Sensor, images: NDArray[Any]) -> NDArray[Any]:
+    """Images in the archive's type and unit → the integers of stores and batches.
 
     Args:
-        backscatter_db: float32 [...], dB; −9999 (anything below −100) where there is no data.
+        sensor: Whose images they are.
+        images: [...]; floats below the sensor's floor, or not finite, are no data.
 
     Returns:
-        int16 [...], C-contiguous, 0.01 dB, at most 0.005 dB off; −32768 where there is no
-        data (a value that is not finite has none either). Values above 327.67 dB are clipped.
+        The sensor's packed type, [...], C-contiguous, at most half a step off (0.005 dB);
+        its ``fill`` where there is no data. Values beyond the type's range (above 327.67 dB) are
+        clipped.
     """
+    if sensor.floor is None:
+        return np.ascontiguousarray(images, sensor.packed_dtype)
     with np.errstate(over="ignore"):
-        steps = np.rint(backscatter_db * _STEPS_PER_DB)
-    nodata = (backscatter_db < np.float32(S1_LEAST_DB)) | ~np.isfinite(steps)
-    np.clip(steps, -_INT16_MAX, _INT16_MAX, out=steps)
-    steps[nodata] = S1_STORE_FILL
-    return steps.astype(np.int16, order="C")
+        steps = np.rint(images * np.float32(sensor.steps_per_unit))
+    nodata = (images < np.float32(sensor.floor)) | ~np.isfinite(steps)
+    most = np.iinfo(sensor.packed_dtype).max
+    np.clip(steps, -most, most, out=steps)
+    steps[nodata] = sensor.fill
+    return steps.astype(sensor.packed_dtype, order="C")
 
 
-def unpack_backscatter(steps: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Undo ``pack_backscatter``: float32 [...] in dB, −9999 where there is no data."""
-    backscatter_db = steps.astype(np.float32) / _STEPS_PER_DB
-    backscatter_db[steps == S1_STORE_FILL] = S1_NODATA_DB
-    return backscatter_db
+def unpack(sensor: Sensor, steps: NDArray[Any]) -> NDArray[Any]:
+    """Undo ``pack``: the archive's type and unit, ``nodata`` where there is no data."""
+    if sensor.floor is None:
+        return steps
+    images = steps.astype(sensor.archive_dtype) / np.float32(sensor.steps_per_unit)
+    images[steps == sensor.fill] = sensor.nodata
+    return images
 
 
 def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[str, Parts]]:
@@ -65,25 +71,27 @@ def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[st
 
     An array that the chip has nothing of has no file, as Zarr wants it.
     """
-    s1 = [
-        pack_backscatter(image) if exists else None
-        for image, exists in zip(chip.s1_db, chip.present[:, 0], strict=True)
-    ]
-    s2 = [
-        np.ascontiguousarray(image) if exists else None
-        for image, exists in zip(chip.s2, chip.present[:, 1], strict=True)
+    packed = [
+        [
+            pack(sensor, image) if exists else None
+            for image, exists in zip(chip.images[sensor.name], present, strict=True)
+        ]
+        for sensor, present in zip(SENSORS, chip.present.T, strict=True)
     ]
     label = chip.agb_mg_per_ha
+    # Test labels are for scoring alone: no store that is trained from may hold one.
+    assert label is None or chip.split == "train", f"test chip {chip.chip_id} has a label"
     agb = None if label is None else np.ascontiguousarray(label, AGB_ARRAY.dtype)
     files: dict[str, Parts] = {}
     chunk_crcs = {}
-    for array, images in zip(ARRAYS, (s1, s2, [agb]), strict=True):
+    for array, images in zip(ARRAYS, (*packed, [agb]), strict=True):
         chunks = [None if image is None else encode(image, codec) for image in images]
         chunk_crcs[array.name] = [chunk[1] if chunk else 0 for chunk in chunks]
         if any(chunks):
             shard = shard_parts(chunks)  # a label is one chunk, without an index
             files[array.key(slot.split, slot.index)] = shard if array.bands else shard[:2]
-    return ChipRecord.of(chip, slot, values_checksum([*s1, *s2], agb), chunk_crcs), files
+    crc = values_checksum([image for images in packed for image in images], agb)
+    return ChipRecord.of(chip, slot, crc, chunk_crcs), files
 
 
 def values_checksum(images: Sequence[NDArray | None], agb: NDArray[np.float32] | None) -> int:

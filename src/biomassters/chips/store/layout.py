@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, S2
+from biomassters.chips.bands import MONTH_COUNT, SENSORS, Sensor
 from biomassters.io.storage import Place
 
 FORMAT_VERSION = 2
@@ -110,32 +110,17 @@ class StoreArray:
         return [{"name": "blosc", "configuration": configuration}]
 
 
-S1_ARRAY = StoreArray(
-    "s1",
-    np.dtype("<i2"),
-    S1_STORE_FILL,
-    S1.bands,
-    ("chip", "month", "s1_band", "y", "x"),
-    {
-        "long_name": "Sentinel-1 backscatter",
-        "units": "dB",
-        "scale_factor": S1_STORE_SCALE_DB,
-        "_FillValue": S1_STORE_FILL,
-    },
-)
-S2_ARRAY = StoreArray(
-    "s2",
-    np.dtype("<u2"),
-    0,
-    S2.bands,
-    ("chip", "month", "s2_band", "y", "x"),
-    {
-        "long_name": "Sentinel-2 reflectance times 10000, and cloud probability",
-        "units": "1",
-        "comment": "Bands B2 to B12: reflectance times 10000. CLP: cloud probability in percent, "
-        "255 where there is none. 0 throughout in a month without an image, see present.",
-    },
-)
+def _of_sensor(sensor: Sensor) -> StoreArray:
+    attributes: dict[str, Any] = {"long_name": sensor.cf_name, "units": sensor.cf_units}
+    if sensor.floor is not None:
+        attributes |= {"scale_factor": sensor.scale, "_FillValue": sensor.fill}
+    if sensor.cf_comment:
+        attributes["comment"] = sensor.cf_comment
+    axes = ("chip", "month", f"{sensor.name}_band", "y", "x")
+    return StoreArray(sensor.name, sensor.packed_dtype, sensor.fill, sensor.bands, axes, attributes)
+
+
+IMAGE_ARRAYS = tuple(map(_of_sensor, SENSORS))
 AGB_ARRAY = StoreArray(
     "agb",
     np.dtype("<f4"),
@@ -149,4 +134,4 @@ AGB_ARRAY = StoreArray(
         "_FillValue": base64.b64encode(struct.pack("<d", float("nan"))).decode(),
     },
 )
-ARRAYS = (S1_ARRAY, S2_ARRAY, AGB_ARRAY)
+ARRAYS = (*IMAGE_ARRAYS, AGB_ARRAY)

@@ -45,7 +45,8 @@ _Index = Annotated[int, Field(strict=True, ge=0)]
 _Side = Annotated[int, Field(strict=True, ge=1, le=_MOST_PIXELS)]
 _Crc = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 _Flag = Annotated[bool, Field(strict=True)]
-_Months = Annotated[str, Field(strict=True, pattern=f"^[0-3]{{{MONTH_COUNT}}}$")]
+_CODES = "0123456789abcdef"[: 2 ** len(SENSORS)]
+_Months = Annotated[str, Field(strict=True, pattern=f"^[{_CODES}]{{{MONTH_COUNT}}}$")]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class ChipRecord(Slot):
     Attributes:
         crc: CRC-32C of its packed values, the same by whatever codec.
         chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
-        present: Per month one character: 0 no image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
+        present: Per month a hexadecimal digit with a bit a sensor, the first one's lowest: 0 no
+            image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
         georeference: Where it lies, or None.
     """
 
@@ -102,7 +104,7 @@ class ChipRecord(Slot):
             crc,
             chunk_crcs,
             *chip.shape,
-            present="".join(map(str, codes)),
+            present="".join(_CODES[code] for code in codes),
             labelled=chip.agb_mg_per_ha is not None,
             georeference=chip.georeference,
         )
@@ -113,14 +115,14 @@ class ChipRecord(Slot):
         return Slot(self.split, self.index, self.chip_id, self.signature)
 
     def present_mask(self) -> NDArray[np.bool_]:
-        """Bool [12, 2]: images that exist, by month and sensor."""
-        codes = np.array([int(code) for code in self.present])[:, None]
+        """Bool [12, sensors]: images that exist, by month and sensor."""
+        codes = np.array([int(code, 16) for code in self.present])[:, None]
         return (codes >> np.arange(len(SENSORS)) & 1).astype(bool)
 
     def shard_keys(self) -> list[str]:
         """Names of its files in the store, as in ``ARRAYS``."""
-        images = self.present_mask()
-        pairs = zip(ARRAYS, (images[:, 0].any(), images[:, 1].any(), self.labelled), strict=True)
+        seen = (months.any() for months in self.present_mask().T)
+        pairs = zip(ARRAYS, (*seen, self.labelled), strict=True)
         return [array.key(self.split, self.index) for array, exists in pairs if exists]
 
     def to_bytes(self) -> bytes:

@@ -3,15 +3,16 @@
 Nothing is read before it is asked for, and then straight into the caller's arrays (``shards.py``).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import MONTH_COUNT
+from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.chunks import unpack_backscatter
-from biomassters.chips.store.layout import AGB_ARRAY, S1_ARRAY, S2_ARRAY, StoreArray
+from biomassters.chips.store.chunks import unpack
+from biomassters.chips.store.layout import AGB_ARRAY, IMAGE_ARRAYS, StoreArray
 from biomassters.chips.store.manifest import ChipRecord, manifest_mark, read_manifest
 from biomassters.chips.store.shards import PackedArray
 from biomassters.errors import BadInputError
@@ -70,7 +71,7 @@ class StoreSplit:
     Attributes:
         name: Name of the split.
         chip_ids: Name of each chip.
-        present: bool [N, 12, 2], images that exist, by chip, month and sensor.
+        present: bool [N, 12, sensors], images that exist, by chip, month and sensor.
         has_agb: Whether any chip has a label.
     """
 
@@ -99,8 +100,7 @@ class StoreSplit:
         self,
         index: int,
         month: int,
-        s1_out: NDArray[np.int16],
-        s2_out: NDArray[np.uint16],
+        out: Mapping[str, NDArray[Any]],
         top: int = 0,
         left: int = 0,
     ) -> None:
@@ -109,8 +109,8 @@ class StoreSplit:
         Args:
             index: Which chip.
             month: 0 (September) to 11.
-            s1_out: int16 [4, h, w], filled with 0.01 dB; −32768 where there is no data.
-            s2_out: uint16 [11, h, w], filled with counts; 0 where there is no data.
+            out: By sensor [bands, h, w], filled with its packed integers; ``"s1"`` int16 in
+                0.01 dB, −32768 without data, ``"s2"`` uint16 counts, 0 without data.
             top: First row of the window.
             left: First column of the window.
 
@@ -119,12 +119,13 @@ class StoreSplit:
             ValueError: A wrong type or shape of an array, or a window beyond the chip.
         """
         chip = range(len(self))[index]
-        for number, (array, out) in enumerate(((S1_ARRAY, s1_out), (S2_ARRAY, s2_out))):
-            self._check(array, out, top, left)
-            if self.present[chip, month, number]:
-                self._reader(array).read_into(chip, month, out, top, left)
+        for array, exists in zip(IMAGE_ARRAYS, self.present[chip, month], strict=True):
+            image = out[array.name]
+            self._check(array, image, top, left)
+            if exists:
+                self._reader(array).read_into(chip, month, image, top, left)
             else:
-                out.fill(array.fill)
+                image.fill(array.fill)
 
     def read_agb_into(
         self, index: int, out: NDArray[np.float32], top: int = 0, left: int = 0
@@ -152,16 +153,18 @@ class StoreSplit:
         """A whole chip, back in dB and counts."""
         record = self._records[index]
         size = (self.height, self.width)
-        s1 = np.empty((MONTH_COUNT, len(S1_ARRAY.bands), *size), S1_ARRAY.dtype)
-        s2 = np.empty((MONTH_COUNT, len(S2_ARRAY.bands), *size), S2_ARRAY.dtype)
+        packed = {
+            array.name: np.empty((MONTH_COUNT, len(array.bands), *size), array.dtype)
+            for array in IMAGE_ARRAYS
+        }
         for month in range(MONTH_COUNT):
-            self.read_month_into(index, month, s1[month], s2[month])
+            self.read_month_into(index, month, {name: year[month] for name, year in packed.items()})
         agb = np.empty(size, AGB_ARRAY.dtype) if record.labelled else None
         if agb is not None:
             self.read_agb_into(index, agb)
         present = self.present[index].copy()
-        s1_db = unpack_backscatter(s1)
-        return Chip(record.chip_id, self.name, s1_db, s2, present, agb, record.georeference)
+        images = {sensor.name: unpack(sensor, packed[sensor.name]) for sensor in SENSORS}
+        return Chip(record.chip_id, self.name, images, present, agb, record.georeference)
 
     def _check(self, array: StoreArray, out: NDArray, top: int, left: int) -> None:
         height, width = out.shape[-2:]

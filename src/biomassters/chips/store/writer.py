@@ -27,9 +27,8 @@ from biomassters.chips.store.layout import (
     AGB_ARRAY,
     CODECS,
     FORMAT_VERSION,
+    IMAGE_ARRAYS,
     MANIFEST_NAME,
-    S1_ARRAY,
-    S2_ARRAY,
     partial_place,
 )
 from biomassters.chips.store.manifest import (
@@ -180,8 +179,8 @@ def growing_place(path: Place, codec: str, slots: Sequence[Slot]) -> Place:
 
 def packed_bytes(count: int, size: tuple[int, int], codec: str) -> int:
     """About how large a store of so many chips of [height, width] will be."""
-    values = MONTH_COUNT * (len(S1_ARRAY.bands) + len(S2_ARRAY.bands))
-    pixel_bytes = values * S1_ARRAY.dtype.itemsize + AGB_ARRAY.dtype.itemsize
+    month_bytes = sum(len(array.bands) * array.dtype.itemsize for array in IMAGE_ARRAYS)
+    pixel_bytes = MONTH_COUNT * month_bytes + AGB_ARRAY.dtype.itemsize
     return int(count * size[0] * size[1] * pixel_bytes / _ASSUMED_RATIO[codec])
 
 

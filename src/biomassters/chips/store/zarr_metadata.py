@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, S1, S2, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, SENSORS
 from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS
 from biomassters.chips.store.manifest import ChipRecord, Manifest
 
@@ -52,8 +52,9 @@ def _write_coordinates(group: zarr.Group, records: list[ChipRecord]) -> None:
     _small(group, "chip_id", ("chip",), _text(r.chip_id for r in records), "Name of the chip")
     _small(group, "month", ("month",), months, "Month, 0 (September) to 11 (August)")
     _small(group, "month_name", ("month",), _text(MONTH_NAMES), "Name of the month")
-    _small(group, "s1_band", ("s1_band",), _text(S1.bands), "Polarization and orbit")
-    _small(group, "s2_band", ("s2_band",), _text(S2.bands), "Band")
+    for sensor in SENSORS:
+        axis = f"{sensor.name}_band"
+        _small(group, axis, (axis,), _text(sensor.bands), sensor.band_axis)
     _small(group, "sensor", ("sensor",), _text(s.name for s in SENSORS), "Satellite")
     _small(group, "present", ("chip", "month", "sensor"), present, "Whether the month has an image")
 

@@ -38,10 +38,12 @@ def predict_held_out(
 def predict_test(
     chip_store: ChipStore, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
-    """Maps of the test chips, made while they are written."""
+    """Maps of the test chips, made while they are written; none where there are none."""
     from biomassters.inference.chips import predict_split
 
     check_same_data(weights, chip_store)
+    if "test" not in chip_store.splits:  # chips of a region that all have a label
+        return Predictions([], weights.name, weights.fingerprint)
     split = chip_store.split("test")
     weights.check_window(split.height, split.width)
     everything = range(len(split.chip_ids))
@@ -73,9 +75,9 @@ def _never_seen(weights: NetworkWeights) -> list[tuple[NetworkWeights, int]]:
             "reference_held_out_fold=N'."
         )
     raise BadInputError(
-        f"{weights.name} was trained on every labelled chip, so its score on held-out chips is "
-        "not available: name a fold in training.folds and train, or leave out the pipelines "
-        "inference and reporting."
+        f"{weights.name} was trained on every labelled chip, or started from weights that may have "
+        "been, so its score on held-out chips is not available: name a fold in training.folds and "
+        "train, or leave out the pipelines inference and reporting."
     )
 
 

@@ -1,14 +1,14 @@
-"""Simulated region → monthly rasters."""
+"""Simulated region → monthly rasters, field plots."""
 
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import simulate_region
+from .nodes import draw_plots, simulate_region
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """One node: parameters → images."""
+    """Parameters → images → plots."""
     return Pipeline(
         [
             Node(
@@ -16,7 +16,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 "params:region_simulation",
                 "simulated_region",
                 name="simulate_region",
-            )
+            ),
+            Node(
+                draw_plots,
+                ["simulated_region", "params:region_simulation"],
+                ["simulated_plots", "simulated_municipalities"],
+                name="draw_plots",
+            ),
         ],
         namespace="region_simulation",
         prefix_datasets_with_namespace=False,

@@ -1,12 +1,14 @@
 """Verbs of the reporting pipeline."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from plotly.graph_objects import Figure as Chart
 
 from biomassters.chips.chip import positions
+from biomassters.chips.folds import blocks_of
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
@@ -65,10 +67,11 @@ def fit_baselines(
 
 
 def collect_metrics(
-    scores: Scores, baselines: Baselines, uncertainty: dict[str, Any]
+    scores: Scores, baselines: Baselines, uncertainty: dict[str, Any], folds: pd.DataFrame
 ) -> dict[str, Any]:
     """The network's scores, the baselines' and the intervals' coverage in one mapping."""
-    return all_metrics(scores.accumulator, baselines, uncertainty["measured"])
+    measured, blocks = uncertainty["measured"], blocks_of(folds)
+    return all_metrics(scores.accumulator, baselines, measured, blocks)
 
 
 def choose_pictures(
@@ -153,11 +156,12 @@ def write_report(
     chip_table: pd.DataFrame,
     folds: pd.DataFrame,
     uncertainty: UncertaintyContent,
+    other_metrics: str,
     reporting: ReportingOptions,
     recipe: dict[str, Any],
 ) -> str:
     """Everything that was found, on one page that needs no other file."""
-    from biomassters.reporting.report import ReportContent, render_report
+    from biomassters.reporting.report import ReportContent, read_other_metrics, render_report
 
     content = ReportContent(
         dataset=reporting.dataset,
@@ -174,6 +178,8 @@ def write_report(
         options=reporting,
         uncertainty=uncertainty,
         fold_of_chip=dict(zip(folds["chip_id"], folds["fold"], strict=True)),
+        blocks=blocks_of(folds),
+        other_metrics=read_other_metrics(Path(other_metrics)),
         facts=versions_and_cost(training_history),
         run_file=RUN_FILE,
         date=datetime.now(UTC).date().isoformat(),

@@ -41,7 +41,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 collect_metrics,
-                ["scores", "baselines", "uncertainty"],
+                ["scores", "baselines", "uncertainty", "folds"],
                 "metrics",
                 name="collect_metrics",
             ),
@@ -102,6 +102,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "chip_table",
                     "folds",
                     "uncertainty_content",
+                    "other_metrics",
                     _OPTIONS,
                     "recipe",
                 ],

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from biomassters.chips.predicted_maps import PredictionFolder
+from biomassters.chips.split_labels import SplitLabels
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.submission import Submission
 from biomassters.pipelines.checks import check_maps
@@ -24,12 +25,12 @@ def assemble_submission(
     """Predicted maps paired with the list of test chips that the metadata asks for."""
     check_maps(test_predictions, weights, "inference,submission")
     test_predictions.check_files()
-    return Submission(test_predictions, *_expected(chip_table))
+    return Submission(test_predictions, *expected_maps(chip_table))
 
 
 def look_at_submission(submission: Path, chip_table: pd.DataFrame) -> dict[str, Any]:
     """The finished archive read once more: counts, range of values, anything unlikely."""
-    check = check_submission(submission, *_expected(chip_table))
+    check = check_submission(submission, *expected_maps(chip_table))
     _log_remarks(check)
     return {"file": submission.name, "bytes": submission.stat().st_size, **check.summary()}
 
@@ -41,11 +42,25 @@ def draw_preview(test_predictions: PredictionFolder) -> Figure:
     return preview_sheet(test_predictions)
 
 
-def examine_submission(submission: Path, chip_table: pd.DataFrame) -> dict[str, Any]:
-    """Every member of an archive, whoever made it, compared with the list of test chips."""
-    check = check_submission(submission, *_expected(chip_table))
+def examine_submission(
+    submission: Path, chip_table: pd.DataFrame, labels_folder: str
+) -> dict[str, Any]:
+    """Every member of an archive, whoever made it, compared with the list of test chips.
+
+    Where the test labels are, its good maps are scored; that of all chips is the challenge's score.
+    """
+    chips, size = expected_maps(chip_table)
+    if not Path(labels_folder).is_dir():
+        check = check_submission(submission, chips, size)
+        _log_remarks(check)
+        return {"path": str(submission), **check.summary(), "scores": None}
+    from biomassters.reporting.split_scores import SplitScores
+
+    scores = SplitScores(SplitLabels(labels_folder, chips, size))
+    check = check_submission(submission, chips, size, each_map=scores.add)
     _log_remarks(check)
-    return {"path": str(submission), **check.summary()}
+    found = scores.summary(chip_table) if check.agb.maps else None
+    return {"path": str(submission), **check.summary(), "scores": found}
 
 
 def confirm_submission(examined: dict[str, Any]) -> None:
@@ -53,9 +68,12 @@ def confirm_submission(examined: dict[str, Any]) -> None:
     check = SubmissionCheck(faults=[(name, fault) for name, fault in examined["faults"]])
     check.require_valid(Path(examined["path"]))
     logger.info("%s is a valid submission of %d maps.", examined["path"], examined["maps"])
+    if examined["scores"] is not None:
+        rmse = examined["scores"]["rmse_per_chip_mean"]
+        logger.info("Its score: RMSE %.2f Mg/ha, mean over all test chips.", rmse)
 
 
-def _expected(chip_table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[int, int]]:
+def expected_maps(chip_table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[int, int]]:
     """The test chips, and the size of their maps."""
     test = chip_table[chip_table["split"] == "test"]
     sizes = test[["height", "width"]].drop_duplicates()

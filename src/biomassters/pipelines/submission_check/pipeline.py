@@ -1,4 +1,4 @@
-"""A finished submission, whoever made it → what is wrong with it."""
+"""A finished submission, whoever made it → what is wrong with it, and its score."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 examine_submission,
-                ["submission_file", "chip_table"],
+                ["submission_file", "chip_table", "test_labels"],
                 "submission_findings",
                 name="examine_submission",
             ),

@@ -1,4 +1,4 @@
-"""Training: chip store and folds → weights and learning curve."""
+"""Training: chip store and folds → weights and learning curves."""
 
 from .pipeline import create_pipeline
 

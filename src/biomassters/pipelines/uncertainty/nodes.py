@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from biomassters.chips.folds import blocks_of
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
@@ -21,13 +22,15 @@ def calibrate_uncertainty(
     predictions: PredictionFolder,
     chip_store: ChipStore,
     weights: NetworkWeights,
+    folds: pd.DataFrame,
     uncertainty: UncertaintyOptions,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Intervals and errors of totals; measured coverage by level, by biomass class, by chip."""
     check_maps(predictions, weights, "inference,uncertainty")
     check_same_data(weights, chip_store)
     predictions.check_files()
-    found = calibrate(chip_store.split("train"), predictions, list(predictions), uncertainty)
+    split, blocks = chip_store.split("train"), blocks_of(folds)
+    found = calibrate(split, predictions, list(predictions), uncertainty, blocks)
     models = {
         "level": uncertainty.level,
         "weights": predictions.weights,
@@ -71,6 +74,7 @@ def count_carbon(
     chip_store: ChipStore,
     models: dict[str, Any],
     measured: pd.DataFrame,
+    folds: pd.DataFrame,
     uncertainty: UncertaintyOptions,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Biomass and carbon of both splits and of every chip, in Mg, with intervals."""
@@ -78,4 +82,5 @@ def count_carbon(
         check_maps(maps, weights, "inference,uncertainty")
         check_calibration(models, weights)
     split = chip_store.split("train")
-    return account_for_carbon(split, held_out, test, models, measured, uncertainty)
+    blocks = blocks_of(folds)
+    return account_for_carbon(split, held_out, test, models, measured, uncertainty, blocks)

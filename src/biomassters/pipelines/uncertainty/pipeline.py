@@ -13,7 +13,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 calibrate_uncertainty,
-                ["held_out_predictions", "chip_store", "fit_weights", "params:uncertainty"],
+                [
+                    "held_out_predictions",
+                    "chip_store",
+                    "fit_weights",
+                    "folds",
+                    "params:uncertainty",
+                ],
                 ["uncertainty", "coverage_by_level", "coverage_by_class", "coverage_per_chip"],
                 name="calibrate_uncertainty",
             ),
@@ -39,6 +45,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "chip_store",
                     "uncertainty",
                     "coverage_per_chip",
+                    "folds",
                     "params:uncertainty",
                 ],
                 ["carbon", "carbon_per_chip"],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from biomassters.chips.bands import MONTH_COUNT, S1, S1_STORE_FILL, S1_STORE_SCALE_DB, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, SENSOR_OF_BAND, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.io.files import IrregularFileError, irregular
 from biomassters.io.gdal import parse_crs
@@ -28,7 +28,7 @@ from biomassters.regions.inputs.layers import MonthLayers, Values, by_month
 
 # zarr and obstore are imported where they are used: few regions are cubes.
 
-_DTYPES = {"s1": "int16", "s2": "uint16", "present": "bool"}
+_DTYPES = {sensor.name: sensor.packed_dtype.name for sensor in SENSORS} | {"present": "bool"}
 _MOST_CHUNKS = 100_000  # of a row or column: zarr goes through them all, whatever is asked of it
 _MOST_CHUNK_BYTES = 256 * 2**20  # a chunk is decoded whole, however little is asked of it
 
@@ -59,9 +59,10 @@ class CubeLayer:
         except Exception as error:  # codecs raise whatever they like at damaged bytes
             raise DamagedFileError(self.name, f"can't be read ({error})") from None
         values = raw.astype(np.float32)
-        if self.bands == S1.bands:
-            values *= np.float32(S1_STORE_SCALE_DB)
-            values[raw == S1_STORE_FILL] = np.nan
+        sensor = SENSOR_OF_BAND[self.bands[0]]
+        if sensor.floor is not None:
+            values *= np.float32(sensor.scale)
+            values[raw == sensor.fill] = np.nan
         return values
 
     def _zarr(self) -> Any:
@@ -95,7 +96,8 @@ def read_cube(place: str) -> list[MonthLayers]:
     sizes = {shapes[sensor.name][-2:] for sensor in SENSORS if sensor.name in shapes}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise BadInputError(
-            f"{place}: expected arrays s1 and s2 [month, band, y, x] of the same size, "
+            f"{place}: expected arrays {' and '.join(one.name for one in SENSORS)} "
+            "[month, band, y, x] of the same size, "
             f"got {shapes}."
         )
     for name, array in arrays.items():
@@ -206,7 +208,7 @@ def _grid(place: str, attributes: dict[str, Any], height: int, width: int) -> Gr
 
 
 def _present(group: Any, shapes: dict[str, tuple[int, ...]]) -> NDArray[np.bool_]:
-    """Bool [12, 2]; without the array of that name, every month is there."""
+    """Bool [12, sensors]; without the array of that name, every month is there."""
     found = np.zeros((MONTH_COUNT, len(SENSORS)), bool)
     for number, sensor in enumerate(SENSORS):
         shape = shapes.get(sensor.name)

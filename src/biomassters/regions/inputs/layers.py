@@ -6,7 +6,7 @@ files. ``source`` puts the layers of a year on the map's grid.
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,8 @@ from biomassters.simulation.simulated_region import SIMULATED_TAG
 
 Values = NDArray[np.float32]
 GDAL_CACHE = {"GDAL_CACHEMAX": 128 * 2**20}
-_FILE_NAME = re.compile(r"S([12])_(\d\d)\.tiff?", re.IGNORECASE)
+_TAGS = "|".join(sensor.tag for sensor in SENSORS)
+_FILE_NAME = re.compile(rf"({_TAGS})_(\d\d)\.tiff?", re.IGNORECASE)
 
 
 class Layer(Protocol):
@@ -59,17 +60,25 @@ class Layer(Protocol):
 
 @dataclass(frozen=True)
 class MonthLayers:
-    """Images of one month, 0 (September) to 11; where they overlap, the first with data counts."""
+    """Images of one month, 0 (September) to 11; where they overlap, the first with data counts.
+
+    ``of`` has those of every sensor, by its name.
+    """
 
     month: int
-    s1: tuple[Layer, ...] = ()
-    s2: tuple[Layer, ...] = ()
+    of: Mapping[str, tuple[Layer, ...]]
+
+    def all(self) -> Iterator[tuple[str, Layer]]:
+        """Each image, after its sensor's name."""
+        for sensor, layers in self.of.items():
+            for layer in layers:
+                yield sensor, layer
 
 
 def by_month(layers: Mapping[tuple[int, str], Sequence[Layer]]) -> list[MonthLayers]:
     """Layers by month and sensor, put together month by month."""
     return [
-        MonthLayers(month, *(tuple(layers.get((month, sensor.name), ())) for sensor in SENSORS))
+        MonthLayers(month, {one.name: tuple(layers.get((month, one.name), ())) for one in SENSORS})
         for month in sorted({month for month, _ in layers})
     ]
 
@@ -97,7 +106,7 @@ class RasterLayer:
 
         Args:
             path: The file.
-            sensor: ``"s1"`` or ``"s2"``.
+            sensor: Its name.
             stated: Names of its bands in order, for a file that doesn't say.
             names: Names that count before the file's own descriptions.
 
@@ -190,13 +199,13 @@ def read_folder(folder: Path, options: ImageOptions) -> list[MonthLayers]:
         name = _FILE_NAME.fullmatch(path.name)
         if name is None:
             continue
-        sensor, month = SENSORS[int(name[1]) - 1].name, int(name[2])
+        sensor, month = name[1].lower(), int(name[2])
         if month >= MONTH_COUNT:
             raise BadInputError(f"{path}: months are 00 (September) to 11 (August); rename it.")
         if (month, sensor) in found:
             other = found[month, sensor][0].name
             raise BadInputError(f"{path}: {other} is the same month; keep one.")
-        layer = RasterLayer.open(str(path), sensor, getattr(options, f"{sensor}_bands"))
+        layer = RasterLayer.open(str(path), sensor, options.bands_of(sensor))
         require_bands(str(path), sensor, set(layer.bands))
         found[month, sensor] = [layer]
     if not found:

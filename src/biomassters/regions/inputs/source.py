@@ -5,7 +5,7 @@ map's pixels (``grid``); ``RegionSource.read`` is what the prediction of each bl
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,28 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from biomassters.chips.bands import CLP_NONE, S1, S1_STORE_FILL, S2, SENSORS
+from biomassters.chips.bands import S2, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
-from biomassters.chips.store.chunks import pack_backscatter
+from biomassters.chips.store.chunks import pack
 from biomassters.errors import BadInputError
+from biomassters.imagery.area import Area, StatedArea, state_area
+from biomassters.imagery.asset_names import CLOUD_PROBABILITY
+from biomassters.imagery.options import AreaOptions
+from biomassters.imagery.radiometry import SCENE_CLOUDS_PERCENT, SCENE_NODATA
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.area import Area, state_area
 from biomassters.regions.grid import Grid, clipped, settle_grid, slices_in
-from biomassters.regions.inputs.band_names import (
-    SCENE_CLASSES,
-    SCENE_CLOUDS_PERCENT,
-    SCENE_NODATA,
-)
+from biomassters.regions.inputs.band_names import file_bands
 from biomassters.regions.inputs.cube import is_cube, read_cube
 from biomassters.regions.inputs.layers import Layer, MonthLayers, RasterLayer, Values, read_folder
-from biomassters.regions.inputs.stac import read_item_collection
-from biomassters.regions.options import AreaOptions, ImageOptions
+from biomassters.regions.inputs.stac import SceneComposite, read_item_collection
+from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import NOTE
 
 log = logging.getLogger(__name__)
-_COUNTS_MAX = 65535
 _PLACES, _PLACE_PIXELS = 4, 64  # along a side: no more is looked at of an image of any size
 
 
@@ -47,21 +45,21 @@ class WindowImages:
 
     Attributes:
         months: Which months, ascending.
-        s1: int16 [M, 4, h, w] in 0.01 dB; −32768 where there is no data.
-        s2: uint16 [M, 11, h, w], counts.
+        images: By sensor [M, bands, h, w], packed integers as in a chip store.
         inside: bool [h, w]: pixels to be mapped.
     """
 
     months: tuple[int, ...]
-    s1: NDArray[np.int16]
-    s2: NDArray[np.uint16]
+    images: Mapping[str, NDArray[Any]]
     inside: NDArray[np.bool_]
 
     def seen(self) -> NDArray[np.bool_]:
-        """Bool [M, h, w]: pixels to be mapped of which a month has data of either sensor."""
-        with_s1 = (self.s1 != S1_STORE_FILL).any(axis=1)
-        with_s2 = (self.s2[:, : len(S2.bands) - 1] > 0).any(axis=1)
-        return (with_s1 | with_s2) & self.inside
+        """Bool [M, h, w]: pixels to be mapped of which a month has data of any sensor."""
+        seen = np.zeros((len(self.months), *self.inside.shape), bool)
+        for sensor in SENSORS:
+            measured = self.images[sensor.name][:, : len(sensor.measured)]
+            seen |= (measured != sensor.fill).any(axis=1)
+        return seen & self.inside
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,19 @@ class RegionSource:
             DamagedFileError: A file can't be read.
         """
         shape = (window.height, window.width)
-        s1 = np.empty((len(self.months), len(S1.bands), *shape), np.int16)
-        s2 = np.empty((len(self.months), len(S2.bands), *shape), np.uint16)
+        images = {
+            sensor.name: np.empty(
+                (len(self.months), len(sensor.bands), *shape), sensor.packed_dtype
+            )
+            for sensor in SENSORS
+        }
 
         def fill(index: int) -> None:
-            month = self.months[index]
-            s1[index] = read_s1(month.s1, self.grid, window) if month.s1 else S1_STORE_FILL
-            s2[index] = read_s2(month.s2, self.grid, window) if month.s2 else 0
+            for sensor in SENSORS:
+                layers = self.months[index].of[sensor.name]
+                images[sensor.name][index] = (
+                    read_month(sensor, layers, self.grid, window) if layers else sensor.fill
+                )
 
         for _ in pool.map(fill, range(len(self.months))):
             pass
@@ -103,14 +107,14 @@ class RegionSource:
         if part is not None:
             here = True if self.area is None else self.area.inside(self.grid, part)
             inside[slices_in(part, window)] = here
-        return WindowImages(tuple(month.month for month in self.months), s1, s2, inside)
+        return WindowImages(tuple(month.month for month in self.months), images, inside)
 
     def identity(self) -> list[Any]:
         """Which images the map is made of, for JSON."""
         return [
-            (month.month, layer.name, layer.bands)
+            (month.month, redact(layer.name), layer.bands)
             for month in self.months
-            for layer in (*month.s1, *month.s2)
+            for _, layer in month.all()
         ]
 
     def file_facts(self) -> dict[str, list[int]]:
@@ -120,7 +124,7 @@ class RegionSource:
         """
         facts: dict[str, list[int]] = {}
         for month in self.months:
-            for layer in (*month.s1, *month.s2):
+            for _, layer in month.all():
                 try:
                     status = Path(layer.name).stat()
                     facts[redact(layer.name)] = [status.st_size, status.st_mtime_ns]
@@ -129,27 +133,31 @@ class RegionSource:
         return facts
 
 
-def read_s1(layers: Sequence[Layer], grid: Grid, window: Window) -> NDArray[np.int16]:
-    """A month's Sentinel-1, int16 [4, h, w] in 0.01 dB; −32768 where there is no data."""
-    return pack_backscatter(_merged(layers, S1.bands, grid, window))
+def read_month(sensor: Sensor, layers: Sequence[Layer], grid: Grid, window: Window) -> NDArray[Any]:
+    """A month's images of a sensor, its packed integers [bands, h, w]; without data its fill."""
+    values = _merged(layers, file_bands(sensor.name), grid, window)
+    if sensor.floor is not None:
+        return pack(sensor, values)
+    measured, counts = values[: len(sensor.measured)], values[: len(sensor.bands)]
+    if sensor is S2:
+        _apply_scene_classes(measured, counts[S2.bands.index(CLOUD_PROBABILITY)], values[-1])
+    seen = (measured > 0).any(axis=0)  # NaN is not
+    measured[:, ~seen] = 0
+    for band, image in zip(sensor.table, counts, strict=True):
+        if band.none is not None:
+            image[~seen | np.isnan(image)] = band.none
+    np.fmax(np.rint(counts, out=counts), 0, out=counts)  # NaN becomes 0, too
+    most = np.iinfo(sensor.packed_dtype).max
+    return np.minimum(counts, most, out=counts).astype(sensor.packed_dtype)
 
 
-def read_s2(layers: Sequence[Layer], grid: Grid, window: Window) -> NDArray[np.uint16]:
-    """A month's Sentinel-2, uint16 [11, h, w]; without data 0, and 255 in CLP."""
-    values = _merged(layers, (*S2.bands, SCENE_CLASSES), grid, window)
-    optical, clouds, scene = values[:-2], values[-2], values[-1]
-    # Scene classes say what has no data, and stand in for missing cloud probabilities.
+def _apply_scene_classes(optical: Values, clouds: Values, scene: Values) -> None:
+    """Scene classes say what has no data, and stand in for missing cloud probabilities."""
     optical[:, np.isin(scene, SCENE_NODATA)] = np.nan
     unknown = np.isnan(clouds) & ~np.isnan(scene)
     clouds[unknown] = 0.0
     for number, percent in SCENE_CLOUDS_PERCENT.items():
         clouds[unknown & (scene == number)] = percent
-    seen = (optical > 0).any(axis=0)  # NaN is not
-    optical[:, ~seen] = 0
-    clouds[~seen | np.isnan(clouds)] = CLP_NONE
-    counts = values[:-1]
-    np.fmax(np.rint(counts, out=counts), 0, out=counts)  # NaN becomes 0, too
-    return np.minimum(counts, _COUNTS_MAX, out=counts).astype(np.uint16)
 
 
 def _merged(layers: Sequence[Layer], names: tuple[str, ...], grid: Grid, window: Window) -> Values:
@@ -174,9 +182,14 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
         BadInputError: There are no images, they hold something else than they should, or none
             of them meets the area.
     """
-    months = _read_months(place, images)
-    layers = [layer for month in months for layer in (*month.s2, *month.s1)]
     stated = state_area(area)
+    months = _read_months(place, images, stated)
+    # Sentinel-2's pixels first: where nothing else is asked for, the map gets theirs.
+    layers = [
+        layer
+        for month in months
+        for _, layer in sorted(month.all(), key=lambda found: found[0] != S2.name)
+    ]
     # Millions of corners are moved once a coordinate system.
     within = None if stated is None else lru_cache(stated.within)
     grid = settle_grid(
@@ -194,15 +207,15 @@ def open_region(place: str, images: ImageOptions, area: AreaOptions) -> RegionSo
     months = _overlapping(months, grid, place)
     if images.check_ranges:
         for month in months:
-            for sensor in SENSORS:
-                for layer in getattr(month, sensor.name):
-                    _check_ranges(layer, sensor.name)
+            for sensor, layer in month.all():
+                if not isinstance(layer, SceneComposite):  # looked at when it was put together
+                    _check_ranges(layer, sensor)
     return RegionSource(place, grid, tuple(months), wanted, _is_simulated(place, layers))
 
 
-def _read_months(place: str, images: ImageOptions) -> list[MonthLayers]:
+def _read_months(place: str, images: ImageOptions, area: StatedArea | None) -> list[MonthLayers]:
     if place.endswith((".json", ".geojson")):
-        return read_item_collection(place, images)
+        return read_item_collection(place, images, area)
     if is_cube(place):
         return read_cube(place)
     if not Path(place).is_dir():
@@ -224,10 +237,12 @@ def _overlapping(months: list[MonthLayers], grid: Grid, place: str) -> list[Mont
         return False
 
     kept = [
-        MonthLayers(one.month, tuple(filter(meets, one.s1)), tuple(filter(meets, one.s2)))
+        MonthLayers(
+            one.month, {name: tuple(filter(meets, found)) for name, found in one.of.items()}
+        )
         for one in months
     ]
-    kept = [one for one in kept if one.s1 or one.s2]
+    kept = [one for one in kept if any(one.of.values())]
     if not kept:
         raise BadInputError(
             f"No image in {place} overlaps the area: check mapping.area and the coordinate systems."

@@ -1,56 +1,204 @@
-"""A STAC item collection (JSON): monthly mosaics, or scenes that are put together by month.
+"""A STAC item collection (JSON): scenes that are put together by month, or monthly mosaics.
 
-An item's month is that of its ``datetime`` or ``start_datetime``, its sensor that of its
-constellation, platform, collection or id. An asset holds one band that its key names, or several
-that its ``bands`` (STAC 1.1), ``eo:bands`` or the file's descriptions name.
+An item with a file for each band is a scene, and is read by the rules of ``imagery``: which asset
+is which band, offsets, clouds, the order of scenes. An item with one file of several bands, which
+its ``bands`` (STAC 1.1), ``eo:bands`` or the file's descriptions name, is a month's mosaic, and its
+file is read as one of a folder. An item's month is that of its ``datetime`` or ``start_datetime``,
+its sensor that of its constellation, platform, collection or id.
 """
 
-import re
+import hashlib
+import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biomassters.chips.bands import SENSORS
+import numpy as np
+from rasterio.windows import Window
+
+from biomassters.chips.bands import S1, S2, SENSOR
+from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.errors import BadInputError
+from biomassters.imagery.area import StatedArea
+from biomassters.imagery.asset_names import canonical_name
+from biomassters.imagery.catalogues import presets
+from biomassters.imagery.composites import compose_s1, compose_s2
+from biomassters.imagery.options import ImageryOptions
+from biomassters.imagery.pixel_grid import Grid
+from biomassters.imagery.scene_choice import Offsets, choose_scenes, coarse_grid, footprint
+from biomassters.imagery.scene_reader import SceneError
+from biomassters.imagery.scenes import (
+    Scene,
+    UnusableItemError,
+    band_names_of,
+    date_of,
+    scene_of,
+    sensor_of,
+    without_duplicates,
+)
 from biomassters.io.files import read_json
-from biomassters.regions.inputs.band_names import canonical_name, require_bands
-from biomassters.regions.inputs.layers import MonthLayers, RasterLayer, by_month
+from biomassters.io.raster_spec import DamagedFileError
+from biomassters.regions.inputs.band_names import require_bands
+from biomassters.regions.inputs.layers import MonthLayers, RasterLayer, Values, by_month
 from biomassters.regions.options import ImageOptions
 
-_SENSOR = re.compile(r"(?:sentinel[-_ ]?|\bs)([12])(?![0-9])", re.IGNORECASE)
+log = logging.getLogger(__name__)
 _RASTER_TYPES = ("image/tiff", "image/vnd.stac.geotiff", "image/jp2")
 _RASTER_NAMES = (".tif", ".tiff", ".jp2")
-_STACK_KEYS = ("s1", "s2", "data", "image")
 _ORBITS = {"ascending": "asc", "descending": "desc"}
+_STACK_KEYS = (*SENSOR, "data", "image")
+_THREADS = 4
+_CHECKED_PIXELS = 64  # a side, of all that a month shows
 
 
-def read_item_collection(place: str, options: ImageOptions) -> list[MonthLayers]:
+@dataclass(frozen=True)
+class SceneComposite:
+    """A month of one sensor, made of scenes while it is read; picklable, for any threads."""
+
+    name: str
+    bands: tuple[str, ...]
+    grid: Grid
+    scenes: tuple[Scene, ...]
+    offsets: Offsets = field(compare=False)
+    _lost: set[str] = field(default_factory=set, compare=False)
+
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
+        """See ``layers.Layer.read``; a scene of which a file is gone is named and left out."""
+        part = self.grid.part(window)
+        part = part if shape is None else part.resized(*shape)
+        while True:
+            scenes = [scene for scene in self.scenes if scene.id not in self._lost]
+            try:
+                if self.bands == S2.bands:
+                    counts = compose_s2(scenes, part, self.offsets.of).values
+                    values = counts.astype(np.float32)
+                    values[:, (counts[:-1] == 0).all(axis=0)] = np.nan
+                    return values
+                angle = ImageryOptions().incidence_angle_deg
+                steps = compose_s1(scenes, part, angle).values
+                values = steps.astype(np.float32) * np.float32(S1.scale)
+                values[steps == S1.fill] = np.nan
+                return values
+            except SceneError as error:
+                if error.kind != "gone":
+                    raise DamagedFileError(error.file, error.fault) from None
+                self._lost.add(error.scene)
+                log.warning("Scene %s is left out: %s.", error.scene, error)
+
+
+def read_item_collection(
+    place: str, options: ImageOptions, area: StatedArea | None = None
+) -> list[MonthLayers]:
     """The months that items belong to.
+
+    Args:
+        place: The file.
+        options: Bands of mosaics that don't name them.
+        area: Scenes are composed for; None: all that they show.
 
     Raises:
         BadInputError: It can't be read, holds no item with images, or two years.
     """
     path = Path(place)
-    layers: dict[tuple[int, str], list[RasterLayer]] = defaultdict(list)
+    layers: dict[tuple[int, str], list[RasterLayer | SceneComposite]] = defaultdict(list)
+    scenes: list[Scene] = []
     years = set()
     for item in _items(path):
-        when, sensor = _date(item, path), _sensor(item, path)
+        try:
+            when, sensor = date_of(item), sensor_of(item)
+        except BadInputError as error:
+            raise BadInputError(f"{path}: {error}") from None
         years.add(when.year - (when.month < 9))
-        for layer in _layers(item, sensor, path, options):
-            layers[(when.month - 9) % 12, sensor].append(layer)
+        _make_absolute(item, path.parent)
+        of_item = list(_scenes(item, sensor))
+        scenes += of_item
+        if not of_item:
+            layers[(when.month - 9) % 12, sensor] += _mosaics(item, sensor, options)
     if len(years) > 1:
         raise BadInputError(
             f"{path} holds items of {len(years)} years from September to August (beginning in "
             f"{', '.join(map(str, sorted(years)))}): keep those of one."
         )
+    for key, composite in _composites(scenes, area, path, options):
+        layers[key].append(composite)
+    layers = {key: found for key, found in layers.items() if found}
     if not layers:
         raise BadInputError(f"{path} holds no month: none of its items has an image asset.")
     for (month, sensor), found in layers.items():
         bands = {band for layer in found for band in layer.bands}
         require_bands(f"{path}, {sensor} of month {month:02d},", sensor, bands)
     return by_month(layers)
+
+
+def _make_absolute(item: dict[str, Any], folder: Path) -> None:
+    for asset in item["assets"].values():
+        if "://" not in asset["href"] and not asset["href"].startswith("/"):
+            asset["href"] = str(folder / asset["href"])
+
+
+def _scenes(item: dict[str, Any], sensor: str) -> Iterator[Scene]:
+    """The scene that an item is; two where its keys name both orbits of Sentinel-1."""
+    assets = item["assets"]
+    catalogue = next((one for one in presets() if one.matches(sensor, item)), None)
+    parts = [item]
+    if sensor == S1.name and item["properties"].get("sat:orbit_state") is None:
+        named = {key: canonical_name(str(key)) or "" for key in assets}
+        parts = [
+            {
+                **item,
+                "properties": {**item["properties"], "sat:orbit_state": state},
+                "assets": {key: assets[key] for key in assets if named[key].endswith(orbit)},
+            }
+            for orbit, state in (("_asc", "ascending"), ("_desc", "descending"))
+        ]
+    for part in parts:
+        try:
+            yield scene_of(part, catalogue)
+        except UnusableItemError as error:
+            if error.names_bands:
+                log.warning("Item %s is left out: it %s.", item.get("id"), error)
+
+
+def _composites(
+    scenes: list[Scene], area: StatedArea | None, path: Path, options: ImageOptions
+) -> Iterator[tuple[tuple[int, str], SceneComposite]]:
+    if not scenes:
+        return
+    scenes, _ = without_duplicates(scenes)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        choice = choose_scenes(scenes, area or footprint(scenes, pool.map), each=pool.map)
+    offsets = Offsets(coarse_grid(choice.grid))
+    offsets.settle_unstated(one for month in choice.scenes.values() for one in month)
+    for (month, sensor), kept in choice.scenes.items():
+        # Whatever signatures the addresses have, the same scenes are the same images.
+        identity = json.dumps([scene.identity() for scene in kept]).encode()
+        digest = hashlib.sha256(identity).hexdigest()[:8]
+        name = f"{path}, {sensor} of month {month:02d} ({len(kept)} scenes, {digest})"
+        composite = SceneComposite(name, SENSOR[sensor].bands, choice.grid, kept, offsets)
+        if options.check_ranges and not all(scene.known_catalogue for scene in kept):
+            _check(composite, sensor)
+        yield (month, sensor), composite
+
+
+def _check(composite: SceneComposite, sensor: str) -> None:
+    """Refuse bands that look swapped, by a small picture of what no catalogue vouches for."""
+    height, width = composite.grid.shape
+    size = min(height, _CHECKED_PIXELS), min(width, _CHECKED_PIXELS)
+    try:
+        values = composite.read(Window(0, 0, width, height), size)
+    except DamagedFileError:
+        return  # it costs the blocks that need it
+    flat = values.reshape(len(composite.bands), -1)
+    fault = image_unit_fault(sensor, dict(zip(composite.bands, flat, strict=True)))
+    if fault is not None:
+        raise BadInputError(
+            f"{composite.name} {fault.reason}: {fault.remedy}, or set "
+            "mapping.images.check_ranges to false."
+        )
 
 
 def _items(path: Path) -> list[dict[str, Any]]:
@@ -91,45 +239,15 @@ def _check_item(item: Any, path: Path) -> None:
                 expect(band, dict, f"a band of {of_asset}")
 
 
-def _date(item: dict[str, Any], path: Path) -> datetime:
-    text = item["properties"].get("datetime") or item["properties"].get("start_datetime")
-    try:
-        return datetime.fromisoformat(str(text))
-    except ValueError:
-        raise BadInputError(
-            f"{path}: item {item.get('id')} has no datetime (got {text!r}), so its "
-            "month is unknown."
-        ) from None
-
-
-def _sensor(item: dict[str, Any], path: Path) -> str:
-    texts = [item["properties"].get(name) for name in ("constellation", "platform")]
-    for text in (*texts, item.get("collection"), item.get("id")):
-        if text and (found := _SENSOR.search(str(text))):
-            return SENSORS[int(found[1]) - 1].name
-    raise BadInputError(
-        f"{path}: item {item.get('id')} doesn't say whether it is Sentinel-1 or Sentinel-2: set "
-        "its constellation."
-    )
-
-
-def _layers(
-    item: dict[str, Any], sensor: str, path: Path, options: ImageOptions
-) -> Iterator[RasterLayer]:
+def _mosaics(item: dict[str, Any], sensor: str, options: ImageOptions) -> Iterator[RasterLayer]:
+    """Files of several bands; one that names a single band belongs to a scene, or to nothing."""
     orbit = _ORBITS.get(str(item["properties"].get("sat:orbit_state")))
     for key, asset in item["assets"].items():
-        if not _is_image(asset):
+        names = band_names_of(asset, orbit)
+        single = len(names) == 1 or canonical_name(str(key), "asc") is not None
+        if single or not _is_image(asset) or not (any(names) or _is_stack(key, asset)):
             continue
-        bands = asset.get("bands") or asset.get("eo:bands") or []
-        names = tuple(_band_name(band, orbit) for band in bands)
-        own = canonical_name(key, orbit)
-        if own is not None and not any(names):
-            names = (own,)
-        if not names and not _is_stack(key, asset):
-            continue
-        href = asset["href"]
-        address = href if "://" in href or href.startswith("/") else str(path.parent / href)
-        layer = RasterLayer.open(address, sensor, getattr(options, f"{sensor}_bands"), names)
+        layer = RasterLayer.open(asset["href"], sensor, options.bands_of(sensor), names)
         if layer.bands:
             yield layer
 
@@ -144,10 +262,3 @@ def _is_stack(key: str, asset: dict[str, Any]) -> bool:
     roles = asset.get("roles") or []
     roles = roles if isinstance(roles, list) else [roles]
     return "data" in roles or (not roles and key.lower() in _STACK_KEYS)
-
-
-def _band_name(band: dict[str, Any], orbit: str | None) -> str:
-    for text in (band.get("name"), band.get("eo:common_name"), band.get("common_name")):
-        if text and (name := canonical_name(str(text), orbit)):
-            return name
-    return ""

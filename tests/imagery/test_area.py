@@ -13,9 +13,9 @@ from rasterio.warp import transform_geom
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.regions.area import read_polygons, state_area
+from biomassters.imagery.area import read_polygons, state_area
+from biomassters.imagery.options import AreaOptions
 from biomassters.regions.grid import Grid, clipped, slices_in
-from biomassters.regions.options import AreaOptions
 
 WEST, NORTH = 400_000.0, 6_900_000.0
 FINLAND = CRS.from_epsg(3067)
@@ -50,7 +50,7 @@ def area_of(path, *geometries, crs="EPSG:3067"):
     if crs is not None:
         content["crs"] = {"type": "name", "properties": {"name": crs}}
     path.write_text(json.dumps(content))
-    return state_area(AreaOptions(geojson=str(path))).within(FINLAND)
+    return state_area(AreaOptions(file=str(path))).within(FINLAND)
 
 
 def in_windows(area, grid, side):
@@ -186,7 +186,7 @@ def many(tmp_path_factory):
 def test_many_polygons_take_little_time(many):
     """Measured: 2 s of a processor. As lists, with all polygons in every window, it was 32 s."""
     grid, start = grid_of(2048, 2048), time.process_time()
-    area = state_area(AreaOptions(geojson=str(many))).within(FINLAND)
+    area = state_area(AreaOptions(file=str(many))).within(FINLAND)
     assert 0.04 < in_windows(area, grid, 128).mean() < 0.06
     assert time.process_time() - start < 15
 

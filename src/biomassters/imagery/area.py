@@ -1,13 +1,14 @@
-"""The area of interest: a rectangle or the polygons of a GeoJSON file, in any coordinate system.
+"""The area of interest: a rectangle or the polygons of a file, in any coordinate system.
 
-GDAL crashes at some GeoJSON, so every polygon is checked before it sees one. A file may hold
-200,000 polygons: as GeoJSON's lists they took 700 MB and 44 s, so they become three arrays as soon
-as they are read.
+GDAL crashes at some GeoJSON, so every polygon is checked before it sees one; other formats are read
+in ``vector_files``. A file may hold 200,000 polygons: as GeoJSON's lists they took 700 MB and 44 s,
+so they become three arrays as soon as they are read.
 """
 
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import chain, pairwise
 from math import isfinite
@@ -22,10 +23,11 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
+from biomassters.imagery.options import AreaOptions
+from biomassters.imagery.pixel_grid import WORLD, Bounds, Grid, bounds_between, clipped
+from biomassters.imagery.vector_files import SUFFIXES, read_vector_file
 from biomassters.io.files import read_json
 from biomassters.io.gdal import parse_crs
-from biomassters.regions.grid import WORLD, Bounds, Grid, bounds_between, clipped
-from biomassters.regions.options import AreaOptions
 
 Rings = list[NDArray[np.float64]]  # of one polygon, the outer one first; [N, 2] each
 _POSITIONS = 100_000  # moved at once: GDAL gives them back as Python's numbers
@@ -84,20 +86,39 @@ class Polygons:
 
     def inside(self, part: Grid) -> NDArray[np.bool_]:
         """Pixels whose centre lies in at least one polygon, [h, w]."""
-        west, south, east, north = part.bounds
-        lefts, bottoms, rights, tops = self.bounds.T
-        near = (lefts <= east) & (rights >= west) & (bottoms <= north) & (tops >= south)
-        numbers = near.nonzero()[0]
+        numbers = self._near(part)
         found = np.zeros(part.shape, np.uint8)
         for at in range(0, len(numbers), _SHAPES):
             some = map(self._shape, numbers[at : at + _SHAPES])
             rasterize(some, out=found, transform=part.transform)
         return found.view(bool)
 
+    def drawn(self, part: Grid, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The value of the last polygon that each pixel's centre lies in, [h, w]; NaN in none.
+
+        Polygons whose value is NaN are left out.
+        """
+        numbers = self._near(part)
+        numbers = numbers[np.isfinite(values[numbers])]
+        found = np.full(part.shape, np.nan, np.float32)
+        for at in range(0, len(numbers), _SHAPES):
+            some = [
+                (self._shape(number), float(values[number])) for number in numbers[at:][:_SHAPES]
+            ]
+            rasterize(some, out=found, transform=part.transform)
+        return found
+
     def digest(self) -> str:
         """SHA-256 of all positions and of which belong together."""
         arrays = (self.positions, self.rings, self.polygons)
         return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def _near(self, part: Grid) -> NDArray[np.int64]:
+        """Polygons whose bounds meet a part's."""
+        west, south, east, north = part.bounds
+        lefts, bottoms, rights, tops = self.bounds.T
+        near = (lefts <= east) & (rights >= west) & (bottoms <= north) & (tops >= south)
+        return near.nonzero()[0]
 
     def _shape(self, number: int) -> dict[str, Any]:
         """One polygon as rasterio takes it."""
@@ -166,22 +187,27 @@ class StatedArea:
         return Area((west, south, east, north), here)
 
 
-def state_area(options: AreaOptions) -> StatedArea | None:
+def state_area(options: AreaOptions, parameter: str = "mapping.area") -> StatedArea | None:
     """The area that options name, or None where they name none.
+
+    Args:
+        options: Which.
+        parameter: Where they stand, for messages.
 
     Raises:
         BadInputError: The file can't be read or holds no polygon, the coordinate system is
             unknown, or the area is empty or crosses the antimeridian.
     """
     if options.bounds is not None:
-        crs, name = _read_crs(options.bounds_crs, "mapping.area.bounds_crs"), "mapping.area.bounds"
+        crs = _read_crs(options.bounds_crs, f"{parameter}.bounds_crs")
+        name = f"{parameter}.bounds"
         _check_bounds(np.array([options.bounds]), crs, name)
         return StatedArea(options.bounds, crs, name)
-    if options.geojson is None:
+    if options.file is None:
         return None
-    polygons, extents, crs = read_polygons(Path(options.geojson))
-    _check_bounds(extents, crs, options.geojson)
-    return StatedArea(polygons, crs, options.geojson)
+    polygons, extents, crs = read_polygons(Path(options.file))
+    _check_bounds(extents, crs, options.file)
+    return StatedArea(polygons, crs, options.file)
 
 
 def _check_bounds(bounds: NDArray[np.float64], crs: CRS, what: str) -> None:
@@ -209,7 +235,7 @@ def _check_bounds(bounds: NDArray[np.float64], crs: CRS, what: str) -> None:
 
 
 def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
-    """Every polygon of a GeoJSON file.
+    """Every polygon of a file: GeoJSON, GeoPackage, shapefile or KML.
 
     Returns:
         The polygons, those of a multipolygon apart; west, south, east, north of each geometry,
@@ -217,34 +243,84 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
 
     Raises:
         BadInputError: The file can't be read, holds no polygon, one that is malformed or lies
-            nowhere in its coordinate system, or names a system that is unknown.
+            nowhere in its coordinate system, or names no system or one that is unknown.
     """
-    # No search for cycles while millions of lists come and go: JSON has none, and it took 2 of 6 s.
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        content = read_json(path, "give the area as GeoJSON, for instance from QGIS", _compact)
-    finally:
-        if was_on:
-            gc.enable()
-    found = _geometries(content)
-    if not found:
-        raise BadInputError(f"{path} holds no polygon: save the area as polygons in GeoJSON.")
-    fault = next((one.fault for one in found if one.fault is not None), None)
-    if fault is not None:
-        raise BadInputError(f"{path} holds {fault}: mend the polygon.")
-    polygons = Polygons.of([rings for one in found for rings in one.polygons])
-    crs = _crs_of(content, path)
+    if path.suffix.lower() in SUFFIXES:
+        found = read_vector_file(path)
+        if found.crs is None:
+            raise BadInputError(
+                f"{path} doesn't say its coordinate system: copy the .prj file beside it, or save "
+                "the area as GeoPackage."
+            )
+        polygons = Polygons(found.positions, found.rings, found.polygons)
+        crs = _read_crs(found.crs, str(path))
+        _check_reach(path, polygons, crs)
+        return polygons, found.extents, crs
+    polygons, geometries, crs = _read_geojson(path)
+    first = np.cumsum([0, *(len(one.polygons) for one in geometries[:-1])])
+    lowest, highest = np.hsplit(polygons.bounds, 2)
+    extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
+    return polygons, np.hstack(extents), crs
+
+
+def _check_reach(path: Path, polygons: Polygons, crs: CRS) -> None:
     farthest = np.abs(polygons.positions).max()
     if farthest > (_MOST_DEGREES if crs.is_geographic else _MOST_METRES):
         raise BadInputError(
             f"{path} holds a coordinate of {farthest:g}, which lies nowhere in its coordinate "
             "system: state it ('crs' in the GeoJSON file), or mend the polygon."
         )
-    first = np.cumsum([0, *(len(one.polygons) for one in found[:-1])])
-    lowest, highest = np.hsplit(polygons.bounds, 2)
-    extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
-    return polygons, np.hstack(extents), crs
+
+
+def read_valued_polygons(path: Path, attribute: str) -> tuple[Polygons, NDArray[np.float32], CRS]:
+    """Every polygon of a GeoJSON file, with a number that its feature states.
+
+    Args:
+        path: The file.
+        attribute: Which property the number is; a feature whose property is null is left out.
+
+    Returns:
+        The polygons, float32 [P] their numbers, and the coordinate system.
+
+    Raises:
+        BadInputError: As ``read_polygons``, or a feature's property is no number.
+    """
+    polygons, found, crs = _read_geojson(path, attribute)
+    for one in found:
+        number = isinstance(one.value, int | float) and not isinstance(one.value, bool)
+        if one.value is not None and not (number and _are_finite([one.value])):
+            raise BadInputError(
+                f"{path} holds a polygon whose attribute {attribute!r} is {one.value!r}, no "
+                "number: mend it, or name another attribute."
+            )
+    values = [np.nan if one.value is None else one.value for one in found for _ in one.polygons]
+    return polygons, np.array(values, np.float32), crs
+
+
+def _read_geojson(
+    path: Path, attribute: str | None = None
+) -> tuple[Polygons, list["_Geometry"], CRS]:
+    """The polygons of a file, its geometries, and the coordinate system; errors as above."""
+    hook = partial(_compact, attribute=attribute)
+    # No search for cycles while millions of lists come and go: JSON has none, and it took 2 of 6 s.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        remedy = "give the area as GeoJSON, GeoPackage, shapefile or KML, for instance from QGIS"
+        content = read_json(path, remedy, hook)
+    finally:
+        if was_on:
+            gc.enable()
+    found = _geometries(content)
+    if not found:
+        raise BadInputError(f"{path} holds no polygon: save them in GeoJSON.")
+    fault = next((one.fault for one in found if one.fault is not None), None)
+    if fault is not None:
+        raise BadInputError(f"{path} holds {fault}: mend the polygon.")
+    polygons = Polygons.of([rings for one in found for rings in one.polygons])
+    crs = _crs_of(content, path)
+    _check_reach(path, polygons, crs)
+    return polygons, found, crs
 
 
 @dataclass(slots=True)
@@ -254,16 +330,19 @@ class _Geometry:
     polygons: list[Rings]
     fault: str | None
     crs: Any  # that it states itself
+    value: Any = None  # the attribute of its feature that was asked for
 
 
-def _compact(one: dict[str, Any]) -> Any:
+def _compact(one: dict[str, Any], attribute: str | None = None) -> Any:
     """What is needed of a JSON object, as soon as it is read: all lists at once take 500 MB.
 
     Faults are only noted: somebody's property may look like a polygon, and is never used.
     """
     kind, crs = one.get("type"), one.get("crs")
     if kind == "Feature":
-        geometry = one.get("geometry")
+        geometry, properties = one.get("geometry"), one.get("properties")
+        if isinstance(geometry, _Geometry) and isinstance(properties, dict):
+            geometry.value = properties.get(attribute)
         return geometry if crs is None else {"type": kind, "geometry": geometry, "crs": crs}
     if kind in _KINDS and one.get("coordinates"):
         parts = one["coordinates"]

@@ -1,0 +1,203 @@
+"""A month of one sensor made of its scenes, in the pixels of any grid.
+
+Sentinel-2: at each pixel the first scene, in the order of the choice, that sees it clearly, else
+the first that has data; all bands of a pixel come from one scene, and what no pixel needs is not
+read. Sentinel-1: the mean power of all scenes of an orbit, as the months of BioMassters look (its
+speckle is that of about ten scenes). ``scene_choice`` orders scenes, ``cube_writer`` goes through
+blocks.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from biomassters.chips.bands import CLP_NONE, S1, S2
+from biomassters.chips.store.chunks import pack
+from biomassters.imagery import radiometry
+from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
+from biomassters.imagery.pixel_grid import Grid, clipped, slices_in
+from biomassters.imagery.radiometry import Offset
+from biomassters.imagery.scene_reader import read_band
+from biomassters.imagery.scenes import Scene
+
+_TILE = 512  # pixels: parts of a block in which a scene has nothing to give are not read
+_SWATH_BAND = "B2"
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""``map``, or that of a pool of threads."""
+OffsetOf = Callable[[Scene], Offset | None]
+"""What is to be taken off a scene's counts; None: the scene can't be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Composite:
+    """A month of a sensor.
+
+    Attributes:
+        values: Sentinel-2 uint16 [11, h, w], 0 and CLP 255 without data; Sentinel-1 int16
+            [4, h, w] in 0.01 dB, −32768 without data.
+        pixels: By scene, those that one of Sentinel-2 gave, or that a mean of Sentinel-1 holds.
+        seen: Pixels with data.
+        clear: Of Sentinel-2, those that no cloud hides, as far as the scenes tell.
+    """
+
+    values: NDArray[np.uint16] | NDArray[np.int16]
+    pixels: Mapping[str, int]
+    seen: int
+    clear: int
+
+
+@dataclass(eq=False)
+class _Look:
+    """Which pixels a scene of Sentinel-2 can give."""
+
+    classes: NDArray[np.uint8] | None
+    clouds: NDArray[np.uint8] | None
+    clear: NDArray[np.bool_]
+    data: NDArray[np.bool_]
+
+
+def look_at(scene: Scene, grid: Grid) -> _Look:
+    """Data and clear sky as classes and cloud probability tell; without classes, as blue does.
+
+    Raises:
+        SceneError: A file can't be read.
+    """
+    clouds = read_band(scene, CLOUD_PROBABILITY, grid) if CLOUD_PROBABILITY in scene.files else None
+    if SCENE_CLASSES in scene.files:
+        classes = read_band(scene, SCENE_CLASSES, grid).astype(np.uint8, copy=False)
+        data = ~np.isin(classes, radiometry.SCENE_NODATA)
+        return _Look(classes, clouds, radiometry.clear_sky(classes, clouds), data)
+    data = read_band(scene, _SWATH_BAND, grid) > 0
+    clear = data if clouds is None else data & (clouds <= radiometry.CLEAR_PERCENT)
+    return _Look(None, clouds, clear, data)
+
+
+def compose_s2(
+    scenes: Sequence[Scene], grid: Grid, offset_of: OffsetOf, each: Each = map
+) -> Composite:
+    """A month of Sentinel-2.
+
+    Args:
+        scenes: The best first.
+        grid: Pixels to fill.
+        offset_of: Offset of a scene, asked for when its first band is read.
+        each: Reads bands side by side.
+
+    Raises:
+        SceneError: A file can't be read.
+    """
+    out = np.zeros((len(S2.bands), *grid.shape), np.uint16)
+    out[-1] = CLP_NONE
+    given = np.full(grid.shape, -1, np.int16)
+    clear = np.zeros(grid.shape, bool)
+    used: dict[int, tuple[_Look, NDArray[np.uint16], Offset]] = {}
+    for number, scene in enumerate(scenes):
+        if clear.all():
+            break
+        look = look_at(scene, grid)
+        takes = _taken(look, given, clear)
+        if not takes.any():
+            continue
+        offset = offset_of(scene)
+        if offset is None:
+            continue
+        # Zeros beyond the swath are no data, whatever classes and tags say; before anything is
+        # merged, so that the next scene fills them.
+        blue = _read_where(scene, _SWATH_BAND, grid, takes)
+        look.data &= blue > 0
+        look.clear &= look.data
+        takes &= look.data
+        given[takes] = number
+        clear |= look.clear
+        used[number] = (look, blue, offset)
+    for number, (look, blue, offset) in used.items():
+        mask = given == number
+        if not mask.any():
+            continue
+        scene = scenes[number]
+
+        def fill(band: str, scene: Scene = scene, mask: NDArray[np.bool_] = mask,
+                 blue: NDArray[np.uint16] = blue, offset: Offset = offset) -> None:  # fmt: skip
+            counts = blue if band == _SWATH_BAND else _read_where(scene, band, grid, mask)
+            known = radiometry.reflectance(counts, offset)
+            np.copyto(out[S2.bands.index(band)], known, where=mask)
+
+        for _ in each(fill, S2.measured):
+            pass
+        np.copyto(out[-1], _probability(look), where=mask)
+    names = np.bincount((given[given >= 0]).ravel(), minlength=len(scenes))
+    pixels = {scene.id: int(count) for scene, count in zip(scenes, names, strict=True) if count}
+    return Composite(out, pixels, int((given >= 0).sum()), int(clear.sum()))
+
+
+def _taken(look: _Look, given: NDArray[np.int16], clear: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return (look.clear & ~clear) | (look.data & (given < 0))
+
+
+def _probability(look: _Look) -> NDArray[np.uint16] | int:
+    if look.clouds is not None:
+        return np.minimum(look.clouds, 100).astype(np.uint16)
+    return CLP_NONE if look.classes is None else radiometry.cloud_percent(look.classes)
+
+
+def _read_where(scene: Scene, band: str, grid: Grid, mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """A band in those parts of a grid that hold something of a mask, 0 elsewhere."""
+    out = np.zeros(grid.shape, np.uint16)
+    whole = Window(0, 0, grid.width, grid.height)
+    for top in range(0, grid.height, _TILE):
+        for left in range(0, grid.width, _TILE):
+            tile = clipped(Window(left, top, _TILE, _TILE), *grid.shape)
+            assert tile is not None
+            place = slices_in(tile, whole)
+            if mask[place].any():
+                out[place] = read_band(scene, band, grid.part(tile))
+    return out
+
+
+def compose_s1(
+    scenes: Sequence[Scene], grid: Grid, incidence_deg: float | None, each: Each = map
+) -> Composite:
+    """A month of Sentinel-1: mean power by orbit and polarization, as sigma0 in dB.
+
+    Args:
+        scenes: In any order that is always the same: sums are rounded.
+        grid: Pixels to fill.
+        incidence_deg: For gamma0 of scenes that don't state theirs; None: left as it is.
+        each: Reads orbits and polarizations side by side.
+
+    Raises:
+        SceneError: A file can't be read.
+    """
+    out = np.full((len(S1.bands), *grid.shape), S1.fill, np.int16)
+
+    def mean(name: str) -> dict[str, int]:
+        polarization, _, orbit = name.partition("_")
+        mine = [one for one in scenes if one.orbit == orbit and polarization in one.files]
+        total, count = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.uint16)
+        pixels = {}
+        for scene in mine:
+            values = read_band(scene, polarization, grid).astype(np.float32, copy=False)
+            unit = scene.unit or radiometry.radar_unit(values)
+            power = radiometry.radar_power(values, unit)
+            known = np.isfinite(power)
+            pixels[scene.id] = int(known.sum())
+            angle = incidence_deg if scene.incidence_deg is None else scene.incidence_deg
+            power *= np.float32(radiometry.sigma0_factor(angle))
+            np.add(total, power, out=total, where=known)
+            count += known
+        if mine:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                total /= count
+                np.log10(total, out=total)
+            out[S1.bands.index(name)] = pack(S1, total * np.float32(10))
+        return pixels
+
+    pixels: dict[str, int] = {}
+    for one in each(mean, S1.bands):
+        pixels |= {name: count for name, count in one.items() if count}
+    seen = int((out != S1.fill).any(axis=0).sum())
+    return Composite(out, pixels, seen, seen)

@@ -1,0 +1,141 @@
+"""A year of images to look at: a contact sheet, and a page with what every month was made of.
+
+All months share one stretch: a month of its own would hide an offset of 1,000 counts.
+"""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from biomassters import __version__
+from biomassters.chips.bands import (
+    MONTH_COUNT,
+    MONTH_NAMES,
+    S1,
+    S2,
+)
+from biomassters.reporting.figure_style import INK, MUTED, new_figure
+
+_SIDE = 240  # pixels of a picture at most
+_COLUMNS = 6
+_RGB = ("B4", "B3", "B2")
+_WHITE_COUNTS = 2500.0
+_GAMMA = 0.7
+# Red VV, green VH, blue their difference.
+_RADAR_DB = ((-20.0, -3.0), (-27.0, -9.0), (2.0, 12.0))
+_NOTHING = 0.91  # grey
+
+
+def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
+    """Twelve months, Sentinel-2 in natural colours above Sentinel-1."""
+    import zarr  # takes long to import
+
+    group = zarr.open_group(cube, mode="r")
+    months = {month["month"]: month for month in record["months"]}
+    height, width = record["pixels"]
+    rows = 2 * -(-MONTH_COUNT // _COLUMNS)
+    side = 1.9
+    figure = new_figure(side * _COLUMNS, min(14.0, rows * (side * height / width + 0.28) + 0.6))
+    axes = figure.subplots(rows, _COLUMNS)
+    for month in range(MONTH_COUNT):
+        row, column = divmod(month, _COLUMNS)
+        about = months.get(month, {})
+        _show(axes[2 * row, column], _picture(group["s2"], month, about.get("s2"), _natural),
+              _optical_title(month, about.get("s2")))  # fmt: skip
+        _show(axes[2 * row + 1, column], _picture(group["s1"], month, about.get("s1"), _radar),
+              _radar_title(about.get("s1")))  # fmt: skip
+    figure.suptitle(
+        f"{record['year']}: Sentinel-2 (B4, B3, B2; 0 to {_WHITE_COUNTS:,.0f} counts) above "
+        "Sentinel-1 (VV, VH, VV − VH); grey: no data",
+        color=INK, fontsize=9, x=0.01, ha="left",
+    )  # fmt: skip
+    return figure
+
+
+def _show(axes: Axes, picture: NDArray[np.float32] | None, title: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(
+        title, fontsize=7, color=INK if picture is not None else MUTED, loc="left", pad=2
+    )
+    if picture is None:
+        axes.set_facecolor(str(_NOTHING))
+        axes.set_aspect("auto")
+    else:
+        axes.imshow(picture, interpolation="antialiased")
+
+
+def _picture(array: Any, month: int, about: Any, colours: Any) -> NDArray[np.float32] | None:
+    if not about or not about["share_with_data"]:
+        return None
+    rows, columns = (slice(None, None, max(1, -(-size // _SIDE))) for size in array.shape[-2:])
+    return np.asarray(colours(np.asarray(array[month, :, rows, columns])), np.float32)
+
+
+def _natural(counts: NDArray[np.uint16]) -> NDArray[np.float32]:
+    rgb = np.stack([counts[S2.bands.index(band)] for band in _RGB], axis=-1).astype(np.float32)
+    shown = np.clip(rgb / _WHITE_COUNTS, 0, 1) ** np.float32(_GAMMA)
+    shown[(counts[:-1] == 0).all(axis=0)] = _NOTHING
+    return shown
+
+
+def _radar(steps: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Of the orbit that shows more."""
+    db = steps.astype(np.float32) * np.float32(S1.scale)
+    db[steps == S1.fill] = np.nan
+    orbits = [
+        db[[S1.bands.index(f"{p}_{orbit}") for p in ("VV", "VH")]] for orbit in ("asc", "desc")
+    ]
+    vv, vh = max(orbits, key=lambda one: int(np.isfinite(one).sum()))
+    layers = [
+        np.clip((values - low) / (high - low), 0, 1)
+        for values, (low, high) in zip((vv, vh, vv - vh), _RADAR_DB, strict=True)
+    ]
+    return np.nan_to_num(np.stack(layers, axis=-1), nan=_NOTHING)
+
+
+def _optical_title(month: int, about: Any) -> str:
+    name = MONTH_NAMES[month][:3]
+    if not about:
+        return f"{name}: no scene"
+    share = about["share_clear"]
+    return f"{name}: {_scenes(about)}, {share:.0%} clear"
+
+
+def _radar_title(about: Any) -> str:
+    return "no scene" if not about else f"{_scenes(about)}, {' and '.join(about['orbits'])}"
+
+
+def _scenes(about: Any) -> str:
+    count = len(about["scenes"])
+    return f"{count} scene" if count == 1 else f"{count} scenes"
+
+
+def render_page(
+    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], sheet: Figure
+) -> str:
+    """A page of HTML that fetches nothing."""
+    environment = Environment(
+        loader=PackageLoader("biomassters.imagery"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    picture = io.BytesIO()
+    sheet.savefig(picture, format="png", dpi=110)
+    shown = scenes.drop(columns=["month"]).astype(object)
+    return environment.get_template("imagery.html.j2").render(
+        record=record,
+        version=__version__,
+        sheet=base64.b64encode(picture.getvalue()).decode(),
+        columns=[name.replace("_", " ") for name in shown.columns],
+        rows=shown.where(shown.notna(), "").to_numpy().tolist(),
+        check=check,
+    )
