@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 
 CHIPS, FILES, BYTES = 11_462, 261_115, 291e9
+LABELS = 8_689
 FILES_A_CHIP = 24
 REQUEST_CPU_S = 0.0005  # of a client of object storage, see the results
 WAIT_S = 0.05  # assumed, until the first byte of files that are asked for side by side
@@ -121,6 +122,8 @@ def plan(costs: Costs) -> list[tuple[str, ...]]:
          "copied from bucket to bucket"),
         *((name, *(_bound(*machine.step(chip_s, mb * 1e6 * CHIPS)) for machine in machines),
            _minutes(CLOUD.step(chip_s, mb))) for name, chip_s, mb in steps),
+        ("requests: files read by each of the three, and written", "", "",
+         f"{FILES:,} each, {2 * CHIPS + LABELS:,}"),
         ("processor time of the three, in all", *(_minutes(costs.all_s) for _ in machines),
          _minutes(costs.all_s + requests)),
         (f"memory, at {costs.memory_gb:.2f} GB a process",

@@ -1,8 +1,10 @@
 """What is deployed: the image's files, the scripts of clusters, Airflow's grouping."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,10 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 DOCKERFILE = REPOSITORY / "Dockerfile"
 
 
-def lint(*command: str | Path) -> str:
-    if shutil.which(str(command[0])) is None:
-        pytest.skip(f"needs {command[0]}: uv run --group lint pytest")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+def lint(tool: str, *files: Path) -> str:
+    here = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if here is None:
+        pytest.skip(f"needs {tool}: uv run --group lint pytest")
+    done = subprocess.run([here, *files], capture_output=True, text=True, cwd=REPOSITORY)
     return done.stdout + done.stderr
 
 

@@ -53,10 +53,16 @@ def options_of(model: type[Options], name: str) -> Iterator[tuple[str, FieldInfo
     """Every option with its dotted name, those inside others too."""
     for field_name, field in model.model_fields.items():
         dotted = f"{name}.{field_name}"
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, Options):
+        if _is_model(field.annotation):
             yield from options_of(field.annotation, dotted)
         else:
             yield dotted, field
+            for entry in filter(_is_model, get_args(field.annotation)):
+                yield from options_of(entry, f"{dotted}[]")
+
+
+def _is_model(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, Options)
 
 
 def parameters_page(found: dict[str, Pipeline]) -> str:
@@ -65,8 +71,8 @@ def parameters_page(found: dict[str, Pipeline]) -> str:
         "# Parameters",
         """\
 Each stands in `conf/base` with its default. Another value comes from an environment's file or the
-command line: `--params training.epochs=40`. A list is written `a/b` there. Names that don't exist
-and values that don't fit are refused before anything runs.""",
+command line: `--params training.epochs=40`. A list is written `a/b` there; `[]` stands for each
+entry of one. Names that don't exist and values that don't fit are refused before anything runs.""",
     ]
     models = parameter_models(found)
     for file in sorted(BASE.glob("parameters*.yml")):
@@ -132,7 +138,7 @@ def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     elif hasattr(annotation, "__metadata__"):
         return _kind(inner[0], getattr(inner[1], "metadata", ()))
     else:
-        words = _WORDS[annotation]
+        words = "entry" if _is_model(annotation) else _WORDS[annotation]
     return " ".join([words, ", ".join(bounds)]).strip()
 
 
@@ -143,7 +149,11 @@ def _number(value: float) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, str):
         return value or "''"
-    return json.dumps(list(value) if isinstance(value, tuple) else value).replace('"', "")
+
+    def fields(model: Options) -> dict[str, Any]:
+        return model.model_dump(exclude_unset=True)
+
+    return json.dumps(value, default=fields).replace('"', "")
 
 
 def _comment(text: str, name: str = "") -> str:

@@ -84,8 +84,9 @@ def redact(text: str) -> str:
 
     Queries go whole: a signed address has its signature there, under a name of the provider's.
 
-    >>> redact("https://me:word@host/a.tif?sig=abc can't be read")
-    "https://***@host/a.tif?*** can't be read"
+    Examples:
+        >>> redact("https://me:word@host/a.tif?sig=abc can't be read")
+        "https://***@host/a.tif?*** can't be read"
     """
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)

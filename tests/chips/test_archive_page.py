@@ -56,5 +56,5 @@ def test_the_plan_is_the_computed_one():
     computed = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert len(computed) == 7
+    assert len(computed) == 8
     assert set(computed) <= set(PAGE.read_text().splitlines())

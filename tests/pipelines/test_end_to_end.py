@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -308,3 +309,32 @@ def test_training_in_a_terminal_shows_one_bar_with_the_time_left_of_the_run(
     if wide:
         assert "data/06_models/test/weights.safetensors" in shown.lines[-2]
         assert "data/06_models/test/final_weights.safetensors" in shown.lines[-1]
+
+
+def test_the_tutorial_runs_as_written(finished, project, kedro, monkeypatch, capsys):
+    """Its first command is the run above; the others and its Python follow, on small data."""
+    page = (Path(__file__).parents[2] / "docs/tutorial.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = [
+        line.removeprefix("uv run kedro ")
+        for kind, block in blocks
+        if kind == "bash"
+        for line in block.splitlines()
+        if "kedro" in line
+    ]
+    assert commands[0] == "run"
+    assert len(commands) == 4
+    for command in commands[1:]:
+        small = command.replace("=512", "=96")
+        result = kedro(*small.split(), "--env", "test")
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert (project / "data/07_model_output/small_region/agb.tif").is_file()
+    monkeypatch.chdir(project)
+    (code,) = [block for kind, block in blocks if kind == "python"]
+    exec(code.replace("/simulated/", "/test/"), {})
+    assert "Mg/ha on average" in capsys.readouterr().out
+    named = re.findall(r"`(data/[\w/.]+)`", page)
+    assert named
+    assert [
+        name for name in named if not Path(name.replace("/simulated/", "/test/")).exists()
+    ] == []

@@ -116,13 +116,11 @@ def test_a_scheduler_that_is_not_there_is_refused_where_it_is_used():
 
 
 def test_what_stays_in_memory_is_not_for_another_process():
-    plan = {"training.fit.plan": MemoryDataset(copy_mode="assign")}
-    run = planned("training", **plan)
+    plan = {"region_plan": MemoryDataset(copy_mode="assign")}
+    run = planned("mapping", **plan)
     assert said(check_runner, run) == ""
     runner = "<kedro.runner.parallel_runner.ParallelRunner object>"
-    assert "can't hand on training.fit.plan, which" in said(
-        check_runner, replace(run, runner=runner)
-    )
+    assert "can't hand on region_plan, which" in said(check_runner, replace(run, runner=runner))
     run = planned("data_engineering", **plan)
     assert said(check_runner, replace(run, runner=runner)) == ""
 

@@ -1,4 +1,7 @@
 import itertools
+import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -180,3 +183,19 @@ def test_pixels_without_label_are_left_out_worked_by_hand(loss, expected) -> Non
     assert prediction.grad.isfinite().all()
     assert (prediction.grad[target.isnan()] == 0).all()
     assert (prediction.grad[~target.isnan()] != 0).all()
+
+
+def test_the_loss_that_the_page_adds():
+    page = (Path(__file__).parents[2] / "docs/how_to/extend.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(code, {"__name__": "my_losses"})
+    try:
+        assert TrainingOptions(loss="masked_log_error").loss == "masked_log_error"
+    finally:
+        loss = LOSSES.pop("masked_log_error")
+    prediction = torch.tensor([[[0.0, 0.0]], [[5.0, 5.0]]], requires_grad=True)
+    target = torch.tensor([[[math.e - 1, 500.0]], [[float("nan"), 400.0]]])
+    values = loss(prediction, target, 400.0)
+    assert values.tolist() == pytest.approx([1.0, 0.0])  # (log 1 - log e)², and no label
+    values.sum().backward()
+    assert torch.isfinite(prediction.grad).all()
