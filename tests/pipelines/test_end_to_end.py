@@ -323,7 +323,7 @@ def test_the_tutorial_runs_as_written(finished, project, kedro, monkeypatch, cap
         if "kedro" in line
     ]
     assert commands[0] == "run"
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands[1:]:
         small = command.replace("=512", "=96")
         result = kedro(*small.split(), "--env", "test")
