@@ -5,7 +5,7 @@ import pytest
 import zarr
 from tests.imagery.conftest import imagery_options, made_cube
 
-from biomassters.chips.bands import BAND_NAMES, S1, S1_STORE_FILL, S2
+from biomassters.chips.bands import BAND_NAMES, S1, S2
 from biomassters.chips.store.writer import write_store
 from biomassters.imagery.training_check import compare_with_training, findings, image_medians
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
@@ -47,7 +47,11 @@ def cube(tmp_path):
     )
     tile = next(iter(region.tiles()))
     group = zarr.create_group(str(tmp_path / "cube.zarr"))
-    for name, values in (("s1", tile.s1), ("s2", tile.s2), ("present", np.ones((12, 2), bool))):
+    for name, values in (
+        ("s1", tile.images["s1"]),
+        ("s2", tile.images["s2"]),
+        ("present", np.ones((12, 2), bool)),
+    ):
         array = group.create_array(name, shape=values.shape, dtype=values.dtype)
         array[:] = values
     return tmp_path / "cube.zarr"
@@ -85,7 +89,7 @@ def test_an_offset_taken_off_twice_is_named(cube, store):
 def test_another_unit_of_backscatter_is_named(cube, store):
     array = zarr.open_group(str(cube), mode="r+")["s1"]
     values = np.asarray(array)
-    array[:] = np.where(values == S1_STORE_FILL, values, values + 800)
+    array[:] = np.where(values == S1.fill, values, values + 800)
     assert any(one.startswith("VV_asc is 8") for one in sentences(cube, store))
 
 
@@ -95,7 +99,7 @@ def test_without_a_store_the_log_says_so(cube, tmp_path, caplog):
 
 
 def test_medians_leave_out_what_is_not_seen():
-    s1 = np.full((len(S1.bands), 10, 10), S1_STORE_FILL, np.int16)
+    s1 = np.full((len(S1.bands), 10, 10), S1.fill, np.int16)
     s1[0, :8] = -1000
     s2 = np.full((len(S2.bands), 10, 10), 300, np.uint16)
     s2[-1] = 0
