@@ -6,13 +6,18 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from biomassters.imagery.options import ImageryOptions
 from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
 from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
-from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
+from biomassters.simulation.options import (
+    RegionSimulationOptions,
+    SceneSimulationOptions,
+    SimulationOptions,
+)
 from biomassters.training.options import FinetuningOptions, TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
@@ -20,11 +25,13 @@ CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
     "data_engineering": DataEngineeringOptions,
     "finetuning": FinetuningOptions,
+    "imagery": ImageryOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,
     "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
+    "scene_simulation": SceneSimulationOptions,
     "simulation": SimulationOptions,
     "tracking": TrackingOptions,
     "training": TrainingOptions,
