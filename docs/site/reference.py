@@ -116,7 +116,8 @@ def _option_row(name: str, field: FieldInfo) -> tuple[str, ...]:
     default = field.get_default(call_default_factory=True)
     meaning = (field.description or "").rstrip(".")
     kind = _kind(field.annotation, field.metadata)
-    return f"`{name}`<br>{kind}, default `{_plain(default)}`", meaning
+    usual = "required" if field.is_required() else f"default `{_plain(default)}`"
+    return f"`{name}`<br>{kind}, {usual}", meaning
 
 
 def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from biomassters.imagery.options import ImageryOptions
 from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
@@ -13,7 +14,11 @@ from biomassters.pipelines.data_engineering.options import DataEngineeringOption
 from biomassters.plots.options import ChangeOptions, PlotsOptions
 from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
-from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
+from biomassters.simulation.options import (
+    RegionSimulationOptions,
+    SceneSimulationOptions,
+    SimulationOptions,
+)
 from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
@@ -22,12 +27,14 @@ MODELS = {
     "change": ChangeOptions,
     "chips_from_region": RegionChipsOptions,
     "data_engineering": DataEngineeringOptions,
+    "imagery": ImageryOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,
     "plots": PlotsOptions,
     "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
+    "scene_simulation": SceneSimulationOptions,
     "simulation": SimulationOptions,
     "tracking": TrackingOptions,
     "training": TrainingOptions,
