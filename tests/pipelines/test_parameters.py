@@ -10,7 +10,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
-from biomassters.plots.options import PlotsOptions
+from biomassters.plots.options import ChangeOptions, PlotsOptions
 from biomassters.regions.options import MappingOptions
 from biomassters.reporting.options import ReportingOptions
 from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
@@ -19,6 +19,7 @@ from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
+    "change": ChangeOptions,
     "data_engineering": DataEngineeringOptions,
     "finetuning": FinetuningOptions,
     "inference": InferenceOptions,
