@@ -113,10 +113,11 @@ entry of one. Names that don't exist and values that don't fit are refused befor
 
 
 def _option_row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    default = field.get_default(call_default_factory=True)
+    value = field.get_default(call_default_factory=True)
+    default = "to be given" if field.is_required() else f"default `{_plain(value)}`"
     meaning = (field.description or "").rstrip(".")
     kind = _kind(field.annotation, field.metadata)
-    return f"`{name}`<br>{kind}, default `{_plain(default)}`", meaning
+    return f"`{name}`<br>{kind}, {default}", meaning
 
 
 def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:
