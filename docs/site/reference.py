@@ -113,11 +113,11 @@ entry of one. Names that don't exist and values that don't fit are refused befor
 
 
 def _option_row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    value = field.get_default(call_default_factory=True)
-    default = "to be given" if field.is_required() else f"default `{_plain(value)}`"
+    default = field.get_default(call_default_factory=True)
     meaning = (field.description or "").rstrip(".")
     kind = _kind(field.annotation, field.metadata)
-    return f"`{name}`<br>{kind}, {default}", meaning
+    usual = "required" if field.is_required() else f"default `{_plain(default)}`"
+    return f"`{name}`<br>{kind}, {usual}", meaning
 
 
 def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:

@@ -26,12 +26,12 @@ def scenes(tmp_path):
 
 def s2_of(scenes):
     """Sentinel-2 of the only month, [11, h, w]."""
-    return everything_at(scenes.collect()).s2[0]
+    return everything_at(scenes.collect()).images["s2"][0]
 
 
 def s1_of(scenes):
     """Sentinel-1 of the only month in dB, [4, h, w]."""
-    return everything_at(scenes.collect()).s1[0] / 100
+    return everything_at(scenes.collect()).images["s1"][0] / 100
 
 
 @pytest.mark.parametrize("shape", ["pc", "es"])
@@ -194,7 +194,7 @@ def test_a_year_of_scenes_keeps_few_files_open(tmp_path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     images = everything_at(made.collect())
     assert images.months == tuple(range(12))
-    assert (images.s2[:, :10] == 300).all()
+    assert (images.images["s2"][:, :10] == 300).all()
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 100
 
 
@@ -203,7 +203,7 @@ def test_scenes_that_are_not_needed_are_not_read(catalogue_server):
     made = Scenes(catalogue_server.folder, catalogue_server.url)
     for number in range(8):
         made.s2(f"n{number}", 1300, when=f"2021-07-{number + 1:02}T09:50:31Z")
-    s2 = everything_at(made.collect()).s2[0]
+    s2 = everything_at(made.collect()).images["s2"][0]
     assert (s2[:10] == 300).all()
     bands = [path for path, _ in catalogue_server.requests if not path.endswith("SCL.tif")]
     assert {path.split("/")[1] for path in bands if path.endswith("B08.tif")} == {"n0"}

@@ -55,8 +55,8 @@ def test_mapping_and_xarray_read_the_cube(year, catalogue_server, tmp_path, opti
     group, _ = made_cube(options, tmp_path)
     images = everything_at(tmp_path / "cube.zarr")
     assert images.months == (0, 3, 4, 10)
-    np.testing.assert_array_equal(images.s2[0], np.asarray(group["s2"][0]))
-    np.testing.assert_array_equal(images.s1[2], np.asarray(group["s1"][4]))
+    np.testing.assert_array_equal(images.images["s2"][0], np.asarray(group["s2"][0]))
+    np.testing.assert_array_equal(images.images["s1"][2], np.asarray(group["s1"][4]))
     xarray = optional("xarray")
     with xarray.open_zarr(tmp_path / "cube.zarr", consolidated=False) as cube:
         assert cube["s1"].dims == ("month", "s1_band", "y", "x")

@@ -6,27 +6,35 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from biomassters.imagery.options import ImageryOptions
 from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
-from biomassters.plots.options import PlotsOptions
+from biomassters.plots.options import ChangeOptions, PlotsOptions
 from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
-from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
+from biomassters.simulation.options import (
+    RegionSimulationOptions,
+    SceneSimulationOptions,
+    SimulationOptions,
+)
 from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
+    "change": ChangeOptions,
     "chips_from_region": RegionChipsOptions,
     "data_engineering": DataEngineeringOptions,
+    "imagery": ImageryOptions,
     "inference": InferenceOptions,
     "mapping": MappingOptions,
     "network": NetworkOptions,
     "plots": PlotsOptions,
     "region_simulation": RegionSimulationOptions,
     "reporting": ReportingOptions,
+    "scene_simulation": SceneSimulationOptions,
     "simulation": SimulationOptions,
     "tracking": TrackingOptions,
     "training": TrainingOptions,

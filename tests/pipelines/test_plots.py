@@ -65,3 +65,29 @@ def test_bad_input_is_one_sentence(project, kedro, region):
         assert result.returncode == 1
         assert sentence in result.stderr.strip().splitlines()[-1]
         assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_change_of_two_maps(project, kedro, region):
+    with rasterio.open(project / "data/map.tif") as file:
+        agb, profile = file.read(1), file.profile
+    profile |= {"count": 3}
+    for name, more in (("before", 0), ("after", 10)):
+        with rasterio.open(project / f"data/{name}.tif", "w", **profile) as file:
+            for band, side in enumerate((0, -5, 5), 1):
+                file.write(agb + more + side, band)
+    maps = "map_before=data/before.tif,map_after=data/after.tif,change_map=data/out/change.tif"
+    result = kedro("run", "--env", "test", "--pipelines", "change", "--params", maps)
+    assert result.returncode == 1
+    assert "change.error_correlation" in result.stderr.strip().splitlines()[-1]
+    assert not (project / "data/out/change.tif").exists()
+    stated = (
+        ",change.error_correlation=0.5,change.areas=data/01_raw/test_plots/municipalities.geojson"
+    )
+    result = kedro("run", "--env", "test", "--pipelines", "change", "--params", maps + stated)
+    assert result.returncode == 0, result.stdout + result.stderr
+    totals = json.loads((project / "data/out/change.tif.totals.json").read_text())
+    assert totals["net_mg"] == pytest.approx(10 * totals["area_ha"], rel=1e-4)
+    assert totals["gain_mg"] == pytest.approx(totals["net_mg"])
+    assert totals["loss_mg"] == 0
+    areas = pd.read_csv(project / "data/out/change.tif.by_area.csv")
+    assert areas["net_mg"][1:].sum() == pytest.approx(areas["net_mg"][0], rel=1e-4)

@@ -62,5 +62,5 @@ def test_another_logging_configuration_wins(kedro, tmp_path, monkeypatch):
     monkeypatch.setenv("KEDRO_LOGGING_CONFIG", str(file))
     done = kedro(*RUN, "--pipelines", "region_simulation")
     assert done.returncode == 0, done.stderr
-    assert "OWN INFO biomassters.hooks 1 of 1  simulate region" in done.stderr
+    assert "OWN INFO biomassters.hooks 1 of 2  simulate region" in done.stderr
     assert "OWN INFO kedro.io.data_catalog Saving data to" in done.stderr

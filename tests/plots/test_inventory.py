@@ -193,7 +193,12 @@ def test_plots_outside(write_plots, map_path):
 
 
 def test_a_map_of_ours_brings_its_own_interval(plots_path, map_path):
-    summary = {"mean_agb_mg_per_ha": 70.0, "mean_agb_standard_error_mg_per_ha": 4.0}
+    area_ha = estimate_totals(*inventory(plots_path, map_path))["area_ha"]
+    summary = {
+        "area_ha": area_ha,
+        "mean_agb_mg_per_ha": 70.0,
+        "mean_agb_standard_error_mg_per_ha": 4.0,
+    }
     map_path.with_name(map_path.name + ".summary.json").write_text(json.dumps(summary))
     account = estimate_totals(*inventory(plots_path, map_path))
     row = account["estimates"]["map_only"]

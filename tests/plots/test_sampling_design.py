@@ -47,8 +47,8 @@ SURVEY = {
 
 def without_correction(found: Estimate, design: SamplingDesign, coefficients: int) -> float:
     """The standard error as survey has it, which takes no coefficients off the units."""
-    left = design.degrees - (coefficients - 1)
-    return found.standard_error * np.sqrt(left / design.degrees)
+    free = len(Y) - design.strata_count
+    return found.standard_error * np.sqrt((free - (coefficients - 1)) / free)
 
 
 @pytest.mark.parametrize("name", DESIGNS)

@@ -123,3 +123,30 @@ def test_an_unknown_area_is_refused():
             SamplingDesign.of(2), np.ones(2), np.ones((2, 1)), np.array(["z", "z"]), {},
             SmallAreaOptions(),
         )  # fmt: skip
+
+
+def test_an_unbalanced_mixed_model_is_at_the_optimum(optional):
+    """The REML criterion (Patterson & Thompson 1971) falls off on both sides of each variance."""
+    optional("statsmodels")
+    generator = np.random.default_rng(5)
+    counts = generator.integers(1, 12, 14)
+    areas = np.repeat(np.arange(14), counts)
+    x = generator.uniform(20, 200, len(areas))
+    values = 0.8 * x + generator.normal(0, 15, 14)[areas] + generator.normal(0, 30, len(areas))
+    covariates = np.column_stack([np.ones(len(x)), x])
+    model = MixedModel.fit(values, covariates, areas)
+
+    def criterion(between, within):
+        same = areas[:, None] == areas
+        v = within * np.eye(len(x)) + between * same
+        inverse = np.linalg.inv(v)
+        normal = covariates.T @ inverse @ covariates
+        rest = values - covariates @ np.linalg.solve(normal, covariates.T @ inverse @ values)
+        return (
+            np.linalg.slogdet(v)[1] + np.linalg.slogdet(normal)[1] + rest @ inverse @ rest
+        )  # fmt: skip
+
+    best = criterion(model.between, model.within)
+    for factor in (0.999, 1.001):
+        assert criterion(model.between * factor, model.within) > best
+        assert criterion(model.between, model.within * factor) > best

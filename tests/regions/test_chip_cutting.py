@@ -160,7 +160,7 @@ def test_outside_the_area_there_is_no_label(region_folder, tmp_path):
         "crs": {"type": "name", "properties": {"name": "EPSG:3067"}},
     }
     (tmp_path / "area.geojson").write_text(json.dumps(content))
-    area = AreaOptions(geojson=str(tmp_path / "area.geojson"))
+    area = AreaOptions(file=str(tmp_path / "area.geojson"))
     chips = list(chips_of(region_folder, area=area))
     assert {chip.chip_id for chip in chips} == {
         "r000c000", "r000c001", "r000c002", "r001c000", "r001c001", "r002c000",

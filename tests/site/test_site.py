@@ -44,8 +44,8 @@ def test_an_option_is_there_with_type_default_and_meaning(found):
     lines = reference.parameters_page(found).splitlines()
     (epochs,) = [line for line in lines if line.startswith("| `training.epochs`")]
     assert epochs == (
-        "| `training.epochs`<br>whole number ≥ 1, default `13` | Passes over the training chips. "
-        "Reference: 900 |"
+        "| `training.epochs`<br>whole number ≥ 1, default `13` | Passes over the training chips, "
+        "in a stage that names none |"
     )
     (region,) = [line for line in lines if line.startswith("| `acquisition.region`")]
     assert "`us`, `eu`, `as`, default `eu`" in region

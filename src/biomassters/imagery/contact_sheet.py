@@ -26,8 +26,8 @@ from biomassters.reporting.figure_style import INK, MUTED, new_figure
 _SIDE = 240  # pixels of a picture at most
 _COLUMNS = 6
 _RGB = ("B4", "B3", "B2")
-_WHITE_COUNTS = 2500.0
-_GAMMA = 0.7
+_WHITE_COUNTS = 5000.0
+_GAMMA = 0.5  # forests and snow in one stretch
 # Red VV, green VH, blue their difference.
 _RADAR_DB = ((-20.0, -3.0), (-27.0, -9.0), (2.0, 12.0))
 _NOTHING = 0.91  # grey
@@ -47,10 +47,13 @@ def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
     for month in range(MONTH_COUNT):
         row, column = divmod(month, _COLUMNS)
         about = months.get(month, {})
-        _show(axes[2 * row, column], _picture(group["s2"], month, about.get("s2"), _natural),
-              _optical_title(month, about.get("s2")))  # fmt: skip
-        _show(axes[2 * row + 1, column], _picture(group["s1"], month, about.get("s1"), _radar),
-              _radar_title(about.get("s1")))  # fmt: skip
+        optical, radar = about.get("s2"), about.get("s1")
+        pictures = (
+            (optical, _picture(group["s2"], month, optical, _natural), _optical_title),
+            (radar, _picture(group["s1"], month, radar, _radar), _radar_title),
+        )
+        for below, (facts, picture, title) in enumerate(pictures):
+            _show(axes[2 * row + below, column], picture, title(month, facts), (height, width))
     figure.suptitle(
         f"{record['year']}: Sentinel-2 (B4, B3, B2; 0 to {_WHITE_COUNTS:,.0f} counts) above "
         "Sentinel-1 (VV, VH, VV − VH); grey: no data",
@@ -59,7 +62,9 @@ def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
     return figure
 
 
-def _show(axes: Axes, picture: NDArray[np.float32] | None, title: str) -> None:
+def _show(
+    axes: Axes, picture: NDArray[np.float32] | None, title: str, shape: tuple[int, int]
+) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -67,11 +72,9 @@ def _show(axes: Axes, picture: NDArray[np.float32] | None, title: str) -> None:
     axes.set_title(
         title, fontsize=7, color=INK if picture is not None else MUTED, loc="left", pad=2
     )
-    if picture is None:
-        axes.set_facecolor(str(_NOTHING))
-        axes.set_aspect("auto")
-    else:
-        axes.imshow(picture, interpolation="antialiased")
+    # One of the same shape keeps its place among the others.
+    nothing = np.full((max(1, shape[0] // 16), max(1, shape[1] // 16), 3), _NOTHING)
+    axes.imshow(nothing if picture is None else picture, interpolation="antialiased")
 
 
 def _picture(array: Any, month: int, about: Any, colours: Any) -> NDArray[np.float32] | None:
@@ -111,7 +114,7 @@ def _optical_title(month: int, about: Any) -> str:
     return f"{name}: {_scenes(about)}, {share:.0%} clear"
 
 
-def _radar_title(about: Any) -> str:
+def _radar_title(month: int, about: Any) -> str:
     return "no scene" if not about else f"{_scenes(about)}, {' and '.join(about['orbits'])}"
 
 

@@ -44,6 +44,7 @@ from biomassters.plots.small_areas import estimate_small_areas
 log = logging.getLogger(__name__)
 MAP = "map"  # the covariate that a map is
 WHOLE = "all"
+_SAME_AREA = 1e-3
 _M2_PER_HA = 10_000
 
 
@@ -235,7 +236,7 @@ def _from_map(
     return Inventory(
         table, None, (MAP,), whole, known.iloc[:0] if whole_map else known, area_ha,
         weights @ of_areas.means[:, 1:], strata, validation,
-        _own_interval(map_path) if whole_map else None, tuple(warnings),
+        _own_interval(map_path, area_ha), tuple(warnings),
     )  # fmt: skip
 
 
@@ -261,13 +262,14 @@ def _refuse_outside(seen: np.ndarray, x: Floats, y: Floats, rule: str, what: str
     )
 
 
-def _own_interval(map_path: Path) -> dict[str, Any] | None:
-    """What a map of ours says of its own total, in the summary beside it."""
+def _own_interval(map_path: Path, area_ha: float) -> dict[str, Any] | None:
+    """What a map of ours says of its own total, if that is the total of this area."""
     summary = map_path.with_name(map_path.name + ".summary.json")
     if not summary.is_file():
         return None
     found = read_json(summary, "delete it, or make the map again")
-    known = {"mean_agb_mg_per_ha", "mean_agb_standard_error_mg_per_ha"} <= set(found)
+    needed = {"area_ha", "mean_agb_mg_per_ha", "mean_agb_standard_error_mg_per_ha"}
+    known = needed <= set(found) and abs(found["area_ha"] / area_ha - 1) < _SAME_AREA
     return found if known else None
 
 

@@ -120,3 +120,34 @@ class PlotsOptions(Options):
         if list(self.map_classes) != sorted(set(self.map_classes)):
             raise ValueError("map_classes must rise, as in 50/100/150")
         return self
+
+
+class ChangeOptions(Options):
+    """How two maps are compared."""
+
+    areas: str | None = Field(
+        None, description="Polygons that get totals of their own (GeoPackage, GeoJSON)"
+    )
+    plots: str | None = Field(
+        None,
+        description="Table of plots measured at both dates (plots.columns.agb and agb_before): "
+        "their errors' correlation is the maps', and they correct the net change",
+    )
+    error_correlation: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Of the two maps' errors at a pixel; null: from the plots. 0 makes the "
+        "difference look worse known than it is",
+    )
+    correlation_range_m: float = Field(
+        1000.0,
+        ge=0,
+        description="Distance at which the correlation of neighbouring errors has fallen to 1 / e",
+    )
+    level: float = Field(
+        0.9, gt=0, lt=1, description="Of the maps' intervals, and of those of the change"
+    )
+    carbon_fraction: float = Field(
+        0.47, gt=0, le=1, description="Carbon in dry biomass: IPCC 2006, volume 4, table 4.3"
+    )

@@ -80,8 +80,8 @@ def regression_estimate(
 ) -> Estimate:
     """The generalised regression estimator, or its model-based twin.
 
-    The standard error comes from the residuals times their g-weights, enlarged by the units over
-    units less coefficients: for n plots drawn at random n / (n - p) Σ g² e² / n², because
+    The standard error comes from the residuals times their g-weights, enlarged by the plots over
+    plots less coefficients: for n plots drawn at random n / (n - p) Σ g² e² / n², because
     residuals of few plots are too small. ``details`` also holds ``external_variance`` (residuals'
     variance / n) and ``g_weight_variance`` (without that correction), as Mandallaz names them.
 
@@ -103,9 +103,11 @@ def regression_estimate(
         BadInputError: There are too few plots for so many covariates, or these are collinear.
     """
     n, k = covariates.shape
-    # The intercept is one of the units' own mean, which ``degrees`` counts already.
-    left = design.degrees - (k - 1)
-    if left < 1:
+    # Each stratum's mean is one coefficient already. Plots count, not clusters: these would make
+    # intervals of few clusters hold more than they promise.
+    free = n - design.strata_count
+    left = free - (k - 1)
+    if min(left, design.degrees - (k - 1)) < 1:
         raise BadInputError(
             f"{n} plots are too few for {k - 1} covariates: measure more, or name fewer."
         )
@@ -126,17 +128,16 @@ def regression_estimate(
     if means.design is not None and means.predictions is not None:
         external += means.design.variance(means.predictions @ coefficients)
     if probability_sample:
-        own = design.variance(g_weights * residuals) * design.degrees / left
+        own = design.variance(g_weights * residuals) * free / left
     else:
         leverage = design.shares * np.einsum("nk,kl,nl->n", covariates, inverse, covariates)
         jackknifed = g_weights * residuals / np.maximum(1 - leverage, 1e-6)
         own = float(design.covariance(jackknifed[:, None], 0.0, unbiased=False)[0, 0])
-    shrinkage = left / design.degrees
     return Estimate(
         estimator,
         float(means.values @ coefficients + design.mean(residuals)),
         float(np.sqrt(own + sampled)),
-        design.effective_degrees(g_weights * residuals) * shrinkage,
+        design.effective_degrees(g_weights * residuals) * left / free,
         n,
         {
             "external_variance": external,

@@ -168,6 +168,11 @@ class SamplingDesign:
         return np.bincount(self._unit_strata)
 
     @property
+    def strata_count(self) -> int:
+        """Strata, 1 without any."""
+        return len(self._counts)
+
+    @property
     def degrees(self) -> int:
         """Primary units less strata."""
         return int(self._counts.sum() - len(self._counts))

@@ -56,8 +56,16 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
     imagery = run.options("imagery")
     if imagery is not None and imagery.area is not None:
         yield from _file_faults(imagery.area, "imagery.area")
+    change = run.options("change")
+    if change is not None:
+        for name in ("areas", "plots"):
+            if (path := getattr(change, name)) is not None:
+                yield from _file_faults(path, f"change.{name}")
+        for name in ("map_before", "map_after"):
+            if (place := run.path(name)) is not None and not place.is_file():
+                yield f"There is no map {shown_path(place)}: give one with '--params {name}=PATH'."
     plots = run.options("plots")
-    if plots is not None:
+    if plots is not None and run.takes("plots_file"):
         for name in ("areas", "strata"):
             if (path := getattr(plots, name)) is not None:
                 yield from _file_faults(path, f"plots.{name}")

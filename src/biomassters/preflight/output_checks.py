@@ -24,7 +24,7 @@ from biomassters.preflight.planned_run import PlannedRun, nearest_folder
 DEFAULT_NETWORK_BYTES = 2_912_104
 """Of the default options, so that nothing has to be built to know it; a test compares."""
 
-_WRITTEN_PLACES = ("region_map", "imagery_cube")
+_WRITTEN_PLACES = ("region_map", "imagery_cube", "change_map")
 _RECORD = "run_record"
 _FLOAT = 4
 _MAP_BANDS = 4  # of regions.cog: the map, its bounds, the months

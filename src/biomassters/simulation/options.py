@@ -86,5 +86,5 @@ class SceneSimulationOptions(Options):
         0.35,
         ge=0,
         le=0.9,
-        description="Share of a scene under clouds; a third of it in a month's best",
+        description="Share of a scene under clouds; every place is clear in one of a month",
     )

@@ -96,16 +96,9 @@ def _optical(
         counts, place = file.read(), (file.crs, file.transform)
     known = (counts[:-1] != 0).any(axis=0)
     window = Window(0, 0, *known.shape)
-    columns = np.arange(known.shape[1])[None] + 0.2 * np.arange(known.shape[0])[:, None]
-    for number in range(options.optical_scenes):
-        share = options.cloud_share / (3 if number == month % options.optical_scenes else 1)
-        field = smooth(window, options.seed, "scene clouds", month, number, grain=_CLOUD_GRAIN)
-        # Clouds end where the 20 m pixels do in which scene classes tell of them.
-        whole = np.kron(field[::2, ::2], np.ones((2, 2)))[: known.shape[0], : known.shape[1]]
-        cloud = whole > (np.inf if share == 0 else ndtri(1 - share))
-        seen = known.copy()
-        if (month + number) % _SWATH_EVERY == 0:
-            seen &= columns < 0.7 * known.shape[1]
+    views = _views(window, month, options)
+    for number, (cloud, within) in enumerate(views):
+        seen = known & within
         baseline = _BASELINES[(month + number) % len(_BASELINES)]
         shift = _OFFSET if baseline >= "04.00" else 0
         scene = f"S2_{month:02d}_{number}"
@@ -131,6 +124,32 @@ def _optical(
             scene, "simulated-s2", _when(options.year, month, 4 + 9 * number, 9), assets, place,
             known.shape, constellation="sentinel-2", **{"s2:processing_baseline": baseline},
         )  # fmt: skip
+
+
+def _views(
+    window: Window, month: int, options: SceneSimulationOptions
+) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Clouds and swath of each scene of a month; every place is clear in one of them at least.
+
+    So the composite can be the region's own image everywhere, and what it lacks is the fault of
+    the composition.
+    """
+    shape = window.shape
+    columns = np.arange(shape[1])[None] + 0.2 * np.arange(shape[0])[:, None]
+    views = []
+    for number in range(options.optical_scenes):
+        field = smooth(window, options.seed, "scene clouds", month, number, grain=_CLOUD_GRAIN)
+        # Clouds end where the 20 m pixels do in which scene classes tell of them.
+        whole = np.kron(field[::2, ::2], np.ones((2, 2)))[: shape[0], : shape[1]]
+        share = options.cloud_share
+        cloud = whole > (np.inf if share == 0 else ndtri(1 - share))
+        short = number > 0 and (month + number) % _SWATH_EVERY == 0
+        views.append((cloud, columns < (0.7 * shape[1] if short else np.inf)))
+    elsewhere = np.zeros(shape, bool)
+    for cloud, within in views[1:]:
+        elsewhere |= within & ~cloud
+    views[0] = (views[0][0] & elsewhere, views[0][1])
+    return views
 
 
 def _halved(image: NDArray[np.float32]) -> NDArray[np.float32]:
