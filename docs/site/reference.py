@@ -144,7 +144,7 @@ def _kind(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}" if value < 2**31 else f"2^{value.bit_length() - 1}"
+    return "2^32" if value == 2**32 else f"{value:,}"
 
 
 def _plain(value: Any) -> str:
