@@ -110,3 +110,20 @@ def test_a_text_is_no_map(tmp_path):
         opened_map(tmp_path / "text.tif"),
     ):
         pass
+
+
+def test_polygons_may_overlap_and_lie_outside(write_map, shapely, monkeypatch):
+    """However few shares of pixels are in memory at once."""
+    values = np.arange(64.0).reshape(8, 8)
+    path = write_map(values)
+    outside = shapely.box(WEST - 50, NORTH - 10, WEST - 20, NORTH)
+    touching = shapely.box(WEST - 50, NORTH - 10, WEST, NORTH)
+    whole = shapely.box(WEST, NORTH - 80, WEST + 80, NORTH)
+    row = shapely.box(WEST, NORTH - 20, WEST + 80, NORTH - 10)
+    polygons = np.array([touching, whole, outside, row, whole, touching])
+    expected = [np.nan, values.mean(), np.nan, values[1].mean(), values.mean(), np.nan]
+    for most in (2**21, 10):
+        monkeypatch.setattr("biomassters.plots.map_values._MOST_CELLS", most)
+        found = sums(path, polygons)
+        np.testing.assert_allclose(found.means[:, 0], expected, rtol=1e-5)
+        assert found.cover.tolist() == pytest.approx([0, 1, 0, 1, 1, 0])

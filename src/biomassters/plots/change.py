@@ -29,6 +29,7 @@ from biomassters.messages import counted
 from biomassters.metrics import AGB_UNIT
 from biomassters.plots.inventory import WHOLE
 from biomassters.plots.map_values import (
+    Layers,
     agb_and_classes,
     footprints,
     map_windows,
@@ -175,8 +176,8 @@ def total_change(change_map: Path, areas: AreaTable | None, options: ChangeOptio
 
     reach = NormalDist().inv_cdf(0.5 + options.level / 2)
 
-    def layers(file: Any, window: Window) -> NDArray[np.float32]:
-        change, error = (read_band(file, band, window) for band in (1, 2))
+    def of(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        change, error = values
         gain, loss = change > reach * error, change < -reach * error
         return np.stack(
             [change, error, change * gain, error * gain, gain, change * loss, error * loss, loss]
@@ -189,7 +190,7 @@ def total_change(change_map: Path, areas: AreaTable | None, options: ChangeOptio
                 raise BadInputError("change.areas must be polygons: give a GeoPackage or GeoJSON.")
             moved = moved_polygons(areas.polygons, areas.crs, file.crs, "change.areas")
             polygons, names = np.concatenate([polygons, moved]), [WHOLE, *areas.table.index]
-        found = zonal_sums(file, layers, polygons, "adding up change")
+        found = zonal_sums(file, Layers((1, 2), of), polygons, "adding up change")
         ground = GroundPixels(file.crs.to_wkt(), tuple(file.transform)[:6], file.height, file.width)
         scale = ground.sides_m()[-1] / (file.transform.a, -file.transform.e)
     alike = np.array(

@@ -23,10 +23,23 @@ from biomassters.errors import BadInputError
 from biomassters.io.gdal import gdal_environment, open_raster
 
 Floats = NDArray[np.float64]
-Layers = Callable[[Any, Window], NDArray[np.float32]]
 _WINDOW = 1024  # pixels
 _CACHE_BYTES = 256 * 2**20  # a row of windows of a map in strips, 20,000 pixels wide
 _CORNERS = 32  # of a footprint
+_MOST_CELLS = 2**21  # shares of pixels in memory at once; polygons may overlap
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is summed of a map.
+
+    Attributes:
+        bands: That it is made of; a pixel without a value in the first has none.
+        of: Layers [L, n] of the values of n pixels in these bands, [B, n].
+    """
+
+    bands: tuple[int, ...]
+    of: Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +102,7 @@ def zonal_sums(
 
     Args:
         file: The open map.
-        layers: Gives float32 [layers, h, w] of a window; NaN in the first: no value.
+        layers: What is summed.
         polygons: object [n], shapely's.
         what: For the progress bar.
         progress: Show one.
@@ -109,29 +122,40 @@ def zonal_sums(
         inside = tree.query(shapely.box(west, south, east, north), predicate="intersects")
         if inside.size:
             work.append((window, (west, south, east, north), np.sort(inside)))
-    found: Floats | None = None  # pixels, hectares, value x hectare by layer
+    pixel = abs(transform.determinant)
+    found: Floats | None = None  # by polygon: pixels, hectares, value x hectare of each layer
     for window, bounds, inside in tracked(work, what, shown=progress):
-        values = layers(file, window)
-        areas = ground.areas_ha(window.row_off, window.col_off, window.height, window.width)
-        valid = ~np.isnan(values[0])
-        # Pixel by pixel, so that what a polygon takes of one lies together: half the time.
-        flat = np.stack([valid, areas * valid, *(np.nan_to_num(values) * (areas * valid))], axis=-1)
-        flat = flat.reshape(-1, flat.shape[-1])
-        if found is None:
-            found = np.zeros((len(polygons), flat.shape[1]))
+        values = np.stack([read_band(file, band, window) for band in layers.bands])
+        values = values.reshape(len(layers.bands), -1)
+        areas = ground.areas_ha(window.row_off, window.col_off, window.height, window.width).ravel()
         # The source's own values don't matter: it is asked for cells and their covered shares.
         source = NumPyRasterSource(
             np.zeros((window.height, window.width), np.uint8), *bounds, srs_wkt=wkt
         )
-        frame = geopandas.GeoDataFrame(geometry=polygons[inside], crs=wkt)
-        shares = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas")
-        for number, cells, coverage in zip(
-            inside, shares["cell_id"], shares["coverage"], strict=True
-        ):
-            found[number] += coverage @ flat[cells]
+        expected = np.minimum(shapely.area(polygons[inside]) / pixel, areas.size)
+        ends = np.flatnonzero(np.diff(np.cumsum(expected) // _MOST_CELLS)) + 1
+        for some in np.split(inside, ends):
+            frame = geopandas.GeoDataFrame(geometry=polygons[some], crs=wkt)
+            shares = exact_extract(source, frame, ["cell_id", "coverage"], output="pandas")
+            counts = shares["cell_id"].map(len).to_numpy()
+            if not counts.any():
+                continue
+            cells = np.concatenate(shares["cell_id"].to_list())
+            coverage = np.concatenate(shares["coverage"].to_list())
+            at_cells = values[:, cells]
+            missing = np.isnan(at_cells[0])
+            coverage[missing], at_cells[:, missing] = 0.0, 0.0
+            weight = coverage * areas[cells]
+            parts = np.concatenate([coverage[None], weight[None], layers.of(at_cells) * weight])
+            # Of a polygon without a cell, reduceat would take the next one's.
+            some, counts = some[counts > 0], counts[counts > 0]
+            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            if found is None:
+                found = np.zeros((len(polygons), len(parts)))
+            found[some] += np.add.reduceat(parts, starts, axis=1).T
     if found is None:
         found = np.zeros((len(polygons), 3))
-    whole = shapely.area(polygons) / abs(transform.determinant)
+    whole = shapely.area(polygons) / pixel
     cover = np.divide(found[:, 0], whole, out=np.zeros(len(polygons)), where=whole > 0)
     return ZonalSums(found[:, 1], np.minimum(cover, 1.0), found[:, 2:])
 
@@ -139,13 +163,13 @@ def zonal_sums(
 def agb_and_classes(band: int, edges: tuple[float, ...]) -> Layers:
     """Layers of AGB, and of 1 in each class between edges, for means and shares."""
 
-    def layers(file: Any, window: Window) -> NDArray[np.float32]:
-        agb = read_band(file, band, window)
+    def of(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        agb = values[0]
         classes = np.searchsorted(np.array(edges, np.float32), agb)
-        shares = [(classes == number) for number in range(len(edges) + 1)]
-        return np.stack([agb, *shares]).astype(np.float32)
+        numbers = np.arange(len(edges) + 1)[:, None]
+        return np.concatenate([agb[None], (classes == numbers).astype(np.float32)])
 
-    return layers
+    return Layers((band,), of)
 
 
 def footprints(x: Floats, y: Floats, plot_area_m2: Floats, crs: CRS, target: CRS) -> NDArray[Any]:
