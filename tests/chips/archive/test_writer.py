@@ -70,15 +70,17 @@ def test_a_failure_leaves_the_earlier_one(archive_root: Path, chips: list[Chip])
 
 
 def test_foreign_folders_stay(tmp_path: Path, chips: list[Chip]) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "features_metadata.csv").write_text("precious")
+    precious = tmp_path / "real" / "train_agbm" / "0a_agbm.tif"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
     with pytest.raises(BadInputError, match="real holds files that were not generated here"):
         write_archive(tmp_path / "real", chips, progress=False)
-    assert (tmp_path / "real" / "features_metadata.csv").read_text() == "precious"
+    assert precious.read_text() == "precious"
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path, chips: list[Chip]) -> None:
     (tmp_path / ".gitkeep").touch()
+    (tmp_path / "train_features").mkdir()
     write_archive(tmp_path, chips, progress=False)
     assert len(Archive.open(tmp_path).chip_ids()) == 3
 

@@ -71,7 +71,10 @@ def is_generated(root: Path) -> bool:
 def _refuse_foreign(root: Path) -> None:
     if not root.exists() or is_generated(root):
         return
-    if not root.is_dir() or any(entry.name != ".gitkeep" for entry in root.iterdir()):
+    # Folders alone, as are left where somebody deleted the files, hold nothing to lose.
+    if not root.is_dir() or any(
+        not entry.is_dir() and entry.name != ".gitkeep" for entry in root.rglob("*")
+    ):
         raise BadInputError(
             f"{root} holds files that were not generated here: choose another folder for the "
             "generated archive, or move them away."
