@@ -245,7 +245,7 @@ def test_a_polygon_s_blocks_alone_are_composed(year, catalogue_server, tmp_path,
     """Blocks without anything of the area are not read, and hold no data."""
     from biomassters.imagery import cube_writer
 
-    monkeypatch.setattr(cube_writer, "_BLOCK", 32)
+    monkeypatch.setattr(cube_writer, "_BLOCK", (32, 32))
     monkeypatch.setattr(cube_writer, "CHUNK", 16)
     west, south, east, north = BOUNDS
     ring = [[west, south], [west + 150, south], [west, north - 10], [west, south]]

@@ -19,7 +19,7 @@ from biomassters.chips.bands import CLP_NONE, S1, S2
 from biomassters.chips.store.chunks import pack
 from biomassters.imagery import radiometry
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
-from biomassters.imagery.pixel_grid import Grid, clipped, slices_in
+from biomassters.imagery.pixel_grid import Grid, slices_in
 from biomassters.imagery.radiometry import Offset
 from biomassters.imagery.scene_reader import read_band
 from biomassters.imagery.scenes import Scene
@@ -148,14 +148,32 @@ def _read_where(scene: Scene, band: str, grid: Grid, mask: NDArray[np.bool_]) ->
     """A band in those parts of a grid that hold something of a mask, 0 elsewhere."""
     out = np.zeros(grid.shape, np.uint16)
     whole = Window(0, 0, grid.width, grid.height)
-    for top in range(0, grid.height, _TILE):
-        for left in range(0, grid.width, _TILE):
-            tile = clipped(Window(left, top, _TILE, _TILE), *grid.shape)
-            assert tile is not None
-            place = slices_in(tile, whole)
-            if mask[place].any():
-                out[place] = read_band(scene, band, grid.part(tile))
+    for window in _windows_with(mask):
+        out[slices_in(window, whole)] = read_band(scene, band, grid.part(window))
     return out
+
+
+def _windows_with(mask: NDArray[np.bool_]) -> list[Window]:
+    """Rows of tiles, from the first to the last that holds something; alike ones together.
+
+    A read costs as much as the pixels of a small tile do, so there are few of them.
+    """
+    found: list[Window] = []
+    columns = np.arange(0, mask.shape[1], _TILE)
+    for top in range(0, mask.shape[0], _TILE):
+        rows = mask[top : top + _TILE]
+        held = columns[np.logical_or.reduceat(rows.any(axis=0), columns)]
+        if not held.size:
+            continue
+        right = min(int(held[-1]) + _TILE, mask.shape[1])
+        window = Window(int(held[0]), top, right - int(held[0]), len(rows))
+        last = found[-1] if found else None
+        if last and last.row_off + last.height == top and last.col_off == window.col_off \
+                and last.width == window.width:  # fmt: skip
+            found[-1] = Window(last.col_off, last.row_off, last.width, last.height + len(rows))
+        else:
+            found.append(window)
+    return found
 
 
 def compose_s1(

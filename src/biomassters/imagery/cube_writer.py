@@ -1,7 +1,7 @@
 """The cube of a year: composites written block by block, so that a kill costs the block in work.
 
-A block is 2,048 pixels a side of one month and sensor: each of its scenes' files is opened once,
-and its memory is that of any cube. What is done stands in a journal; the cube takes its name when
+A block is 1,024 rows of 2,048 pixels of one month and sensor: a scene's file is opened for few of
+them, and memory is that of any cube. What is done stands in a journal; the cube takes its name when
 it is whole. ``regions.inputs.cube`` reads it, as xarray does.
 """
 
@@ -44,7 +44,7 @@ from biomassters.simulation.simulated_region import NOTE
 log = logging.getLogger(__name__)
 
 CHUNK = 512  # pixels, of one month and all bands
-_BLOCK = 4 * CHUNK
+_BLOCK = (2 * CHUNK, 4 * CHUNK)  # rows and columns: a month of ten scenes in some 500 MB
 _LOOK = "offset "  # of journal keys
 _JOB = "job"
 
@@ -171,9 +171,9 @@ def _tasks(choice: Choice) -> list[_Task]:
     """Block by block of each month; those without anything of the area are left out."""
     height, width = choice.grid.shape
     windows = []
-    for top in range(0, height, _BLOCK):
-        for left in range(0, width, _BLOCK):
-            window = clipped(Window(left, top, _BLOCK, _BLOCK), height, width)
+    for top in range(0, height, _BLOCK[0]):
+        for left in range(0, width, _BLOCK[1]):
+            window = clipped(Window(left, top, *_BLOCK[::-1]), height, width)
             assert window is not None
             if choice.area.inside(choice.grid, window).any():
                 windows.append(window)

@@ -122,7 +122,8 @@ def reflectance(counts: Counts, offset: Offset) -> Counts:
     """Reflectance × 10,000 of counts; 0 stays no data, and what is known is at least 1."""
     shift = offset.counts or 0.0
     if offset.gain == 1 and shift == int(shift) and shift >= 0:
-        raised = np.maximum(counts, np.uint16(int(shift) + 1)) - np.uint16(int(shift))
+        raised = np.maximum(counts, np.uint16(int(shift) + 1))
+        raised -= np.uint16(int(shift))
     else:
         values = np.rint((counts.astype(np.float32) - np.float32(shift)) * np.float32(offset.gain))
         raised = np.clip(values, 1, np.iinfo(np.uint16).max).astype(np.uint16)
