@@ -96,7 +96,7 @@ class FileDataset(AbstractDataset[Any, Path]):
         return {"filepath": str(self._filepath)}
 
 
-class PlaceDataset(AbstractDataset[Any, str]):
+class PlaceDataset(AbstractDataset[str, str]):
     """A path or address, whatever lies there, for code that knows what to make of it.
 
     Example:
@@ -118,9 +118,10 @@ class PlaceDataset(AbstractDataset[Any, str]):
         """The path or address."""
         return self._filepath
 
-    def save(self, data: Any) -> NoReturn:
-        """Refused: whoever loads the place writes there."""
-        raise DatasetError("A place is written by the code that uses it, not by the catalog.")
+    def save(self, data: str) -> None:
+        """Take note that a node has written there: what comes after it in the run may read it."""
+        if Path(data) != Path(self._filepath):
+            raise DatasetError(f"{data} was written, but the catalog says {self._filepath}.")
 
     def _exists(self) -> bool:
         return True
