@@ -101,11 +101,9 @@ def test_kedro_viz_sends_every_preview(tmp_path, monkeypatch):
     bootstrap_project(project)
     load_and_populate_data(project, env="test")
     client = TestClient(create_api_app_from_project(project))
-    nodes = client.get("/api/main").json()["nodes"]
-    found = {}
-    for name in files:
-        (node,) = [one for one in nodes if one["type"] == "data" and one["name"] == name]
-        found[name] = client.get(f"/api/nodes/{node['id']}").json()
+    shown = [client.get(f"/api/pipelines/{name}").json() for name in ("__default__", "imagery")]
+    ids = {node["name"]: node["id"] for one in shown for node in one["nodes"]}
+    found = {name: client.get(f"/api/nodes/{ids[name]}").json() for name in files}
     types = {name: one["preview_type"] for name, one in found.items()}
     assert types == {
         "chip_table": "TablePreview", "imagery_scenes": "TablePreview",

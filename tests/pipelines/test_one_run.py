@@ -103,7 +103,7 @@ def test_a_region_is_simulated_and_mapped_by_one_command(project, kedro, weights
     names = "mapping,region_simulation"
     result = kedro("run", "--env", "test", "--pipelines", names, "--params", places)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "there is no data/none.json" in result.stderr
+    assert re.search(r"there is no \S*data/none\.json", " ".join(result.stderr.split()))
     with rasterio.open(project / "data/one/agb.tif") as file:
         assert file.shape == (96, 128)
     assert (project / "data/one/agb.qml").is_file()
@@ -116,7 +116,7 @@ def test_scenes_images_and_map_come_from_one_command(project, kedro, weights):
                    f"{PARAMETERS},region_map=data/two/agb.tif",
                    "--pipelines", "from_area,scene_simulation,region_simulation")  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    done = re.findall(r"of 14  (\w[\w ]*?)  ", result.stderr)
+    done = re.findall(r"\d+ of \d+  (\w[\w ]*?)  ", result.stderr)
     assert done.index("simulate scenes") < done.index("find scenes")
     assert done.index("compose months") < done.index("plan map")
     summary = json.loads((project / "data/two/agb.tif.summary.json").read_text())

@@ -104,14 +104,17 @@ class PlaceDataset(AbstractDataset[str, str]):
         'data/01_raw/simulated_region'
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, made: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
         """Point at a place.
 
         Args:
             filepath: Path or address; nothing is made there.
+            made: Whether a node makes what lies there, so that without it the dataset is missing.
             metadata: For other tools, ignored here.
         """
-        self._filepath = filepath
+        self._filepath, self._made = filepath, made
         self.metadata = metadata
 
     def load(self) -> str:
@@ -124,7 +127,7 @@ class PlaceDataset(AbstractDataset[str, str]):
             raise DatasetError(f"{data} was written, but the catalog says {self._filepath}.")
 
     def _exists(self) -> bool:
-        return True
+        return not self._made or Path(self._filepath).exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
