@@ -32,7 +32,7 @@ def items(text):
 
 def test_colours_run_from_the_lowest_to_the_highest_value():
     found = items(style(1, "viridis", 0.0, 300.0))
-    assert [value for value, _ in found] == pytest.approx(np.linspace(0, 300, 16))
+    assert [value for value, _ in found] == pytest.approx(np.linspace(0, 300, 11))
     assert found[0][1] == "#440154"  # viridis begins and ends with these
     assert found[-1][1] == "#fde725"
     for value, colour in found:

@@ -19,7 +19,7 @@ from biomassters.reporting.figure_style import AGB_COLOURS, WIDTH_COLOURS
 
 WIDTH = "_interval_width"
 """What the virtual raster's name adds to the map's."""
-_STOPS = 16
+_STOPS = 11
 
 
 def map_styles(path: Path, agb_top: float, width_top: float | None) -> dict[str, str]:
