@@ -227,7 +227,7 @@ archive. What lies in memory is passed on within a run and never on disk.""",
 def _stands_for(entry: str, name: str) -> bool:
     """Whether an entry of the catalog, which may be a pattern, is that of a dataset."""
     pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(entry))
-    return re.fullmatch(pattern, name.partition("@")[0]) is not None
+    return any(re.fullmatch(pattern, one) for one in (name, name.partition("@")[0]))
 
 
 # ---- Pipelines

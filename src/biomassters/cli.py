@@ -219,7 +219,9 @@ def _unknown(
         if any(f".{one}".endswith(f".{name}") for one in names_of(pipelines[other]))
     ]  # fmt: skip
     if elsewhere:
-        others = [other for other in elsewhere if other not in (DEFAULT, "from_archive")]
+        others = [
+            other for other in elsewhere if other not in (DEFAULT, "from_archive", "from_area")
+        ]
         return (
             f"{where} no {what} '{name}', but {listed(others or elsewhere)} has: name it with "
             "--pipelines."

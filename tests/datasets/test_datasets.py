@@ -9,7 +9,7 @@ from biomassters.chips.predicted_maps import Prediction
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
-from biomassters.datasets.paths import FileDataset, FolderDataset
+from biomassters.datasets.paths import FileDataset, FolderDataset, PlaceDataset
 from biomassters.datasets.predictions import Predictions, PredictionsDataset
 from biomassters.datasets.raw_archive import ArchiveDataset
 from biomassters.datasets.submission import Submission, SubmissionDataset
@@ -99,3 +99,17 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         dataset.load()
     assert isinstance(caught.value.__cause__, BadInputError)
     assert "can't be made (Not a directory)" in str(caught.value.__cause__)
+
+
+def test_a_place_is_missing_only_where_a_node_makes_what_lies_there(tmp_path):
+    path = tmp_path / "agb.tif"
+    brought = PlaceDataset(filepath=str(path))
+    made = PlaceDataset(filepath=f"{tmp_path}/./agb.tif", made=True)
+    assert brought.exists()
+    assert not made.exists()
+    path.touch()
+    made.save(str(path))
+    assert made.exists()
+    assert made.load() == f"{tmp_path}/./agb.tif"
+    with pytest.raises(DatasetError, match=r"other\.tif was written, but the catalog says"):
+        made.save(str(tmp_path / "other.tif"))

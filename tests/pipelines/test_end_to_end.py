@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -323,7 +324,7 @@ def test_the_tutorial_runs_as_written(finished, project, kedro, monkeypatch, cap
         if "kedro" in line
     ]
     assert commands[0] == "run"
-    assert len(commands) == 5
+    assert len(commands) == 3
     for command in commands[1:]:
         small = command.replace("=512", "=96")
         result = kedro(*small.split(), "--env", "test")
@@ -338,3 +339,21 @@ def test_the_tutorial_runs_as_written(finished, project, kedro, monkeypatch, cap
     assert [
         name for name in named if not Path(name.replace("/simulated/", "/test/")).exists()
     ] == []
+
+
+def test_a_map_takes_its_intervals_from_the_file_that_is_named(finished, project, kedro):
+    """As docs/regions.md has it: the group of parameters ``uncertainty`` stays what it is."""
+    page = (Path(__file__).parents[2] / "docs/regions.md").read_text()
+    (given,) = re.findall(r"`--params (\w+=)FILE`", page)
+    models = project / "data/06_models/test"
+    shutil.copy(models / "uncertainty.json", models / "other.json")
+    for name, level in (("other", 0.5), ("nowhere", None)):
+        params = f"{given}data/06_models/test/{name}.json,region_map=data/{name}/agb.tif"
+        result = kedro(
+            "run", "--env", "test", "--pipelines", "region_simulation,mapping", "--params", params
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        summary = json.loads((project / f"data/{name}/agb.tif.summary.json").read_text())
+        assert summary["intervals"] == (level is not None)
+        assert summary.get("level") == level
+        assert (project / f"data/{name}/agb_interval_width.vrt").exists() == (level is not None)

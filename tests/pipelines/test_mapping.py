@@ -36,7 +36,8 @@ def test_simulate_and_map(mapped, kedro):
     with rasterio.open(mapped / "agb.tif") as file:
         assert file.shape == (96, 128)
     assert {path.name for path in mapped.iterdir()} == {
-        "agb.tif", "agb.tif.html", "agb.tif.item.json", "agb.tif.png", "agb.tif.summary.json",
+        "agb.qml", "agb.tif", "agb.tif.html", "agb.tif.item.json", "agb.tif.png",
+        "agb.tif.summary.json",
     }  # fmt: skip
     again = kedro("run", "--env", "test", "--pipelines", "mapping")
     assert again.returncode == 1

@@ -166,6 +166,33 @@ def test_polygons_in_degrees_are_moved(tmp_path):
     assert np.unique(found[:10, :10]).tolist() == [80.5]
 
 
+@pytest.mark.parametrize(("name", "driver"), [("a.gpkg", "GPKG"), ("a.shp", "ESRI Shapefile")])
+def test_polygons_of_other_formats_are_labels_too(tmp_path, optional, name, driver):
+    """Two squares side by side in one feature, one without a number, whole and broken numbers."""
+    pyogrio, shapely = optional("pyogrio"), optional("shapely")
+
+    def write(field, values, shapes):
+        wkb = shapely.to_wkb(np.array(shapes, object))
+        pyogrio.raw.write(
+            str(tmp_path / name), wkb, [np.array(values)], [field], crs="EPSG:3067", driver=driver,
+            geometry_type="MultiPolygon" if driver == "GPKG" else "Polygon",
+        )  # fmt: skip
+        return tmp_path / name
+
+    squares = [shapely.box(WEST + x, NORTH - 10, WEST + x + 10, NORTH) for x in (0, 10, 20)]
+    shapes = [shapely.MultiPolygon(squares[:2]), shapely.MultiPolygon(squares[2:])]
+    options = LabelOptions(attribute="volume", unit="m3/ha", expansion_factor=0.5)
+    for values, expected in (([90.5, np.nan], [45.25, 45.25, np.nan]), ([90, 7], [45, 45, 3.5])):
+        label = Label.open(write("volume", values, shapes), options)
+        found = label.read(grid(1, 3), Window(0, 0, 3, 1))
+        np.testing.assert_array_equal(found, [np.array(expected, np.float32)])
+    with pytest.raises(BadInputError, match="no polygon with the attribute 'agb'"):
+        Label.open(tmp_path / name, LabelOptions())
+    text = write("agb", np.array(["high", "low"], object), shapes)
+    with pytest.raises(BadInputError, match="whose attribute 'agb' is 'high', no number"):
+        Label.open(text, LabelOptions())
+
+
 def test_polygons_without_a_number_are_refused_or_left_out(tmp_path):
     square = (0, -10, 10, 0)
     with pytest.raises(BadInputError, match="no polygon with the attribute 'agb'"):

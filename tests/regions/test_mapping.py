@@ -294,6 +294,28 @@ def test_the_page_holds_everything_and_asks_for_nothing(finished):
     np.testing.assert_array_equal(picture.layers["AGB"], values[AGB])
 
 
+def test_the_page_links_the_map_beside_it(finished):
+    plan, _, summary = finished
+    picture = make_picture(plan.path, plan.source)
+    page = render_page(picture, summary, "A region", plan.path.with_name("a b.tif"))
+    links = re.findall(r'<a href="([^"]+)" download>([^<]+)</a>', page)
+    assert links == [
+        ("a%20b.tif", "a b.tif"), ("a%20b.qml", "a b.qml"),
+        ("a%20b.tif.summary.json", "a b.tif.summary.json"),
+        ("a%20b.tif.item.json", "a b.tif.item.json"),
+    ]  # fmt: skip
+
+
+def test_colours_of_biomass_and_of_interval_width_end_at_round_values(finished):
+    plan, values, _ = finished
+    picture = make_picture(plan.path, plan.source)
+    width = values[UPPER] - values[LOWER]
+    assert picture.width_top == 50 * np.ceil(np.percentile(width, 99.5) / 50)
+    assert picture.scale_top % 50 == 0
+    bare = replace(picture, layers={name: layer * np.nan for name, layer in picture.layers.items()})
+    assert (bare.scale_top, bare.width_top) == (50.0, None)
+
+
 def test_page_item_and_summary_say_what_the_reader_must_know(finished):
     plan, _, summary = finished
     assert summary["images_simulated"]

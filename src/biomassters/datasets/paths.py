@@ -96,7 +96,7 @@ class FileDataset(AbstractDataset[Any, Path]):
         return {"filepath": str(self._filepath)}
 
 
-class PlaceDataset(AbstractDataset[Any, str]):
+class PlaceDataset(AbstractDataset[str, str]):
     """A path or address, whatever lies there, for code that knows what to make of it.
 
     Example:
@@ -104,26 +104,30 @@ class PlaceDataset(AbstractDataset[Any, str]):
         'data/01_raw/simulated_region'
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, filepath: str, made: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
         """Point at a place.
 
         Args:
             filepath: Path or address; nothing is made there.
+            made: Whether a node makes what lies there, so that without it the dataset is missing.
             metadata: For other tools, ignored here.
         """
-        self._filepath = filepath
+        self._filepath, self._made = filepath, made
         self.metadata = metadata
 
     def load(self) -> str:
         """The path or address."""
         return self._filepath
 
-    def save(self, data: Any) -> NoReturn:
-        """Refused: whoever loads the place writes there."""
-        raise DatasetError("A place is written by the code that uses it, not by the catalog.")
+    def save(self, data: str) -> None:
+        """Take note that a node has written there: what comes after it in the run may read it."""
+        if Path(data) != Path(self._filepath):
+            raise DatasetError(f"{data} was written, but the catalog says {self._filepath}.")
 
     def _exists(self) -> bool:
-        return True
+        return not self._made or Path(self._filepath).exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}

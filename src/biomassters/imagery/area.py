@@ -25,7 +25,7 @@ from rasterio.windows import Window
 from biomassters.errors import BadInputError
 from biomassters.imagery.options import AreaOptions
 from biomassters.imagery.pixel_grid import WORLD, Bounds, Grid, bounds_between, clipped
-from biomassters.imagery.vector_files import SUFFIXES, read_vector_file
+from biomassters.imagery.vector_files import SUFFIXES, RaggedPolygons, read_vector_file
 from biomassters.io.files import read_json
 from biomassters.io.gdal import parse_crs
 
@@ -246,21 +246,27 @@ def read_polygons(path: Path) -> tuple[Polygons, NDArray[np.float64], CRS]:
             nowhere in its coordinate system, or names no system or one that is unknown.
     """
     if path.suffix.lower() in SUFFIXES:
-        found = read_vector_file(path)
-        if found.crs is None:
-            raise BadInputError(
-                f"{path} doesn't say its coordinate system: copy the .prj file beside it, or save "
-                "the area as GeoPackage."
-            )
-        polygons = Polygons(found.positions, found.rings, found.polygons)
-        crs = _read_crs(found.crs, str(path))
-        _check_reach(path, polygons, crs)
+        polygons, found, crs = _read_vectors(path)
         return polygons, found.extents, crs
     polygons, geometries, crs = _read_geojson(path)
     first = np.cumsum([0, *(len(one.polygons) for one in geometries[:-1])])
     lowest, highest = np.hsplit(polygons.bounds, 2)
     extents = [np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)]
     return polygons, np.hstack(extents), crs
+
+
+def _read_vectors(path: Path, attribute: str | None = None) -> tuple[Polygons, RaggedPolygons, CRS]:
+    """Polygons of another format than GeoJSON, what else its reader found, and their system."""
+    found = read_vector_file(path, attribute)
+    if found.crs is None:
+        raise BadInputError(
+            f"{path} doesn't say its coordinate system: copy the .prj file beside it, or save "
+            "the polygons as GeoPackage."
+        )
+    polygons = Polygons(found.positions, found.rings, found.polygons)
+    crs = _read_crs(found.crs, str(path))
+    _check_reach(path, polygons, crs)
+    return polygons, found, crs
 
 
 def _check_reach(path: Path, polygons: Polygons, crs: CRS) -> None:
@@ -273,10 +279,10 @@ def _check_reach(path: Path, polygons: Polygons, crs: CRS) -> None:
 
 
 def read_valued_polygons(path: Path, attribute: str) -> tuple[Polygons, NDArray[np.float32], CRS]:
-    """Every polygon of a GeoJSON file, with a number that its feature states.
+    """Every polygon of a file, with a number that its feature states.
 
     Args:
-        path: The file.
+        path: The file: GeoJSON, GeoPackage, shapefile or KML.
         attribute: Which property the number is; a feature whose property is null is left out.
 
     Returns:
@@ -285,16 +291,24 @@ def read_valued_polygons(path: Path, attribute: str) -> tuple[Polygons, NDArray[
     Raises:
         BadInputError: As ``read_polygons``, or a feature's property is no number.
     """
-    polygons, found, crs = _read_geojson(path, attribute)
-    for one in found:
-        number = isinstance(one.value, int | float) and not isinstance(one.value, bool)
-        if one.value is not None and not (number and _are_finite([one.value])):
+    values: list[Any]
+    if path.suffix.lower() in SUFFIXES:
+        polygons, ragged, crs = _read_vectors(path, attribute)
+        stated = ragged.values
+        values = [None] * len(polygons.bounds) if stated is None else stated.tolist()
+        if stated is not None and stated.dtype.kind == "f":  # where a number may be missing
+            values = [None if np.isnan(value) else value for value in values]
+    else:
+        polygons, found, crs = _read_geojson(path, attribute)
+        values = [one.value for one in found for _ in one.polygons]
+    for value in values:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and _are_finite([value])):
             raise BadInputError(
-                f"{path} holds a polygon whose attribute {attribute!r} is {one.value!r}, no "
+                f"{path} holds a polygon whose attribute {attribute!r} is {value!r}, no "
                 "number: mend it, or name another attribute."
             )
-    values = [np.nan if one.value is None else one.value for one in found for _ in one.polygons]
-    return polygons, np.array(values, np.float32), crs
+    return polygons, np.array([np.nan if one is None else one for one in values], np.float32), crs
 
 
 def _read_geojson(

@@ -6,7 +6,7 @@ those of what its name says.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class RaggedPolygons(NamedTuple):
         polygons: int64 [P + 1], where each polygon begins in ``rings``, and R.
         extents: float64 [G, 4], west, south, east, north of each geometry.
         crs: As text; None where the file says nothing.
+        values: [P], the attribute that was asked for, of each polygon's feature; None where there
+            is none.
     """
 
     positions: NDArray[np.float64]
@@ -37,10 +39,11 @@ class RaggedPolygons(NamedTuple):
     polygons: NDArray[np.int64]
     extents: NDArray[np.float64]
     crs: str | None
+    values: NDArray[Any] | None
 
 
-def read_vector_file(path: Path) -> RaggedPolygons:
-    """Every polygon of all layers' first one that has any.
+def read_vector_file(path: Path, attribute: str | None = None) -> RaggedPolygons:
+    """Every polygon of all layers' first one that has any, with an attribute if one is named.
 
     Raises:
         BadInputError: The file can't be read, is no such file, or holds no valid polygon.
@@ -58,10 +61,14 @@ def read_vector_file(path: Path) -> RaggedPolygons:
         for layer, kind in pyogrio.list_layers(path):
             if kind is None:  # a table without places
                 continue
-            meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
+            columns = [] if attribute is None else [attribute]
+            meta, _, wkb, fields = pyogrio.raw.read(
+                path, layer=layer, columns=columns, force_2d=True
+            )
             shapes = shapely.from_wkb(wkb)
-            shapes = shapes[np.isin(shapely.get_type_id(shapes), _POLYGON_TYPES)]
-            shapes = shapes[~shapely.is_empty(shapes)]
+            areas = np.isin(shapely.get_type_id(shapes), _POLYGON_TYPES)
+            areas &= ~shapely.is_empty(shapes)
+            shapes = shapes[areas]
             if len(shapes):
                 break
         else:
@@ -69,7 +76,8 @@ def read_vector_file(path: Path) -> RaggedPolygons:
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise BadInputError(f"{path} can't be read ({reason}): save the area again.") from None
-    positions, (rings, polygons) = shapely.to_ragged_array(shapely.get_parts(shapes))[1:]
+    parts, whose = shapely.get_parts(shapes, return_index=True)
+    positions, (rings, polygons) = shapely.to_ragged_array(parts)[1:]
     if not np.isfinite(positions).all():
         raise BadInputError(f"{path} holds a coordinate that is no finite number: mend it.")
     return RaggedPolygons(
@@ -78,6 +86,7 @@ def read_vector_file(path: Path) -> RaggedPolygons:
         polygons.astype(np.int64),
         shapely.bounds(shapes),
         meta["crs"],
+        fields[0][areas][whose] if len(fields) else None,
     )
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _SQLITE = "sqlite:///"
 _ARTEFACTS = (
     *("report", "model_card", "metrics"),
-    *("fit_weights", "final_weights", "uncertainty", "carbon"),
+    *("fit_weights", "final_weights", "uncertainty@json", "carbon"),
 )
 _LONGEST_PARAMETER = 500  # MLflow refuses longer ones on some stores
 

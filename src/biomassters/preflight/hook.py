@@ -51,6 +51,7 @@ def faults(run: "PlannedRun") -> list[str]:
     checks = (
         input_checks.check_inputs,
         input_checks.check_named_files,
+        input_checks.check_cube,
         option_checks.check_runner,
         option_checks.check_folds,
         option_checks.check_crop,

@@ -23,7 +23,7 @@ from biomassters.messages import listed, shown_path
 from biomassters.preflight.planned_run import PlannedRun
 
 DEFAULT = "__default__"
-_JOINED = (DEFAULT, "from_archive")
+_JOINED = (DEFAULT, "from_archive", "from_area")
 
 
 def check_inputs(run: PlannedRun) -> Iterator[str]:
@@ -61,16 +61,16 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
         for name in ("areas", "plots"):
             if (path := getattr(change, name)) is not None:
                 yield from _file_faults(path, f"change.{name}")
-        for name in ("map_before", "map_after"):
-            if (place := run.path(name)) is not None and not place.is_file():
+        for name, dataset in (("map_before", "map_before"), ("map_after", "region_map@after")):
+            if (place := _missing_map(run, dataset)) is not None:
                 yield f"There is no map {shown_path(place)}: give one with '--params {name}=PATH'."
     plots = run.options("plots")
-    if plots is not None and run.takes("plots_file"):
+    if plots is not None and run.takes("field_plots@file"):
         for name in ("areas", "strata"):
             if (path := getattr(plots, name)) is not None:
                 yield from _file_faults(path, f"plots.{name}")
-        place = run.path("plot_map")
-        if not plots.covariates and place is not None and not place.is_file():
+        place = _missing_map(run, "region_map@plots")
+        if not plots.covariates and place is not None:
             yield (
                 f"There is no map {shown_path(place)}: give one with '--params plot_map=PATH', run "
                 "'--pipelines mapping' first, or name plots.covariates."
@@ -96,6 +96,29 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
     labels = run.path("test_labels") if run.makes("test_scores") else None
     if labels is not None and not labels.is_dir() and not run.makes("raw_archive"):
         yield no_labels(shown_path(labels))
+
+
+def _missing_map(run: PlannedRun, name: str) -> Path | None:
+    """Where a map should be, if there is none and the run doesn't make it."""
+    place = run.path(name)
+    made = "region_map@made"
+    comes = run.makes(made) and place == run.path(made)
+    return None if place is None or comes or place.is_file() else place
+
+
+def check_cube(run: PlannedRun) -> Iterator[str]:
+    """Nothing reads a region's images before imagery, in the same run, has made them."""
+    readers = {str(node.namespace) for node in run.pipeline.nodes if "region_images" in node.inputs}
+    readers &= {"mapping", "chips_from_region"}
+    if run.makes("imagery_cube") and readers:
+        cube, images = (
+            shown_path(Path(str(run.path(name)))) for name in ("imagery_cube", "region_images")
+        )
+        yield (
+            f"{listed(sorted(readers))} would read {images} without waiting for the cube that "
+            f"imagery makes ({cube}): take '--pipelines from_area', or run imagery first and the "
+            f"rest with '--params region_root={cube}'."
+        )
 
 
 def _missing(run: PlannedRun, name: str) -> str:

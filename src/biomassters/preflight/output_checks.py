@@ -24,7 +24,7 @@ from biomassters.preflight.planned_run import PlannedRun, nearest_folder
 DEFAULT_NETWORK_BYTES = 2_912_104
 """Of the default options, so that nothing has to be built to know it; a test compares."""
 
-_WRITTEN_PLACES = ("region_map", "imagery_cube", "change_map")
+_WRITTEN_PLACES = ("region_map_place", "imagery_place", "change_map")
 _RECORD = "run_record"
 _FLOAT = 4
 _MAP_BANDS = 4  # of regions.cog: the map, its bounds, the months
@@ -174,12 +174,10 @@ def _of_region(run: PlannedRun) -> Iterator[_Need]:
         for sensor in SENSORS
         if sensor.every_month or not region.missing_images
     )
-    yield _Need(
-        "simulating the region", "simulated_region", pixels * (len(region.months) * month + 4)
-    )
+    yield _Need("simulating the region", "region_images", pixels * (len(region.months) * month + 4))
     if run.makes("region_summary"):
         size = pixels * _MAP_BANDS * _FLOAT * (1 + _OVERVIEWS)
-        yield _Need("the map of the region", "region_map", size)
+        yield _Need("the map of the region", "region_map_place", size)
 
 
 def _network_bytes(options: NetworkOptions) -> int:

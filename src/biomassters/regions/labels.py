@@ -19,13 +19,14 @@ from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
 from biomassters.imagery.area import Polygons, read_valued_polygons
+from biomassters.imagery.vector_files import SUFFIXES
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.regions.grid import Bounds, Grid, bounds_between, clipped, slices_in
 from biomassters.regions.inputs.layers import RasterLayer
 from biomassters.regions.options import LabelOptions
 
 _SUBPIXELS = 5  # along a pixel's side, for polygons: 2 m, 4 % of its area each
-_POLYGON_SUFFIXES = (".geojson", ".json")
+_POLYGON_SUFFIXES = (".geojson", ".json", *SUFFIXES)
 _MOST_AGB = 10_000.0  # Mg/ha: above any forest's, and far below what a wrong unit gives
 
 
@@ -47,7 +48,7 @@ class Label:
 
     @classmethod
     def open(cls, path: Path, options: LabelOptions) -> "Label":
-        """Look at a GeoTIFF, or read the polygons of a GeoJSON file.
+        """Look at a GeoTIFF, or read polygons: GeoJSON, GeoPackage, shapefile or KML.
 
         Raises:
             BadInputError: It can't be read, lies nowhere, has no such band, or no polygon has
@@ -166,7 +167,8 @@ def _open_raster(path: Path, band: int) -> RasterLayer:
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise BadInputError(
-            f"{path} can't be opened as a label ({reason}): give a GeoTIFF, or polygons as GeoJSON."
+            f"{path} can't be opened as a label ({reason}): give a GeoTIFF, or polygons as "
+            "GeoJSON, GeoPackage or shapefile."
         ) from error
     if crs is None:
         raise BadInputError(

@@ -8,6 +8,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -64,16 +65,26 @@ class MapPicture:
     @property
     def scale_top(self) -> float:
         """A round upper end of the colours, Mg/ha."""
-        agb = self.layers["AGB"]
-        known = agb[np.isfinite(agb)]
-        high = float(np.percentile(known, _DENSE_PERCENTILE)) if known.size else 0.0
-        return max(50.0, float(np.ceil(high / 50.0)) * 50.0)
+        return _round_top(self.layers["AGB"]) or 50.0
+
+    @property
+    def width_top(self) -> float | None:
+        """The same of the intervals' width; None where there are no intervals."""
+        return _round_top(self.layers["AGB_upper"] - self.layers["AGB_lower"])
 
     def scale_bar(self) -> tuple[float, str]:
         """Length of a scale bar in pixels of the picture, and its label."""
         length_m = bar_length_m(self.grid.width * self.grid.pixel_size)
         text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
         return length_m / self.grid.pixel_size, text
+
+
+def _round_top(values: NDArray[np.float32]) -> float | None:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return None
+    high = float(np.percentile(known, _DENSE_PERCENTILE))
+    return max(50.0, float(np.ceil(high / 50.0)) * 50.0)
 
 
 def bar_length_m(width_m: float) -> float:
@@ -163,8 +174,18 @@ def _draw_scale_bar(axes: Axes, picture: MapPicture) -> None:
     )  # fmt: skip
 
 
-def render_page(picture: MapPicture, summary: dict[str, Any], title: str) -> str:
-    """A page of HTML, with images and values inside; the summary is that of the whole map."""
+def render_page(
+    picture: MapPicture, summary: dict[str, Any], title: str, map_file: Path | None = None
+) -> str:
+    """A page of HTML, with images and values inside.
+
+    Args:
+        picture: What it shows.
+        summary: Of the whole map.
+        title: Its heading.
+        map_file: The GeoTIFF, which lies beside the page and is linked with what belongs to it;
+            None links nothing.
+    """
     environment = Environment(
         loader=PackageLoader("biomassters.regions"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -193,12 +214,24 @@ def render_page(picture: MapPicture, summary: dict[str, Any], title: str) -> str
             "height": grid.height,
             "perUnit": _STEPS_PER_UNIT,
             "noData": _NO_DATA,
+            "pixelSize": grid.pixel_size,
             "transform": tuple(grid.transform)[:6],
             # Upper left and right, lower left and right.
             "corners": grid.degrees((x, y) for y in (0, grid.height) for x in (0, grid.width)),
             "layers": [{"title": one["title"], "unit": one["unit"]} for one in layers],
         },
         values=[one["values"] for one in layers],
+        files=[]
+        if map_file is None
+        else [
+            (quote(name), name, what)
+            for name, what in (
+                (map_file.name, "the map, GeoTIFF"),
+                (f"{map_file.stem}.qml", "its colours, for QGIS"),
+                (f"{map_file.name}.summary.json", "all numbers"),
+                (f"{map_file.name}.item.json", "STAC item"),
+            )
+        ],
         crs=grid.crs.to_string(),
     )
 

@@ -90,4 +90,5 @@ def to_svg(figure: "Figure", name: str, description: str) -> str:
     head, body = svg.split(">", 1)
     # The page decides how large it is; the view box keeps its shape.
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{escape(description)}">{body}'
+    # The reader's font may be taller than matplotlib's: a label at the edge must not be cut off.
+    return f'{head} overflow="visible" role="img" aria-label="{escape(description)}">{body}'

@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 compare_maps,
-                ["map_before", "map_after", "change_map", "params:change", "params:plots"],
+                ["map_before", "region_map@after", "change_map", "params:change", "params:plots"],
                 ["change_totals", "change_by_area", "change_quicklook"],
                 name="compare_maps",
             )

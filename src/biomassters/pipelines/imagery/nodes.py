@@ -17,8 +17,11 @@ from biomassters.imagery.training_check import compare_with_training, report_unl
 from biomassters.messages import listed
 
 
-def find_scenes(imagery: ImageryOptions, cube: str) -> SceneSearch:
-    """Area, year and catalogue looked at; the dataset asks the catalogue."""
+def find_scenes(imagery: ImageryOptions, cube: str, simulated_scenes: str) -> SceneSearch:
+    """Area, year and catalogue looked at; the dataset asks the catalogue.
+
+    ``imagery.catalogue`` may name the simulated scenes, which come first where one run makes both.
+    """
     check_place(Path(cube), imagery)
     return plan_search(imagery)
 
@@ -33,9 +36,9 @@ def choose_scenes(
 
 def compose_months(
     choice: Choice, imagery: ImageryOptions, cube: str, scratch: Path
-) -> dict[str, Any]:
-    """Every month composed and written; what it was made of."""
-    return write_cube(choice, Path(cube), scratch, imagery)
+) -> tuple[dict[str, Any], str]:
+    """Every month composed and written; what it was made of, and the cube."""
+    return write_cube(choice, Path(cube), scratch, imagery), cube
 
 
 def compare_months(record: dict[str, Any], cube: str, chip_store: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 find_scenes,
-                ["params:imagery", "imagery_cube"],
+                ["params:imagery", "imagery_place", "simulated_scenes@place"],
                 "imagery_items",
                 name="find_scenes",
             ),
@@ -33,8 +33,8 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 compose_months,
-                ["imagery_choice", "params:imagery", "imagery_cube", "imagery_scratch"],
-                "imagery_record",
+                ["imagery_choice", "params:imagery", "imagery_place", "imagery_scratch"],
+                ["imagery_record", "imagery_cube"],
                 name="compose_months",
             ),
             Node(

@@ -9,6 +9,7 @@ from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.regions.inputs.source import open_region
+from biomassters.regions.map_style import map_styles
 from biomassters.regions.mapping import (
     RegionPlan,
     WeightsFiles,
@@ -46,12 +47,13 @@ def map_blocks(plan: RegionPlan, scratch: Path, dask: DaskOptions) -> RegionPlan
 
 def write_map(
     plan: RegionPlan, scratch: Path, calibration_file: str, uncertainty: UncertaintyOptions
-) -> dict[str, Any]:
-    """Blocks put together to one GeoTIFF with intervals; the map's numbers."""
+) -> tuple[dict[str, Any], str]:
+    """Blocks put together to one GeoTIFF with intervals; the map's numbers, and the map."""
     calibration = read_calibration(
         Path(calibration_file), plan.weights.fingerprint, plan.provenance()
     )
-    return finish_map(plan, scratch, calibration, uncertainty.carbon_fraction)
+    summary = finish_map(plan, scratch, calibration, uncertainty.carbon_fraction)
+    return summary, str(plan.path)
 
 
 def picture_map(plan: RegionPlan, summary: dict[str, Any]) -> MapPicture:
@@ -66,7 +68,12 @@ def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
 
 def render_map_page(picture: MapPicture, plan: RegionPlan, summary: dict[str, Any]) -> str:
     """A page with the map over a background."""
-    return render_page(picture, summary, TITLE)
+    return render_page(picture, summary, TITLE, plan.path)
+
+
+def style_map(picture: MapPicture, region_map: str) -> dict[str, str]:
+    """Styles that QGIS finds beside the map, and the width of its intervals as a layer."""
+    return map_styles(Path(region_map), picture.scale_top, picture.width_top)
 
 
 def describe_region(plan: RegionPlan, summary: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .nodes import (
     picture_map,
     plan_map,
     render_map_page,
+    style_map,
     write_map,
 )
 
@@ -24,7 +25,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 [
                     "region_images",
                     "fit_weights",
-                    "region_map",
+                    "region_map_place",
                     "params:mapping",
                     "params:inference",
                 ],
@@ -42,10 +43,10 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 [
                     "predicted_region",
                     "mapping_scratch",
-                    "region_uncertainty",
+                    "uncertainty@place",
                     "params:uncertainty",
                 ],
-                "region_summary",
+                ["region_summary", "region_map@made"],
                 name="write_map",
             ),
             Node(
@@ -57,6 +58,9 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 ["region_picture", "region_plan", "region_summary"],
                 "region_page",
                 name="render_map_page",
+            ),
+            Node(
+                style_map, ["region_picture", "region_map@made"], "region_styles", name="style_map"
             ),
             Node(
                 describe_region,

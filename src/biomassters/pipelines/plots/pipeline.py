@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 combine_plots,
-                ["plots_file", "plot_map", "params:plots"],
+                ["field_plots@file", "region_map@plots", "params:plots"],
                 ["inventory", "plots_with_map"],
                 name="combine_plots",
             ),

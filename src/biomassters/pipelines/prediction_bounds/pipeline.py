@@ -13,7 +13,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 bound_archive,
-                ["archive_predictions", "final_weights", "uncertainty"],
+                ["archive_predictions", "final_weights", "uncertainty@json"],
                 "archive_bounds",
                 name="add_intervals_to_archive_maps",
             )

@@ -14,13 +14,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(
                 simulate_region,
                 "params:region_simulation",
-                "simulated_region",
+                "region_images",
                 name="simulate_region",
             ),
             Node(
                 draw_plots,
-                ["simulated_region", "params:region_simulation"],
-                ["simulated_plots", "simulated_municipalities"],
+                ["region_images", "params:region_simulation"],
+                ["field_plots@simulated", "simulated_municipalities"],
                 name="draw_plots",
             ),
         ],

@@ -29,7 +29,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
         [
             Node(
                 score_held_out,
-                ["held_out_predictions", "chip_store", "fit_weights", "uncertainty"],
+                ["held_out_predictions", "chip_store", "fit_weights", "uncertainty@json"],
                 ["scores", "scores_per_chip", "scores_by_class"],
                 name="score_held_out",
             ),
@@ -41,13 +41,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 collect_metrics,
-                ["scores", "baselines", "uncertainty", "folds"],
+                ["scores", "baselines", "uncertainty@json", "folds"],
                 "metrics",
                 name="collect_metrics",
             ),
             Node(
                 choose_pictures,
-                ["held_out_predictions", "chip_store", "scores", "uncertainty", _OPTIONS],
+                ["held_out_predictions", "chip_store", "scores", "uncertainty@json", _OPTIONS],
                 "pictures",
                 name="choose_pictures",
             ),
@@ -82,7 +82,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(
                 gather_uncertainty,
                 [
-                    "uncertainty",
+                    "uncertainty@json",
                     "coverage_by_level",
                     "coverage_by_class",
                     "coverage_per_chip",

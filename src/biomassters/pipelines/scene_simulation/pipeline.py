@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             Node(
                 simulate_scenes,
                 ["region_images", "params:scene_simulation"],
-                "simulated_scenes",
+                "simulated_scenes@made",
                 name="simulate_scenes",
             )
         ],

@@ -18,7 +18,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "test_labels",
                     "chip_table",
                     "final_weights",
-                    "region_uncertainty",
+                    "uncertainty@place",
                 ],
                 ["split_scores", "test_scores", "test_scores_per_chip"],
                 name="score_test_split",
