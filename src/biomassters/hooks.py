@@ -41,6 +41,8 @@ _PEOPLE_OPEN = (
     ("fit_weights", "fit_weights", "Weights"),
     ("final_weights", "final_weights", "Final weights"),
     ("chip_table", "chip_table", "Table of chips"),
+    ("sweep_page", "sweep_page", "Page of the sweep"),
+    ("sweep_best", "sweep_best", "Best parameters"),
     ("simulated_region", "simulated_region", "Simulated region"),
     ("simulated_scenes", "simulated_scenes", "Simulated scenes"),
     ("imagery_scenes", "imagery_scenes", "Table of scenes"),

@@ -20,6 +20,8 @@ from biomassters.messages import HIDDEN, listed
 from biomassters.reporting.model_card import flatten, package_versions
 
 _SHOWN = 12  # digits of a fingerprint
+# Datasets whose fingerprint is that of their content; maps have that of the weights that made them.
+_CONTENT = ("chip_store", "fit_weights", "final_weights")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _recorded(record: Mapping[str, Any]) -> dict[str, str]:
     """The last known fingerprint of each dataset."""
     found: dict[str, str] = {}
     for node in sorted(record["nodes"].values(), key=lambda one: one["run"]):
-        found |= node["fingerprints"]
+        prints = node["fingerprints"]
+        found |= {name: prints[name] for name in _CONTENT if name in prints}
     return found
 
 

@@ -195,19 +195,23 @@ def draw_runs(runs: Sequence[RecordedRun]) -> "Figure":
         colour = colours(number if len(runs) <= 10 else number / (len(runs) - 1))
         if run.per_chip is not None:
             rmse = run.per_chip["rmse"]
-            scores.errorbar(rmse.mean(), number, xerr=rmse.std() / sqrt(len(rmse)), fmt="o",
-                            color=colour, capsize=3)  # fmt: skip
+            error = rmse.std() / sqrt(len(rmse))
+            look = {"fmt": "o", "markersize": 5, "capsize": 3, "color": colour}
+            scores.errorbar(rmse.mean(), number, xerr=error, **look)
         ridge = run.metrics.get("baseline_ridge_rmse")
         if ridge is not None:
-            scores.plot(ridge, number, "|", color=BASELINE, markersize=12)
+            label = None if scores.get_legend_handles_labels()[1] else "ridge regression"
+            scores.plot(ridge, number, "D", color=BASELINE, markersize=4, label=label)
         history = pd.DataFrame() if run.history is None else run.history
         held_out = [curve for curve in curves_of(history) if curve.held_out][:1]
         for curve in held_out:
             curves.plot(curve.epochs, curve.values, ".-", color=colour, label=run.name)
     scores.set_yticks(range(len(runs)), [run.name for run in runs], color=INK)
     scores.set_ylim(len(runs) - 0.5, -0.5)
-    dress(scores, f"RMSE of held-out chips, {AGB_UNIT} (± standard error; | ridge)", grid="both")
-    dress(curves, "Epoch", f"Held-out RMSE while training, {AGB_UNIT}", grid="both")
-    if curves.lines:
-        add_legend(curves)
+    dress(scores, f"RMSE of held-out chips ± standard error, {AGB_UNIT}", grid="both")
+    dress(curves, "Epoch", f"Held-out RMSE, {AGB_UNIT}", grid="both")
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (scores, curves):
+        if axes.get_legend_handles_labels()[1]:
+            add_legend(axes)
     return figure
