@@ -43,7 +43,13 @@ def done(kedro, optional):
         assert "Traceback" not in result.stderr
         return result
 
-    return {page: [do(one) for one in commands(page)] for page in ("runs.md", "sweep.md")}
+    results = {page: [do(one) for one in commands(page)] for page in ("runs.md", "sweep.md")}
+    (others,) = re.findall(r"`'(sweep\.parameters=.+)'`", (PAGES / "sweep.md").read_text())
+    named = f"run=losses,sweep.trials=3,{others}"
+    results["sweep.md"].append(
+        do(["run", "--env", "test", "--pipelines", "sweep", "--params", named])
+    )
+    return results
 
 
 def test_every_command_ends_well(done):

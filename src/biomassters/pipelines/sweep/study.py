@@ -7,10 +7,11 @@ are tried again, from its checkpoints. Optuna knows it by ``replaces`` in the ne
 import hashlib
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,10 @@ def run_study(
     facts = [data, network.model_dump(mode="json"), fixed, varied, options.seed]
     study = _open_study(folder, hashlib.sha256(json.dumps(facts).encode()).hexdigest(), options)
     space = distributions(options, network, training)
-    began, fault = time.monotonic(), ""
+    ends = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
+    fault = ""
     with Progress("trying parameters", options.trials, done=len(_counted(study))) as bar:
-        while not _spent(options, began):
+        while time.monotonic() < ends:
             with _next_trial(study, folder, space, options) as trial:
                 if trial is None:
                     break
@@ -84,7 +86,7 @@ def run_study(
                     nonlocal validations
                     validations += 1
                     trial.report(rmse, validations)
-                    bar.note(f"trial {trial.number}: held-out RMSE {rmse:.1f}", *_best_words(study))
+                    bar.note(f"trial {trial.number}", f"held-out RMSE {rmse:.1f}")
                     if options.pruning and trial.should_prune():
                         raise optuna.TrialPruned
 
@@ -106,28 +108,27 @@ def run_study(
     return study
 
 
-def _spent(options: SweepOptions, began: float) -> bool:
-    return options.minutes is not None and time.monotonic() - began > 60 * options.minutes
-
-
 def _open_study(folder: Path, experiment: str, options: SweepOptions) -> optuna.Study:
     optuna.logging.disable_default_handler()  # its lines go where the run's do
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    journal = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    given: dict[str, Any] = {
+        "storage": optuna.storages.JournalStorage(journal),
+        "study_name": "sweep",
+        "pruner": optuna.pruners.MedianPruner() if options.pruning else optuna.pruners.NopPruner(),
+    }
     with _locked(folder):
-        study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name="sweep",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner() if options.pruning else optuna.pruners.NopPruner(),
-        )
+        if not optuna.get_all_study_names(given["storage"]):
+            optuna.create_study(**given)
+        study = optuna.load_study(**given)
         if study.user_attrs.get(_EXPERIMENT, experiment) != experiment:
             raise BadInputError(
                 f"{folder} holds a sweep of other chips, parameters or ranges: keep both with "
                 "'--params run=NAME', or delete that folder."
             )
-        study.set_user_attr(_EXPERIMENT, experiment)
+        if not study.user_attrs:
+            study.set_user_attr(_EXPERIMENT, experiment)
     return study
 
 
@@ -206,12 +207,6 @@ def distributions(
 
 
 # ---- What came of it
-
-
-def _best_words(study: optuna.Study) -> list[str]:
-    with suppress(ValueError):  # no trial is complete
-        return [f"best {study.best_value:.1f}"]
-    return []
 
 
 def trial_table(study: optuna.Study) -> pd.DataFrame:
