@@ -100,10 +100,6 @@ def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[Recor
     }
     root = places[DATASET].parent.parent
     known = sorted(path.parent.name for path in root.glob(f"*/{places[DATASET].name}"))
-    if not known:
-        raise BadInputError(
-            f"There is no run in {shown_path(root)} yet: 'biomassters run' makes one."
-        )
     for name in names:
         if name not in known:
             raise BadInputError(f"There is no run '{name}'; {hint(name, known)}")
@@ -134,6 +130,10 @@ def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[Recor
                 None if per_chip is None else per_chip.set_index("chip_id"),
                 table("training_history", name, pd.read_parquet),
             )
+        )
+    if not runs:
+        raise BadInputError(
+            f"There is no run of this version in {shown_path(root)}: 'biomassters run' makes one."
         )
     return runs
 
