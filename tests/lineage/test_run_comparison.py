@@ -114,9 +114,7 @@ def test_an_unknown_run_gets_one_sentence(catalog):
 def test_no_run_at_all_gets_one_sentence(catalog, tmp_path):
     for path in (tmp_path / "reports").glob("*/run.json"):
         path.unlink()
-    with pytest.raises(
-        BadInputError, match=r"There is no run of this version in .*/reports: 'biomassters run'"
-    ):
+    with pytest.raises(BadInputError, match=r"There is no run of this version in .*/reports"):
         read_runs(catalog)
 
 
