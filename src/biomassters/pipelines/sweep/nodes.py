@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,8 +14,7 @@ from biomassters.pipelines.sweep.options import SweepOptions
 from biomassters.pipelines.training.stages import StageRunner
 from biomassters.training.options import TrainingOptions
 
-if TYPE_CHECKING:
-    from optuna import Study
+Study = Any  # Optuna's; Kedro resolves the annotations of nodes, also where Optuna isn't there
 
 
 def run_trials(
@@ -26,7 +25,7 @@ def run_trials(
     network: NetworkOptions,
     training: TrainingOptions,
     sweep: SweepOptions,
-) -> "Study":
+) -> Study:
     """Trainings with parameters that the study chooses, until the budget is used."""
     from biomassters.pipelines.sweep.study import run_study
 
@@ -49,14 +48,14 @@ def run_trials(
     return run_study(train, work, data, network, training, sweep)
 
 
-def tell_of_trials(study: "Study") -> tuple[pd.DataFrame, dict[str, Any]]:
+def tell_of_trials(study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Every trial in a table, and the best with the command that trains it."""
     from biomassters.pipelines.sweep.study import best_trial, trial_table
 
     return trial_table(study), best_trial(study)
 
 
-def render_sweep_page(study: "Study") -> str:
+def render_sweep_page(study: Study) -> str:
     """The trials and how much each parameter mattered, as Optuna draws them."""
     from biomassters.pipelines.sweep.study import render_page
 
