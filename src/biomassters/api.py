@@ -213,14 +213,13 @@ def map_region(
 
 def _chip(name: str, images: Mapping[str, Images]) -> Chip:
     """A chip of float32 images in the archive's units."""
-    for sensor in images:
-        if sensor not in SENSOR:
-            raise BadInputError(f"There is no sensor '{sensor}'; {hint(sensor, SENSOR)}")
     georeference: Georeference | None = None
-    read: dict[str, dict[int, NDArray[Any]]] = {sensor: {} for sensor in SENSOR}
-    for sensor, given in images.items():
-        for month, image, place in _months(SENSOR[sensor], given):
-            read[sensor][month] = image
+    read: dict[str, dict[int, NDArray[Any]]] = {key: {} for key in SENSOR}
+    for key, given in images.items():
+        if key not in SENSOR:
+            raise BadInputError(f"There is no sensor '{key}'; {hint(key, SENSOR)}")
+        for month, image, place in _months(SENSOR[key], given):
+            read[key][month] = image
             georeference = georeference or place
     sizes = sorted({image.shape[1:] for year in read.values() for image in year.values()})
     if len(sizes) != 1:
@@ -244,9 +243,9 @@ def _months(
     sensor: Sensor, given: Images
 ) -> Iterator[tuple[int, NDArray[Any], Georeference | None]]:
     """Each month's image [bands, height, width], and where its file says that it lies."""
-    whole = not isinstance(given, Mapping)
-    months = dict(enumerate(np.asarray(given))) if whole else dict(given)
-    if whole and len(months) != MONTH_COUNT:
+    months: dict[int, Any]
+    months = dict(given) if isinstance(given, Mapping) else dict(enumerate(np.asarray(given)))
+    if not isinstance(given, Mapping) and len(months) != MONTH_COUNT:
         raise BadInputError(
             f"The array of {sensor.title} has {len(months)} months instead of {MONTH_COUNT}, "
             "September to August: give those that there are by number, as in {9: june, 10: july}."

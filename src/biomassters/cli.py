@@ -296,6 +296,7 @@ def _known(
     env: str | None, runtime_params: Mapping[str, Any]
 ) -> tuple[CatalogProtocol, dict[str, Any], Path]:
     """Catalog and parameters as a run would have them, and the project's folder."""
+    session: Any  # Kedro's types know none of its methods
     with KedroSession.create(env=env, runtime_params=dict(runtime_params)) as session:
         context = session.load_context()
         parameters = context.config_loader["parameters"]
@@ -355,6 +356,7 @@ def reproduce(record: Path, check: bool, name: str | None, params: dict[str, Any
         if check:
             sys.exit(1 if lines else 0)
         new = name or f"{old}_again"
+        session: Any
         with KedroSession.create(
             env=again.environment, runtime_params={**again.parameters, "run": new}
         ) as session:

@@ -114,9 +114,15 @@ def test_what_has_changed_is_named_with_its_status(done, kedro, project):
     assert result.stdout == (
         f"package numpy: was 1.0, is {now}\nparameter training.epochs: was 3, is 2\n"
     )
-    again = kedro("reproduce", "--check", str(path.parents[1] / "test/run.json"))
-    assert again.returncode == 0
-    assert again.stdout == "Code, packages, parameters and data are as they were.\n"
+
+
+def test_commands_before_the_last_one_are_said_to_be_unknown(done, kedro, project):
+    """The sweep's came after the run's, in the same folder."""
+    result = kedro("reproduce", "--check", str(project / "data/08_reporting/test/run.json"))
+    assert result.returncode == 1
+    last_line = result.stdout.splitlines()[-1]
+    assert last_line.startswith("parameters of nodes run at 20")
+    assert last_line.endswith("which holds the last run's; they are taken for the same")
 
 
 @pytest.mark.parametrize(

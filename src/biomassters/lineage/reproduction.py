@@ -100,14 +100,14 @@ def differences(
     """
     last = record["runs"][-1]
     machine = last["machine"]
-    facts = [
-        ("code", last["code"], code_version(project)),
-        ("Python", {"": machine["python"]}, {"": platform.python_version()}),
-        ("package", machine["packages"], package_versions()),
-        ("parameter", *(dict(_flat(values)) for values in (last["parameters"], parameters))),
-        ("data", *_fingerprints(record, catalog)),
-    ]
-    lines = [line for what, then, now in facts for line in _changes(what, then, now)]
+    facts: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+        "code": (last["code"], code_version(project)),
+        "Python": ({"": machine["python"]}, {"": platform.python_version()}),
+        "package": (machine["packages"], package_versions()),
+        "parameter": (_named(last["parameters"]), _named(parameters)),
+        "data": _fingerprints(record, catalog),
+    }
+    lines = [line for what, sides in facts.items() for line in _changes(what, *sides)]
     # Commits alone don't tell what lay uncommitted in the folder, then and now.
     if last["code"]["changed"] and last["code"] == code_version(project):
         lines.append("code: had uncommitted changes, and has; nobody noted which")
@@ -120,8 +120,8 @@ def differences(
     return lines
 
 
-def _flat(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    return ((name, text) for name, text in flatten(parameters) if name != "run")
+def _named(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text for name, text in flatten(parameters) if name != "run"}
 
 
 def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from biomassters.console import Progress
@@ -112,7 +113,7 @@ def _open_study(folder: Path, experiment: str, options: SweepOptions) -> optuna.
     optuna.logging.disable_default_handler()  # its lines go where the run's do
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    journal = JournalFileBackend(str(folder / "journal.log"))
     given: dict[str, Any] = {
         "storage": optuna.storages.JournalStorage(journal),
         "study_name": "sweep",
