@@ -266,7 +266,8 @@ def render_page(study: optuna.Study) -> str:
 <meta name="viewport" content="width=device-width">
 <style>body {{font: 15px system-ui, sans-serif; margin: 2em auto; max-width: 64em; padding: 0 1em}}
 table {{border-collapse: collapse}} td, th {{padding: .2em .8em; text-align: right}}
-div.table {{overflow-x: auto}} pre {{white-space: pre-wrap; overflow-wrap: anywhere}}</style></head><body>
+div.table {{overflow-x: auto}} pre {{white-space: pre-wrap; overflow-wrap: anywhere}}
+</style></head><body>
 <h1>Sweep of {len(table)} trials</h1>
 <p>Least RMSE of held-out chips: <b>{least}</b>, trial {best["trial"]}. It is the best of several on
 the same chips, so other chips will see a larger one. Train and score it:</p>
