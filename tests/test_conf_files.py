@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomassters.conf_files import (
+    check_run_name,
     dotted_names,
     known_parameters,
     require_readable,
@@ -115,3 +116,22 @@ def test_what_has_moved_is_said_with_its_new_place():
     (sentence,) = unknown_parameters({"finetuning": {"epochs": 60}}, known_parameters(CONF))
     assert "There is no parameter 'finetuning' any more" in sentence
     assert "'training.stages=[{name: fit}, {name: finetune, epochs: 60" in sentence
+
+
+@pytest.mark.parametrize("name", ["wide", "simulated", "lr-0.01_b", "A" * 64])
+def test_a_run_may_have_such_a_name(name):
+    check_run_name(name, "simulated", CONF)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "2", 2, True, None, "a b", "a/b", "../up", ".a", "a" * 65, "ä", "a\n"]
+)
+def test_a_name_that_makes_no_folder_is_refused(name):
+    with pytest.raises(BadInputError, match="a run is named by up to 64 letters"):
+        check_run_name(name, "simulated", CONF)
+
+
+def test_a_run_is_not_called_as_another_environments_results_are():
+    with pytest.raises(BadInputError, match="results of the environment biomassters lie in"):
+        check_run_name("biomassters", "simulated", CONF)
+    check_run_name("biomassters", "biomassters", CONF)

@@ -176,10 +176,11 @@ def datasets() -> dict[str, dict[str, Any]]:
     for file in sorted(BASE.glob("catalog*.yml")):
         text = file.read_text()
         for name, entry in yaml.safe_load(text).items():
+            entry = {"filepath": entry} if isinstance(entry, str) else entry  # a part of places
             place = str(entry.get("filepath", ""))
             found[name] = {
                 "file": file,
-                "type": entry["type"],
+                "type": entry.get("type"),
                 "place": _resolved(place),
                 "overrides": re.findall(r"runtime_params:\s*(\w+)", place),
                 "comment": _comment(text, name),
@@ -189,6 +190,7 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 def _resolved(place: str) -> str:
     """A path as people read it, with its defaults."""
+    place = place.replace("${_run}", "<run>")
     while found := re.search(r"\$\{(globals|runtime_params):\s*(\w+)(?:,\s*([^${}]*))?\}", place):
         default = (found[3] or "").strip('" ')
         value = default if found[1] == "runtime_params" else default or f"<{found[2]}>"
@@ -203,8 +205,9 @@ def datasets_page(found: dict[str, Pipeline]) -> str:
         "# Datasets",
         """\
 What the pipelines read and write, by the file of the catalog that lists it. `<dataset>` is the
-environment's `dataset` in `globals.yml`, for the default run `simulated`, and `<raw_root>` its
-archive. What lies in memory is passed on within a run and never on disk.""",
+environment's `dataset` in `globals.yml`, for the default run `simulated`, `<run>` the same or what
+`--params run=NAME` names, and `<raw_root>` the archive. What lies in memory is passed on within a
+run and never on disk.""",
     ]
     last = None
     for name, entry in datasets().items():
@@ -216,7 +219,7 @@ archive. What lies in memory is passed on within a run and never on disk.""",
         read = [n.name for n in nodes if any(_stands_for(name, one) for one in n.inputs)]
         facts = [f"`{entry['place']}`" if entry["place"] else "memory"]
         facts += [f"another place: `--params {one}=…`" for one in entry["overrides"]]
-        facts += [f"type `{entry['type']}`"]
+        facts += [f"type `{entry['type']}`"] * bool(entry["type"])
         facts += [f"written by {_codes(written)}"] * bool(written)
         facts += [f"read by {_codes(read)}"] * bool(read)
         lines += [f"### `{name}` {{ #{_anchor(name)} }}", entry["comment"]]

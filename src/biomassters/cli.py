@@ -2,7 +2,8 @@
 
 ``--params`` takes lists, names are checked before a session is opened (Kedro finds a misspelt one
 late and says so with a traceback), and Ctrl-C ends with one sentence and the shell's code for it.
-Kedro finds this module by its name; ``kedro run`` and ``python -m biomassters`` both come here.
+Beside it stand ``compare`` and ``reproduce``, for runs that are there. Kedro finds this module by
+its name; ``kedro run`` and ``python -m biomassters`` both come here.
 """
 
 import copy
@@ -10,6 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
@@ -21,6 +23,8 @@ from kedro import runner as kedro_runner
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines, settings
+from kedro.framework.session import KedroSession
+from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.runner import AbstractRunner
 from kedro.utils import find_kedro_project
@@ -30,7 +34,7 @@ import biomassters.pipelines
 from biomassters.console import at_work, close_open, stream
 from biomassters.errors import BadInputError
 from biomassters.hooks import install_plain_errors
-from biomassters.messages import hint, listed
+from biomassters.messages import hint, listed, shown_path
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 DEFAULT = "__default__"
@@ -253,10 +257,17 @@ def _params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 def _run(*args: Any, **kwargs: Any) -> Any:
     assert kedro_run.callback is not None
-    install_plain_errors()
-    try:
+    with _plain_ends():
         _check_names(kwargs)
         return kedro_run.callback(*args, **kwargs)
+
+
+@contextmanager
+def _plain_ends() -> Iterator[None]:
+    """Within it, errors and Ctrl-C end the command with one sentence."""
+    install_plain_errors()
+    try:
+        yield
     except KedroCliError as error:  # which would print "NoneType: None" alone
         raise click.ClickException(error.message) from None
     except KeyboardInterrupt as interruption:  # with words of its own, where it has any
@@ -281,3 +292,78 @@ run.params = [
 ]
 run.callback = wraps(kedro_run.callback)(_run) if kedro_run.callback else _run
 cli.add_command(run)
+
+
+def _known(
+    env: str | None, runtime_params: Mapping[str, Any]
+) -> tuple[CatalogProtocol, dict[str, Any], Path]:
+    """Catalog and parameters as a run would have them, and the project's folder."""
+    session: Any  # Kedro's types know none of its methods
+    with KedroSession.create(env=env, runtime_params=dict(runtime_params)) as session:
+        context = session.load_context()
+        parameters = context.config_loader["parameters"]
+        return context.catalog, parameters, Path(context.project_path)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1)
+def compare(runs: tuple[str, ...]) -> None:
+    """Scores of RUNS, the parameters in which they differ, and a picture; without names, all runs.
+
+    A run is named after its folder in data/08_reporting: its environment's dataset, or what
+    '--params run=NAME' said.
+    """
+    with _plain_ends():
+        from biomassters.lineage import run_comparison
+
+        _check_environment(None, os.getenv("KEDRO_ENV"))
+        catalog, *_ = _known(None, {})
+        found = run_comparison.read_runs(catalog, runs)
+        click.echo(run_comparison.score_table(found).to_string())
+        if len(found) > 1:
+            parameters = run_comparison.parameter_table(found)
+            click.echo("\nParameters that differ:" if len(parameters) else "\nThe same parameters.")
+            if len(parameters):
+                click.echo(parameters.to_string())
+            catalog.save("comparison", run_comparison.draw_runs(found))
+            click.echo(f"\nPicture: {shown_path(getattr(catalog['comparison'], '_filepath', ''))}")
+
+
+@cli.command()
+@click.argument("record", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only name what differs; status 1 if anything does.")
+@click.option("--run", "name", help="Name of the new run; without it, the old one's and '_again'.")
+@click.option(
+    "--params", type=click.UNPROCESSED, default="", callback=_params,
+    help="Parameters in the place of recorded ones, as for run.",
+)  # fmt: skip
+def reproduce(record: Path, check: bool, name: str | None, params: dict[str, Any]) -> None:
+    """Run again what RECORD, the run.json of a run, has on record, with its parameters.
+
+    First it names what is not as it was: code, packages, parameters, data. The results lie in
+    folders of their own, and are compared with the recorded ones at the end.
+    """
+    with _plain_ends():
+        from biomassters.lineage.reproduction import differences, rerun_of, same_bits
+        from biomassters.lineage.run_comparison import read_record, read_runs, score_table
+
+        before, old = read_record(record), record.absolute().parent.name
+        pipelines.set_requested(None)
+        again = rerun_of(before, params)
+        _check_environment(None, again.environment)
+        _, present, project = _known(again.environment, {})
+        catalog, *_ = _known(again.environment, {**again.parameters, "run": old})
+        lines = differences(before, project, present, catalog)
+        click.echo("\n".join(lines) or "Code, packages, parameters and data are as they were.")
+        if check:
+            sys.exit(1 if lines else 0)
+        new = name or f"{old}_again"
+        session: Any
+        with KedroSession.create(
+            env=again.environment, runtime_params={**again.parameters, "run": new}
+        ) as session:
+            session.run(pipeline_names=list(again.pipelines), node_names=again.nodes)
+        runs = read_runs(catalog, (old, new))
+        click.echo(score_table(runs).to_string())
+        for dataset, same in same_bits(*(run.record for run in runs)).items():
+            click.echo(f"{dataset}: {'the same bits' if same else 'other bits'}")

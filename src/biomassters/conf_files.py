@@ -34,6 +34,7 @@ _DEEPEST = 100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = {*_LOADER.yaml_constructors, "tag:yaml.org,2002:merge"}
 _RUNTIME_PARAMETER = re.compile(r"runtime_params:\s*([\w.]+)")
+_RUN_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 
 
 class ConfigurationCheck:
@@ -46,6 +47,8 @@ class ConfigurationCheck:
         conf_source = Path(loader.conf_source)
         environment = loader.env or loader.default_run_env
         require_readable(conf_source / loader.base_env, conf_source / environment)
+        if "run" in (loader.runtime_params or {}):
+            check_run_name(loader.runtime_params["run"], loader["globals"]["dataset"], conf_source)
         known = known_parameters(conf_source)
         try:
             parameters = loader["parameters"]
@@ -57,6 +60,31 @@ class ConfigurationCheck:
         sentences = unknown_parameters(parameters, known)
         if sentences:
             raise BadInputError(" ".join(sentences))
+
+
+def check_run_name(name: Any, dataset: str, conf_source: Path) -> None:
+    """Refuse a name that can't be a run's folder, or is another environment's.
+
+    Args:
+        name: As ``--params run=NAME`` gave it.
+        dataset: Of the environment, and the name of a run that is given none.
+        conf_source: The folder ``conf``, whose environments keep their folders.
+
+    Raises:
+        BadInputError: It is no such name.
+    """
+    if not isinstance(name, str) or not _RUN_NAME.fullmatch(name):
+        raise BadInputError(
+            f"run={name}: a run is named by up to 64 letters, digits, '.', '_' and '-', and begins "
+            "with a letter, as in run=wide_2."
+        )
+    for file in sorted(conf_source.glob("*/globals.yml")):
+        theirs = (yaml.safe_load(file.read_text()) or {}).get("dataset")
+        if name == theirs != dataset:
+            raise BadInputError(
+                f"run={name}: results of the environment {file.parent.name} lie in folders of that "
+                "name; choose another."
+            )
 
 
 def require_readable(*folders: Path) -> None:

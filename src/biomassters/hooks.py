@@ -43,6 +43,8 @@ _PEOPLE_OPEN = (
     ("chip_table", "chip_table", "Table of chips"),
     ("region_images", "region_images", "Simulated region"),
     ("simulated_scenes@made", "simulated_scenes@made", "Simulated scenes"),
+    ("sweep_page", "sweep_page", "Page of the sweep"),
+    ("sweep_best", "sweep_best", "Best parameters"),
     ("imagery_scenes", "imagery_scenes", "Table of scenes"),
     ("imagery_record", "imagery_place", "Images"),
     ("imagery_sheet", "imagery_sheet", "Contact sheet"),

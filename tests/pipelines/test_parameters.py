@@ -11,6 +11,7 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.lineage.tracking import TrackingOptions
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.pipelines.sweep.options import SweepOptions
 from biomassters.plots.options import ChangeOptions, PlotsOptions
 from biomassters.regions.options import MappingOptions, RegionChipsOptions
 from biomassters.reporting.options import ReportingOptions
@@ -36,6 +37,7 @@ MODELS = {
     "reporting": ReportingOptions,
     "scene_simulation": SceneSimulationOptions,
     "simulation": SimulationOptions,
+    "sweep": SweepOptions,
     "tracking": TrackingOptions,
     "training": TrainingOptions,
     "uncertainty": UncertaintyOptions,

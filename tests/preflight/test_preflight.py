@@ -16,6 +16,8 @@ from biomassters.datasets.submission import SubmissionDataset
 from biomassters.network.options import NetworkOptions
 from biomassters.network.window import untrained_kernels
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
+from biomassters.pipelines.sweep.options import SweepOptions
+from biomassters.preflight import option_checks
 from biomassters.preflight.hook import faults
 from biomassters.preflight.input_checks import check_inputs, check_named_files
 from biomassters.preflight.option_checks import (
@@ -27,6 +29,7 @@ from biomassters.preflight.option_checks import (
     check_runner,
     check_scheduler,
     check_submission_format,
+    check_sweep,
     check_window,
     occurs_in_timm,
 )
@@ -245,3 +248,29 @@ def test_all_that_is_wrong_is_said_at_once():
     found = " ".join(faults(run))
     assert "training.crop" in found
     assert "network.backbone" in found
+
+
+def planned_sweep(*parameters):
+    options = {"parameters": parameters} if parameters else {}
+    return planned(
+        "sweep",
+        options__sweep=SweepOptions.model_validate(options),
+        options__network=NetworkOptions(),
+        options__training=TrainingOptions(),
+    )
+
+
+def test_a_sweep_without_optuna_is_told_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(option_checks, "find_spec", lambda name: None)
+    (sentence,) = check_sweep(planned_sweep())
+    assert "uv sync --extra sweep" in sentence
+
+
+def test_a_sweep_over_what_there_is_not_is_refused(optional):
+    optional("optuna")
+    assert not list(check_sweep(planned_sweep()))
+    backbones = {"name": "network.backbone", "choices": ["resnet18", "resnet81"]}
+    (sentence,) = check_sweep(planned_sweep(backbones))
+    assert "timm knows no backbone 'resnet81'" in sentence
+    (sentence,) = check_sweep(planned_sweep({"name": "training.epoch", "low": 1, "high": 2}))
+    assert "did you mean 'training.epochs'?" in sentence

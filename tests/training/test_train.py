@@ -135,3 +135,32 @@ def test_no_label_teaches_as_little_as_one_beyond_the_limit(
     assert np.isfinite(losses[0])
     # The score counts outliers, but no pixel without label.
     assert partly.best_score < 200 < outliers.history["validation_rmse_per_chip_mean"].iloc[0]
+
+
+def test_each_validation_is_told_and_may_end_the_training(
+    store, small_options, new_small_network, tmp_path
+) -> None:
+    told: list[float] = []
+
+    class EnoughError(Exception):
+        """Raised by who is told."""
+
+    def go(folder, on_validation):
+        return train(
+            new_small_network(), store.split("train"), range(8), [9, 10, 11],
+            small_options(epochs=3, validate_every_epochs=2), tmp_path / folder,
+            fingerprint="x", progress=False, on_validation=on_validation,
+        )  # fmt: skip
+
+    history = go("whole", told.append).history
+    assert told == history["validation_rmse_per_chip_mean"].dropna().tolist()
+    assert len(told) == 2
+
+    def stop(rmse: float) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        go("stopped", stop)
+    # Nothing of it is lost: the epochs before stand in a checkpoint.
+    again = go("stopped", None).history
+    assert again["train_loss"].tolist() == history["train_loss"].tolist()

@@ -27,7 +27,12 @@ from biomassters.messages import redact, redacted
 log = logging.getLogger(__name__)
 
 DATASET = "run_record"
+FORMAT = 2  # 1, without the number, lacks what a run was restricted to
 _KEPT_RUNS = 20
+# What restricts a run to some nodes: as ``kedro run`` and Kedro's hooks call it.
+SELECTION = (
+    "tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs", "namespaces",
+)  # fmt: skip
 
 
 class RunRecord:
@@ -55,6 +60,9 @@ class RunRecord:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "pipelines": run_params.get("pipeline_names") or run_params.get("pipeline_name"),
             "environment": run_params.get("env"),
+            "selection": {
+                name: list(run_params[name]) for name in SELECTION if run_params.get(name)
+            },
             "code": code_version(self._project),
             "parameters": redacted(self._parameters),
         }
@@ -141,7 +149,7 @@ class RunRecord:
         # Older runs' parameters would be most of the file.
         older = [{k: v for k, v in one.items() if k != "parameters"} for one in older]
         nodes = earlier.get("nodes", {}) | self._nodes
-        catalog.save(DATASET, {"runs": [*older, run], "nodes": nodes})
+        catalog.save(DATASET, {"format": FORMAT, "runs": [*older, run], "nodes": nodes})
 
 
 def _earlier(catalog: CatalogProtocol) -> Mapping[str, Any]:

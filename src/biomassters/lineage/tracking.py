@@ -83,7 +83,7 @@ class MlflowTracking:
         if mlflow.get_experiment_by_name(self._options.mlflow_experiment) is None:
             mlflow.create_experiment(self._options.mlflow_experiment, _artefact_place(uri))
         mlflow.set_experiment(self._options.mlflow_experiment)
-        mlflow.start_run(run_name=run_params.get("env") or "base")
+        mlflow.start_run(run_name=self._parameters.get("run") or run_params.get("env") or "base")
         mlflow.log_params(loggable_parameters(self._parameters))
         code = code_version(self._project)
         mlflow.set_tags({f"code.{name}": str(value) for name, value in code.items()})

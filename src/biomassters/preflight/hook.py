@@ -61,6 +61,7 @@ def faults(run: "PlannedRun") -> list[str]:
         option_checks.check_pretrained_weights,
         option_checks.check_devices,
         option_checks.check_plots_extra,
+        option_checks.check_sweep,
         output_checks.check_outputs,
         output_checks.check_disk,
         option_checks.check_scheduler,

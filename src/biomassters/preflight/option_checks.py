@@ -17,6 +17,7 @@ from kedro.io import MemoryDataset
 from biomassters.errors import BadInputError
 from biomassters.messages import listed, shown_path
 from biomassters.network.options import NetworkOptions
+from biomassters.pipelines.sweep.options import SweepOptions, sweep_faults
 from biomassters.preflight.planned_run import PlannedRun
 from biomassters.simulation.options import SimulationOptions
 from biomassters.submission.check import archive_suffix
@@ -198,6 +199,23 @@ def check_plots_extra(run: PlannedRun) -> Iterator[str]:
         )
 
 
+def check_sweep(run: PlannedRun) -> Iterator[str]:
+    """A sweep varies what there is, over ranges that fit, and Optuna is there."""
+    sweep: SweepOptions | None = run.options("sweep")
+    network, training = run.options("network"), run.options("training")
+    if sweep is None or network is None or training is None:
+        return
+    if find_spec("optuna") is None:
+        yield (
+            "A sweep needs optuna: install it with 'uv sync --extra sweep', or begin the command "
+            "with 'uv run --extra sweep'."
+        )
+    yield from sweep_faults(sweep, network, training)
+    for parameter in sweep.parameters:
+        if parameter.name == "network.backbone":
+            yield from filter(None, map(backbone_fault, map(str, parameter.choices)))
+
+
 def check_scheduler(run: PlannedRun) -> Iterator[str]:
     """The Dask scheduler answers, if the run is to use one."""
     dask = run.options("dask")
@@ -208,7 +226,7 @@ def check_scheduler(run: PlannedRun) -> Iterator[str]:
 
 
 def _trains(run: PlannedRun) -> bool:
-    return run.makes("fit_weights") or run.makes("final_weights")
+    return any(map(run.makes, ("fit_weights", "final_weights", "sweep_study")))
 
 
 def _refused(check: Callable[..., Any], *arguments: Any) -> Iterator[str]:

@@ -228,7 +228,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], folder: object)
     if changed:
         raise BadInputError(
             f"The checkpoints in {folder} belong to another run, with {' and '.join(changed)}: "
-            f"restore what was, or {RESTART}."
+            f"restore what was, keep both with '--params run=NAME', or {RESTART}."
         )
     before, after = _flat("training", begun["options"]), _flat("training", now["options"])
     before = ADDED_LATER | before
@@ -240,7 +240,8 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], folder: object)
     if options:
         raise BadInputError(
             f"The checkpoints in {folder} belong to a run with other options "
-            f"({'; '.join(options)}): give them back their values to continue it, or {RESTART}."
+            f"({'; '.join(options)}): give them back their values to continue it, keep both with "
+            f"'--params run=NAME', or {RESTART}."
         )
 
 

@@ -4,7 +4,7 @@
 hands it to ``trainer.py``, here or in several processes (``distributed.py``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ def train(
     initial_state: Mapping[str, Tensor] | None = None,
     event_dir: Path | None = None,
     progress: bool = True,
+    on_validation: Callable[[float], object] | None = None,
 ) -> TrainingResult:
     """Train a network, or go on where an interrupted run stopped, or return a finished one.
 
@@ -67,6 +68,8 @@ def train(
         initial_state: Weights to start from, instead of the network's.
         event_dir: Folder of TensorBoard's event files; None writes none.
         progress: Whether to show bars on stderr.
+        on_validation: Told the RMSE of the held-out chips, Mg/ha, after each validation; what it
+            raises ends the training. For a run of one rank.
 
     Raises:
         BadInputError: Chips, options, device, disk or checkpoints are not fit; nothing has
@@ -106,9 +109,12 @@ def train(
         LOSSES[options.loss],
     )
     if options.world_size > 1:
+        assert on_validation is None, "other processes couldn't call it"
         return launch(job, progress=progress)
     device = choose_device(options.device)
-    return Trainer(job, Ranks(), device, StopRequest(), progress=progress).run()
+    return Trainer(
+        job, Ranks(), device, StopRequest(), progress=progress, on_validation=on_validation
+    ).run()
 
 
 def initialize_head(

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Trainer:
         stop: "StopRequest",
         *,
         progress: bool,
+        on_validation: Callable[[float], object] | None = None,
     ) -> None:
         options, network = job.options, job.network
         if options.sync_batch_norm and ranks.size > 1:
@@ -90,6 +91,7 @@ class Trainer:
         self._stepper = Stepper(network, options, device, ranks)
         self._event_dir = job.event_dir if ranks.first else None
         self._shown = progress and ranks.first
+        self._on_validation = on_validation
 
     def run(self) -> TrainingResult:
         """Do what is left of the run; the same result on every rank."""
@@ -146,6 +148,8 @@ class Trainer:
         self._save_or_leave()
         if ranks.first:
             progress.finished_epoch()
+        if scores and self._on_validation is not None:
+            self._on_validation(scores["rmse_per_chip_mean"])
 
     def _take_steps(self, events: EventLog, progress: TrainingProgress) -> None:
         """The steps of an epoch that are left."""

@@ -1,7 +1,7 @@
 """Stages of training one after another: what each starts from, and what came of it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +87,7 @@ class StageRunner:
         training: The stages.
         checkpoints: Folder with one folder a stage and network.
         events: The same of TensorBoard's event files.
+        on_validation: As for ``train``.
     """
 
     chip_store: ChipStore
@@ -96,6 +97,7 @@ class StageRunner:
     training: TrainingOptions
     checkpoints: Path
     events: Path
+    on_validation: Callable[[float], object] | None = None
 
     def run(self) -> tuple[NetworkWeights, NetworkWeights, pd.DataFrame]:
         """Every stage resumed, found finished, or trained.
@@ -239,6 +241,7 @@ class StageRunner:
             fingerprint=self.chip_store.fingerprint,
             initial_state=start.state,
             event_dir=self.events / stage.name / name,
+            on_validation=self.on_validation,
         )
         held_out = fold if start.unseen else None
         note = _EVERY_LABEL if fold is None else _PERHAPS_SEEN

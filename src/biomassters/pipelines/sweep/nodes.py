@@ -1,0 +1,62 @@
+"""Verbs of the sweep pipeline; Optuna, an extra, is imported where it is used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from biomassters.chips.scaling import BandScaling
+from biomassters.chips.store.reader import ChipStore
+from biomassters.network.options import NetworkOptions
+from biomassters.pipelines.sweep.options import SweepOptions
+from biomassters.pipelines.training.stages import StageRunner
+from biomassters.training.options import TrainingOptions
+
+Study = Any  # Optuna's; Kedro resolves the annotations of nodes, also where Optuna isn't there
+
+
+def run_trials(
+    chip_store: ChipStore,
+    folds: pd.DataFrame,
+    band_scaling: dict[str, Any],
+    work: Path,
+    network: NetworkOptions,
+    training: TrainingOptions,
+    sweep: SweepOptions,
+) -> Study:
+    """Trainings with parameters that the study chooses, until the budget is used."""
+    from biomassters.pipelines.sweep.study import run_study
+
+    scaling = BandScaling.from_dict(band_scaling)
+
+    def train(
+        network: NetworkOptions,
+        training: TrainingOptions,
+        place: Path,
+        on_validation: Callable[[float], object],
+    ) -> float:
+        runner = StageRunner(
+            chip_store, folds, scaling, network, training,
+            place / "checkpoints", place / "events", on_validation,
+        )  # fmt: skip
+        fit, *_ = runner.run()
+        return fmean(one.description["validation_rmse"] for one in fit.members or (fit,))
+
+    data = [chip_store.fingerprint, folds.to_json(), band_scaling]
+    return run_study(train, work, data, network, training, sweep)
+
+
+def tell_of_trials(study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Every trial in a table, and the best with the command that trains it."""
+    from biomassters.pipelines.sweep.study import best_trial, trial_table
+
+    return trial_table(study), best_trial(study)
+
+
+def render_sweep_page(study: Study) -> str:
+    """The trials and how much each parameter mattered, as Optuna draws them."""
+    from biomassters.pipelines.sweep.study import render_page
+
+    return render_page(study)
