@@ -42,7 +42,7 @@ def test_without_variety_every_site_is_neutral():
         ("layover", {"s1"}),
         ("levels", {"s1"}),
         ("radar", {"s1"}),
-        ("vegetation", {"s2"}),
+        ("vegetation", {"s1", "s2"}),  # the species scatter as they look
         ("atmosphere", {"s2"}),
         ("resampling", {"s2"}),
         ("seams", {"s2"}),
