@@ -18,8 +18,8 @@ Table = NDArray[np.float64]
 # Radar, dB. Sentinel-1's absolute radiometric accuracy is 1 dB at three standard deviations
 # (Copernicus Sentinel-1 Product Definition, S1-RS-MDA-52-7440).
 CALIBRATION_DB = 1 / 3
-# IW looks at 29 to 46 degrees, and forests lose about 0.13 dB a degree (slopes of 0.1 to 0.2 in
-# C band: Ahern, Leckie & Drieman 1993, Can. J. Remote Sens. 19:264): evenly spread, 0.6 dB.
+# IW looks at 29 to 46 degrees, evenly spread 4.9; backscatter falls by a tenth of a dB or two a
+# degree (Widhalm, Bartsch & Goler 2018, Remote Sensing 10:551).
 INCIDENCE_DB = 0.6
 # Bare soil differs by several dB with its roughness (Oh, Sarabandi & Ulaby 1992, IEEE Trans.
 # Geosci. Remote Sens. 30:370) and with moisture from year to year (Wagner, Lemoine & Rott 1999,
@@ -35,15 +35,15 @@ ROUGHNESS = 0.35  # of the logarithm of radar's texture: real chips spread 1.1 t
 # place, in May 0.2 °C a day.
 PHENOLOGY_C = 1.3
 # Reflectance of boreal needles, leaves and understory differs by a tenth to a quarter from stand
-# to stand (Rautiainen et al. 2018, Remote Sensing 10:1641).
+# to stand (Rautiainen et al. 2018, Remote Sensing 10:207).
 BRIGHTNESS, COLOUR = 0.12, 0.10  # of a spectrum's logarithm: all bands, and each group of bands
 # Of a whole place: the two real chips differ by a half in red and shortwave, a tenth in the rest.
 SITE_COLOUR = np.array([0.25, 0.1, 0.1, 0.2])
 SPECIES = 0.8  # of the score that decides the species' shares
 TEXTURE = 0.35
-# Sentinel-2's surface reflectance is asked to be right within 0.005 + 5 % (Gascon et al. 2017,
-# Remote Sensing 9:584); the sun and the view make nadir-normalised ones differ by a tenth
-# (Roy et al. 2017, Remote Sens. Environ. 199:25).
+# Surface reflectance is asked to be right within 0.005 + 5 % (Vermote & Kotchenova 2008, J.
+# Geophys. Res. 113:D23S90); the view from one side or the other of the swath changes it by about
+# a tenth (Roy et al. 2017, Remote Sens. Environ. 199:25).
 GAIN, BAND_GAIN = 0.08, 0.03
 HAZE_COUNTS = np.array([90, 75, 65, 55, 45, 40, 40, 35, 20, 15.0])
 VEIL_SHARE, VEIL_DEPTH = 0.15, 0.04  # of the months with a thin cloud, and its optical depth
@@ -56,12 +56,14 @@ RELIEF = 0.9
 # VH 0.4), and backscatter is closer to its end at 40 Mg/ha already.
 GROUND_LEVEL_DB = np.array([-1.7, -0.4])
 EXTINCTION_LEVEL = 1.6
-# Monthly means of Finnish winters differ by 3 to 4 °C from year to year and by as much from the
-# south-west coast to the north; without this no chip has a winter without snow, as 288afc34 has.
+# Finnish Januaries lie degrees from their mean (2016: 4 to 7 °C colder, 2017: 2 to 4 °C milder;
+# Finnish Meteorological Institute, press releases), the south-west coast and Lapland ten apart;
+# without this no chip has a winter without snow, as 288afc34 has.
 CLIMATE_C = np.array([0.8, 0.8, 2.0, 3.0, 3.0, 3.0, 2.0, 0.8, 0.8, 0.8, 0.8, 0.8])
-# Radar sees crowns displaced towards the sensor by height / tan(incidence), 10 to 35 m with 10 to
-# 25 m of trees and of terrain model; the real chips' orbits lie 10 to 30 m off their labels, the
-# ascending one to the west, the descending one to the east.
+# Radar shows what stands above the terrain model displaced towards the sensor by height /
+# tan(incidence): 8 to 34 m for 7 to 27 m of trees, or of geoid where it was forgotten. The real
+# chips' orbits fit their labels best 10 to 30 m off, the ascending one to the west, the
+# descending one to the east.
 LAYOVER_PIXELS = (0.8, 3.4)
 CROWNS = 0.35  # of the logarithm of crown area at one biomass, between places
 GROUPS = np.repeat([0, 1, 2, 3], [3, 1, 4, 2])  # visible, red edge, near infrared, shortwave
