@@ -161,7 +161,9 @@ def picture(path: Path, changes: Iterable[str], chips: int = 6) -> None:
     """The same simulated chips without and with variety: June, January, radar in June."""
     import matplotlib.pyplot as plt
 
-    base = SimulationOptions(train_chips=chips, test_chips=0, chip_size=96, missing_images=False)
+    base = SimulationOptions(
+        train_chips=chips, test_chips=0, chip_size=96, missing_images=False, cloudiness=0
+    )
     bands = [S2.bands.index(band) for band in ("B4", "B3", "B2")]
     figure, axes = plt.subplots(6, chips, figsize=(1.5 * chips, 9.4), layout="constrained")
     for block, (name, options) in enumerate(

@@ -28,14 +28,13 @@ GROUND_DB = 1.2
 MOISTURE = 1.0  # of the month's own standard deviations, the same in every month
 PATCHY_DB = 0.8  # for one standard deviation of the ground's wetness within a chip
 CANOPY_DB = 0.7  # between forests of one biomass; a guess
-EXTINCTION = 0.35  # of its logarithm; published fits of the model differ by more
+EXTINCTION = 0.35  # of its logarithm; a guess
 ROUGHNESS = 0.35  # of the logarithm of radar's texture: real chips spread 1.1 to 3.2 dB
 
-# Optics. Leaves unfold within about two weeks of their mean date from year to year and place to
-# place, in May 0.2 °C a day.
+# Optics. A week earlier or later, in a May that warms by 0.2 °C a day.
 PHENOLOGY_C = 1.3
-# Reflectance of boreal needles, leaves and understory differs by a tenth to a quarter from stand
-# to stand (Rautiainen et al. 2018, Remote Sensing 10:207).
+# Spectra of needles, bark and above all understory differ from place to place and with the season
+# (reviewed by Rautiainen et al. 2018, Remote Sensing 10:207); how far is a guess.
 BRIGHTNESS, COLOUR = 0.12, 0.10  # of a spectrum's logarithm: all bands, and each group of bands
 # Of a whole place: the two real chips differ by a half in red and shortwave, a tenth in the rest.
 SITE_COLOUR = np.array([0.25, 0.1, 0.1, 0.2])
@@ -58,7 +57,7 @@ GROUND_LEVEL_DB = np.array([-1.7, -0.4])
 EXTINCTION_LEVEL = 1.6
 # Finnish Januaries lie degrees from their mean (2016: 4 to 7 °C colder, 2017: 2 to 4 °C milder;
 # Finnish Meteorological Institute, press releases), the south-west coast and Lapland ten apart;
-# without this no chip has a winter without snow, as 288afc34 has.
+# without this hardly a chip has a January and February without snow, as 288afc34 has.
 CLIMATE_C = np.array([0.8, 0.8, 2.0, 3.0, 3.0, 3.0, 2.0, 0.8, 0.8, 0.8, 0.8, 0.8])
 # Radar shows what stands above the terrain model displaced towards the sensor by height /
 # tan(incidence): 8 to 34 m for 7 to 27 m of trees, or of geoid where it was forgotten. The real
