@@ -11,6 +11,7 @@ between stands, are chosen so that the label's mean, standard deviation, zeros a
 are those of the real labels; shapes and sizes look like the real chips'.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ from biomassters.simulation.random_fields import (
     uniform,
     warped_place,
 )
+from biomassters.simulation.sites import NEUTRAL, Site
 
 MARGIN_PIXELS = 4  # around a window, for what blurs; even, so that 20 m pixels stay aligned
 
@@ -53,6 +55,11 @@ COVER_AGB = 50.0
 LEAF_AREA_SD = 0.6  # of its logarithm: crowns of the same biomass differ from pixel to pixel
 HEIGHT_MAX_M = 27.0
 BOG_TREES_MAX = 40.0  # stunted pines
+# At equal biomass stands differ in density, height and form, and so in what a satellite sees.
+STRUCTURE_SD = {"stand": 0.25, "pixel": 0.25}  # of the logarithm of the biomass that it looks like
+# Laser scanning errs by a quarter on plots, in the Finnish nationwide models (Kotivuori, Korhonen
+# & Packalen 2016, Silva Fennica 50:1567), partly alike in neighbouring pixels.
+LABEL_SD = {"stand": 0.1, "pixel": 0.15}
 OUTLIER_SHARE = 2e-5  # the real labels hold rare outliers, up to thousands of Mg/ha
 
 
@@ -91,8 +98,10 @@ class Forest:
     """The trees of a window, arrays [H, W], float32 but for the stand.
 
     Attributes:
-        agb_mg_per_ha: Aboveground biomass density, which the images see.
-        label_mg_per_ha: The same as the label has it, with its few outliers.
+        agb_mg_per_ha: Aboveground biomass density.
+        seen_mg_per_ha: What it looks like from above: the biomass of an average stand that has
+            these crowns.
+        label_mg_per_ha: The same as the label has it, with its errors and few outliers.
         height_m: Height of the stand's trees.
         crown_cover: Share of the ground under crowns.
         pine: Share of pine in the stand; the three shares sum to 1.
@@ -104,6 +113,7 @@ class Forest:
     """
 
     agb_mg_per_ha: Field
+    seen_mg_per_ha: Field
     label_mg_per_ha: Field
     height_m: Field
     crown_cover: Field
@@ -123,6 +133,7 @@ class Landscape:
     window: Window
     cover: LandCover
     forest: Forest
+    site: Site = NEUTRAL
 
     def slope(self, axis: int) -> Field:
         """Rise of the terrain towards the south (axis 0) or the east (1), [H, W].
@@ -130,14 +141,14 @@ class Landscape:
         In standard deviations of the terrain in 10 pixels; lakes are level.
         """
         rise = np.clip(10 * np.gradient(self.cover.terrain, axis=axis), -3, 3)
-        return np.where(self.cover.water, 0, rise).astype(np.float32)
+        return np.where(self.cover.water, 0, self.site.relief * rise).astype(np.float32)
 
 
-def make_landscape(window: Window, seed: int) -> Landscape:
+def make_landscape(window: Window, seed: int, site: Site = NEUTRAL) -> Landscape:
     """Makes a window of the landscape, with a margin of ``MARGIN_PIXELS`` around it."""
     padded = window.padded(MARGIN_PIXELS)
     cover = _land_cover(padded, seed)
-    return Landscape(seed, padded, cover, _forest(padded, seed, cover))
+    return Landscape(seed, padded, cover, _forest(padded, seed, cover, site), site)
 
 
 def without_margin(window: Window) -> tuple[slice, slice]:
@@ -203,7 +214,9 @@ def _fertility(window: Window, seed: int, stand: Hashes, cover: LandCover) -> Fi
     return np.clip(0.5 + 0.15 * region + 0.14 * site + 0.3 * own - wet_loss, 0, 1)
 
 
-def _species(stand: Hashes, fertility: Field, age: Field) -> tuple[Field, Field, Field]:
+def _species(
+    stand: Hashes, fertility: Field, age: Field, shift: NDArray[np.float64]
+) -> tuple[Field, Field, Field]:
     """Shares of pine, spruce and birch.
 
     Pine holds the poor sites, spruce the fertile ones; birch comes first after a cut.
@@ -215,15 +228,15 @@ def _species(stand: Hashes, fertility: Field, age: Field) -> tuple[Field, Field,
             -1.5 + 1.7 * np.exp(-age / 25) + 4.0 * (patch_uniform(stand, "birch") - 0.5),
         ]
     )
-    weight = np.exp(1.6 * score)
+    weight = np.exp(1.6 * (score + shift.astype(np.float32)[:, None, None]))
     pine, spruce, birch = _float32(weight / weight.sum(axis=0))
     return pine, spruce, birch
 
 
-def _forest(window: Window, seed: int, cover: LandCover) -> Forest:
+def _forest(window: Window, seed: int, cover: LandCover, site: Site) -> Forest:
     stand, age = _stands(window, seed)
     fertility = _fertility(window, seed, stand, cover)
-    pine, spruce, birch = _species(stand, fertility, age)
+    pine, spruce, birch = _species(stand, fertility, age, site.species)
     share = chapman_richards(age, 0.016 + 0.022 * fertility, GROWTH_SHAPE)
 
     # Variation within stands, standard normal, grain 10 to 30 m.
@@ -238,17 +251,25 @@ def _forest(window: Window, seed: int, cover: LandCover) -> Forest:
     agb = np.where(cover.forest, np.clip(trees, 0, None), 0)
     pines = np.minimum(np.exp(1.1 * texture + 1.4), BOG_TREES_MAX)
     agb += np.where(cover.bog & (uniform(window, seed, "bog trees") < 0.3), pines, 0)
+    seen, labelled = (
+        agb * _errors(window, seed, name, stand, spread, strength)
+        for name, spread, strength in (
+            ("structure", STRUCTURE_SD, site.structure),
+            ("label", LABEL_SD, site.label_noise),
+        )
+    )
     height = HEIGHT_MAX_M * (0.6 + 0.4 * fertility) * share**0.6 * np.exp(0.12 * texture)
-    stand_crowns = 0.85 + 0.3 * patch_uniform(stand, "crowns")
+    stand_crowns = site.crowns * (0.85 + 0.3 * patch_uniform(stand, "crowns"))
     crowns = stand_crowns * np.exp(LEAF_AREA_SD * normal(window, seed, "leaf area")[0])
-    closed = 1 - np.exp(-crowns * agb / COVER_AGB)
+    closed = 1 - np.exp(-crowns * seen / COVER_AGB)
 
     # Outliers of the label: zero but for very few pixels, where it is hundreds of Mg/ha.
     draw = uniform(window, seed, "outliers")
     extra = np.minimum(400 * (OUTLIER_SHARE / draw) ** 0.5, 2500)
     return Forest(
         agb_mg_per_ha=_float32(agb),
-        label_mg_per_ha=_float32(agb + np.where(draw < OUTLIER_SHARE, extra, 0)),
+        seen_mg_per_ha=_float32(seen),
+        label_mg_per_ha=_float32(labelled + np.where(draw < OUTLIER_SHARE, extra, 0)),
         height_m=_float32(height),
         crown_cover=_float32(COVER_MAX * closed),
         pine=pine,
@@ -258,3 +279,16 @@ def _forest(window: Window, seed: int, cover: LandCover) -> Forest:
         years_since_cut=_float32(age),
         stand=stand,
     )
+
+
+def _errors(
+    window: Window, seed: int, name: str, stand: Hashes, spread: Mapping[str, float], factor: float
+) -> Field | float:
+    """Lognormal factors of mean 1, partly alike within a stand, [H, W]; 1 for a factor of 0."""
+    if not factor:
+        return 1.0
+    shared = np.sqrt(12) * (patch_uniform(stand, name) - 0.5)
+    own = normal(window, seed, name)[0]
+    scatter = factor * (spread["stand"] * shared + spread["pixel"] * own)
+    variance = factor**2 * (spread["stand"] ** 2 + spread["pixel"] ** 2)
+    return np.exp(scatter - np.float32(variance / 2))

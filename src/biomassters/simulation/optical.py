@@ -78,6 +78,7 @@ NOISE_COUNTS = 18.0
 BUILT_TEXTURE = 0.45
 DARKEST, BRIGHTEST = 1, 19000  # 0 is no data; the archive's bands reach 15,226 to 19,616
 
+SEAM_GRAIN_PIXELS = 60.0
 CLOUD_GRAIN_PIXELS = 45.0
 THICKNESS = 2.4  # optical depth for one standard deviation above the clouds' level
 HAZE_DEPTH = 0.12  # greatest optical depth of the thin veil around the clouds
@@ -128,7 +129,7 @@ def make_reflectance(
         ground = bare[month] + snow * (snowy[month] - bare[month])
         ground *= (1 - np.float32(strength[month]) * shade) * light[month]
         clouds = _clouds(landscape, window, month, cover[month])
-        out[month] = _seen(ground, clouds, month, landscape.seed, window, month_rng)
+        out[month] = _seen(ground, clouds, month, landscape, window, month_rng)
         if month in availability.swath_edges:
             beyond = ~availability.swath_edges[month].seen(*window.shape)
             out[month][:, beyond] = 0
@@ -206,7 +207,7 @@ def _still_texture(landscape: Landscape) -> Field:
     stand = STAND_TEXTURE * np.sqrt(12) * (patch_uniform(forest.stand, "brightness") - 0.5)
     stand = np.where(landscape.cover.forest, stand, 0)
     strength = np.where(landscape.cover.built, BUILT_TEXTURE, TEXTURE * (0.6 + _shade(landscape)))
-    strength = np.where(landscape.cover.water, WATER_TEXTURE, strength)
+    strength = landscape.site.texture * np.where(landscape.cover.water, WATER_TEXTURE, strength)
     return strength * own[0] + stand + BAND_TEXTURE * own[1:]
 
 
@@ -220,7 +221,7 @@ def _surface(landscape: Landscape, weather: Weather) -> Iterator[Field]:
     inner = (slice(None), *without_margin(landscape.window))
     shares, factor = shares[inner], factor[inner]
     flat = np.ascontiguousarray(shares.reshape(len(shares), -1))
-    spectra = member_spectra(weather)
+    spectra = member_spectra(weather) * landscape.site.spectra
     hidden = snow_shares(weather)[:, :, None]
     for table in (spectra, (1 - hidden) * spectra + hidden * SPECTRA["snow"]):
         mixed = np.float32(table.transpose(0, 2, 1)).reshape(120, -1) @ flat
@@ -285,7 +286,7 @@ def _clouds(landscape: Landscape, window: Window, month: int, cover: float) -> _
 
 
 def _coarsen(reflectance: Field) -> None:
-    """Gives the 20 m bands of [10, H, W] one value in each 2 × 2 pixels, in place."""
+    """Gives the 20 m bands of [bands, H, W] one value in each 2 × 2 pixels, in place."""
     for band in COARSE:
         image = reflectance[band]
         corners = [image[row::2, column::2] for row in (0, 1) for column in (0, 1)]
@@ -298,7 +299,7 @@ def _seen(
     ground: Field,
     clouds: _Clouds,
     month: int,
-    seed: int,
+    landscape: Landscape,
     window: Window,
     rng: np.random.Generator,
 ) -> NDArray[np.uint16]:
@@ -307,14 +308,30 @@ def _seen(
     def column(spectrum: NDArray[np.float64]) -> Field:
         return spectrum.astype(np.float32)[:, None, None]
 
+    seed, site = landscape.seed, landscape.site
     own = normal(window, seed, "month texture", month, count=11)
     ground = ground * (clouds.shadow * np.exp(MONTH_TEXTURE * own[0]))
-    ground *= np.float32(np.exp(BRIGHTNESS * rng.standard_normal()))
-    ground += column(HAZE_COUNTS * rng.standard_normal())
+    brightness, haze = rng.standard_normal(2)
+    if site.seams[month]:
+        second = smooth(window, seed, "seams", month, grain=SEAM_GRAIN_PIXELS, octaves=4) > 0
+        ground[:, second] *= column(site.seam_gain[month])[..., 0]
+        ground[:, second] += column(site.seam_haze_counts[month])[..., 0]
+    ground *= column(site.gain[month]) * np.float32(np.exp(BRIGHTNESS * brightness))
+    ground += column(HAZE_COUNTS * haze + site.haze_counts[month])
     white = SPECTRA["cloud"] * CLOUD_BRIGHTNESS[month] * rng.uniform(*CLOUD_BRIGHTNESS_SPREAD)
-    ground += clouds.opacity * (column(white) - ground)
-    _coarsen(ground)
-    ground += np.float32(NOISE_COUNTS) * own[1:]
+    opacity = clouds.opacity
+    if site.veil[month]:
+        thin = np.exp(0.5 * smooth(window, seed, "veil", month, grain=CLOUD_GRAIN_PIXELS))
+        opacity = 1 - (1 - opacity) * np.exp(np.float32(-site.veil[month]) * thin)
+    ground += opacity * (column(white) - ground)
+    noise = np.float32(NOISE_COUNTS) * own[1:]
+    if site.coarse_start is None:
+        _coarsen(ground)
+        ground += noise
+    else:
+        ground += noise
+        start = site.coarse_start
+        _coarsen(ground[:, start : window.height - start, start : window.width - start])
     image = np.empty((11, *window.shape), np.uint16)
     image[:10] = np.rint(np.clip(ground, DARKEST, BRIGHTEST))
     image[10] = np.rint(clouds.probability)

@@ -25,6 +25,47 @@ MissingImages = Annotated[
 ]
 
 
+Strength = Annotated[float, Field(ge=0, le=3)]
+
+
+class VarietyOptions(Options):
+    """How simulated chips differ beyond the weather, and from real ones less.
+
+    Each is a factor on spreads that ``simulation/sites.py`` cites: 0 leaves the mechanism out, 1
+    takes the published spread.
+    """
+
+    levels: Strength = Field(
+        0.0,
+        description="Correct radar of open ground and young stands to the real chips' levels",
+    )
+    climate: Strength = Field(0.0, description="Mild and cold winters, with or without snow")
+    layover: Strength = Field(
+        0.0, description="Displacement of crowns towards the radar, to the west or to the east"
+    )
+    radar: Strength = Field(
+        0.0,
+        description="Soil moisture, roughness, canopy, incidence angle and calibration in radar",
+    )
+    vegetation: Strength = Field(
+        0.0, description="Spectra of trees and understory, and the mixture of species"
+    )
+    phenology: Strength = Field(0.0, description="Dates of leaves and of green-up")
+    atmosphere: Strength = Field(
+        0.0, description="Sun and view angles, haze, and thin cloud that the mask has left"
+    )
+    resampling: bool = Field(
+        False, description="Whether 20 m bands are whole pixels of their own grid"
+    )
+    seams: Strength = Field(0.0, description="Sentinel-2 months put together from two days")
+    texture: Strength = Field(0.0, description="Contrast of single pixels, in radar and optics")
+    relief: Strength = Field(0.0, description="Steepness of slopes, in radar and optics")
+    structure: Strength = Field(
+        0.0, description="Density, height and form of trees that biomass doesn't tell"
+    )
+    labels: Strength = Field(0.0, description="Noise and misregistration of laser-scanned labels")
+
+
 class SimulationOptions(Options):
     """Size, seed and weather of a simulated archive."""
 
@@ -35,6 +76,7 @@ class SimulationOptions(Options):
     cloudiness: Cloudiness = 1.0
     speckle_looks: Looks = 20.0
     missing_images: MissingImages = True
+    variety: VarietyOptions = VarietyOptions()
 
     @field_validator("chip_size")
     @classmethod

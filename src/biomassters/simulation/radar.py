@@ -138,14 +138,21 @@ def _surface(landscape: Landscape, weather: Weather) -> Field:
     grounds = [getattr(cover, name) for name in list(GROUND_DB)[1:]]
     index = np.select(grounds, range(1, len(GROUND_DB)), 0)  # soil where nothing else is
     crowns = _power(_crowns_db(landscape))
-    canopy, ground = _power(canopy_db(weather)), _power(ground_db(weather))
+    site = landscape.site
+    # Water and buildings know no moisture and no roughness of the soil.
+    ground_shift = site.ground_db[:, None] * np.isin(list(GROUND_DB), ["soil", "bog", "field"])
+    canopy = _power(canopy_db(weather) + site.canopy_db)
+    ground = _power(ground_db(weather) + ground_shift)
+    patches: Field | float = 1.0
+    if site.patchy_moisture_db:
+        patches = _power(np.where(index < 3, site.patchy_moisture_db * cover.wetness, 0))
     out = np.empty((12, 2, *landscape.window.shape), np.float32)
     for month, polarization in np.ndindex(12, 2):
         out[month, polarization] = water_cloud(
-            landscape.forest.agb_mg_per_ha,
+            landscape.forest.seen_mg_per_ha,
             canopy[month, polarization] * crowns,
-            ground[month, polarization][index],
-            EXTINCTION_HA_PER_MG[polarization],
+            ground[month, polarization][index] * patches,
+            site.extinction * EXTINCTION_HA_PER_MG[polarization],
         )
     return out
 
@@ -159,11 +166,12 @@ def _still_texture(landscape: Landscape, orbit_db: NDArray[np.float64]) -> Field
     slope = SLOPE_DB * landscape.slope(axis=1)
     own = normal(window, seed, "scatterers", count=7)
     shared, orbits, bands = own[0], own[1:3, None], own[3:].reshape(2, 2, *window.shape)
-    texture = TEXTURE_DB * (0.6 * shared + 0.55 * orbits + 0.58 * bands)
+    texture = landscape.site.roughness * TEXTURE_DB * (0.6 * shared + 0.55 * orbits + 0.58 * bands)
     texture = np.where(cover.water, 0.15 * texture, texture)
     texture += np.where(cover.built, BUILDING_DB * (0.8 * shared + 0.6 * orbits), 0)
+    orbits_db = orbit_db[:, None] + landscape.site.orbit_db
     side = np.array([1.0, -1.0])[:, None, None, None]
-    return _power(texture + side * slope + orbit_db[:, None, None, None])
+    return _power(texture + side * slope + orbits_db[..., None, None])
 
 
 def _flicker(landscape: Landscape, looks: float) -> Field:
@@ -179,7 +187,15 @@ def _measure(power: Field, landscape: Landscape) -> Field:
     """Linear power as the instrument delivers it: blurred, with noise, in dB."""
     for axis in (-1, -2):
         power = gaussian_filter1d(power, BLUR_PIXELS, axis=axis, mode="nearest", truncate=3)
-    power = power[..., *without_margin(landscape.window)]
+    rows, columns = without_margin(landscape.window)
+    asc, desc = landscape.site.layover_pixels  # the one looks eastwards, the other westwards
+    power = np.stack(
+        [
+            power[:, orbit, :, rows, columns.start + shift : columns.stop + shift]
+            for orbit, shift in enumerate((asc, -desc))
+        ],
+        axis=1,
+    )
     inner = landscape.window.padded(-MARGIN_PIXELS)
     noise = normal(inner, landscape.seed, "sensor noise", count=48).reshape(power.shape)
     power = power + _power(NOISE_DB) * np.float32(NOISE_SPREAD) * noise

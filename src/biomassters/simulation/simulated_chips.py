@@ -22,15 +22,21 @@ from biomassters.chips.split_labels import TEST_LABELS_FOLDER
 from biomassters.errors import BadInputError
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import write_raster
-from biomassters.simulation.landscape import make_landscape, without_margin
+from biomassters.simulation.landscape import (
+    MARGIN_PIXELS,
+    Landscape,
+    make_landscape,
+)
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.random_fields import Window, key, mix
 from biomassters.simulation.simulated_images import simulate_year
+from biomassters.simulation.sites import draw_site
 from biomassters.simulation.year import everything, make_availability, make_weather
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
 CHIP_SPACING_PIXELS = 4096  # beyond the reach of the widest field's grain
 CHIPS_PER_ROW = 128
+_SITE = 0x517E  # keeps the draws apart from those of the weather and the images
 
 
 class SimulatedChips:
@@ -80,16 +86,15 @@ def simulate_chip(options: SimulationOptions, index: int) -> Chip:
     split = "train" if index < options.train_chips else "test"
     sequence = np.random.SeedSequence([options.seed, index])
     weather_rng, gaps_rng, *rngs = map(np.random.default_rng, sequence.spawn(2 + len(SENSORS)))
-    weather = make_weather(weather_rng)
+    landscape = _landscape(options, index)
+    weather = make_weather(weather_rng, landscape.site)
     available = make_availability(gaps_rng, split) if options.missing_images else everything()
-    landscape = make_landscape(chip_window(options, index), options.seed)
-    inner = without_margin(landscape.window)
     return Chip(
         chip_id=chip_name(options.seed, index),
         split=split,
         images=simulate_year(landscape, weather, available, options, rngs.__getitem__),
         present=available.present,
-        agb_mg_per_ha=landscape.forest.label_mg_per_ha[inner] if split == "train" else None,
+        agb_mg_per_ha=_label(landscape) if split == "train" else None,
     )
 
 
@@ -98,8 +103,19 @@ def simulate_label(options: SimulationOptions, index: int) -> NDArray[np.float32
 
     A test chip never carries it: it is written beside the archive, for scoring alone.
     """
-    landscape = make_landscape(chip_window(options, index), options.seed)
-    return landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
+    return _label(_landscape(options, index))
+
+
+def _landscape(options: SimulationOptions, index: int) -> Landscape:
+    site = draw_site(options.variety, np.random.default_rng([options.seed, _SITE, index]))
+    return make_landscape(chip_window(options, index), options.seed, site)
+
+
+def _label(landscape: Landscape) -> NDArray[np.float32]:
+    """The label without margin, off by the site's shift."""
+    down, right = (MARGIN_PIXELS + shift for shift in landscape.site.label_shift)
+    height, width = landscape.window.padded(-MARGIN_PIXELS).shape
+    return landscape.forest.label_mg_per_ha[down : down + height, right : right + width]
 
 
 def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import S2, SENSORS
 from biomassters.simulation.random_fields import Window
+from biomassters.simulation.sites import NEUTRAL, Site
 
 Monthly = NDArray[np.float64]  # [12], September to August
 
@@ -90,22 +91,24 @@ class Weather:
     sun_height: Monthly
 
 
-def make_weather(rng: np.random.Generator) -> Weather:
+def make_weather(rng: np.random.Generator, site: Site = NEUTRAL) -> Weather:
     """Draws the weather of a year at a place."""
     place = SOUTH_NORTH_C * rng.standard_normal() + YEAR_C * rng.standard_normal()
     temperature = MEAN_TEMPERATURE_C + place + MONTH_C * rng.standard_normal(12)
+    temperature = temperature + site.temperature_c
     snow = 1 - np.exp(-2.5 * snow_depths(temperature))
-    leaves = np.where(np.arange(12) < 8, AUTUMN, _logistic((temperature - 8) / 1.2))
+    unfolded = _logistic((temperature - 8 - site.leaf_shift_c) / 1.2)
+    leaves = np.where(np.arange(12) < 8, AUTUMN, unfolded)
     return Weather(
         temperature_c=temperature,
         frost=_logistic(-(temperature + 1.5) / 1.2),
         snow_cover=snow,
         wet_snow=snow * _logistic((temperature + 1) / 0.8),
         ice=_logistic(-(np.minimum(temperature, np.roll(temperature, 1)) + 3) / 0.8),
-        moisture=rng.standard_normal(12),
+        moisture=rng.standard_normal(12) + site.moisture,
         wind=rng.standard_normal(12),
         leaves=leaves,
-        green=np.clip(_logistic((temperature - 6.5) / 1.5), 0.05, 1),
+        green=np.clip(_logistic((temperature - 6.5 - site.green_shift_c) / 1.5), 0.05, 1),
         crop_green=CROP_GREEN,
         crop_ripe=CROP_RIPE,
         sun_height=sun_height(),
