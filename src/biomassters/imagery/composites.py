@@ -94,7 +94,7 @@ def compose_s2(
     out[-1] = CLP_NONE
     given = np.full(grid.shape, -1, np.int16)
     clear = np.zeros(grid.shape, bool)
-    used: dict[int, tuple[_Look, NDArray[np.uint16], Offset]] = {}
+    used: dict[int, tuple[NDArray[np.uint16] | int, NDArray[np.uint16], Offset]] = {}
     for number, scene in enumerate(scenes):
         if clear.all():
             break
@@ -113,8 +113,8 @@ def compose_s2(
         takes &= look.data
         given[takes] = number
         clear |= look.clear
-        used[number] = (look, blue, offset)
-    for number, (look, blue, offset) in used.items():
+        used[number] = (_probability(look), blue, offset)
+    for number, (probability, blue, offset) in used.items():
         mask = given == number
         if not mask.any():
             continue
@@ -128,7 +128,7 @@ def compose_s2(
 
         for _ in each(fill, S2.measured):
             pass
-        np.copyto(out[-1], _probability(look), where=mask)
+        np.copyto(out[-1], probability, where=mask)
     names = np.bincount((given[given >= 0]).ravel(), minlength=len(scenes))
     pixels = {scene.id: int(count) for scene, count in zip(scenes, names, strict=True) if count}
     return Composite(out, pixels, int((given >= 0).sum()), int(clear.sum()))

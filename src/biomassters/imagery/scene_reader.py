@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MOST_OPEN = 16  # a thread
 _SETTINGS = {
-    "GDAL_CACHEMAX": 128 * 2**20,
+    "GDAL_CACHEMAX": 48 * 2**20,  # hardly a tile is read twice
     "GDAL_HTTP_MAX_RETRY": 4,  # 429, 500, 502, 503, 504 and broken connections
     "GDAL_HTTP_RETRY_DELAY": 1,
     "GDAL_INGESTED_BYTES_AT_OPEN": 32_768,  # a COG's header in one request
