@@ -1,10 +1,10 @@
 """How wrong are maps of real chips: by weights that never saw one, and fine-tuned on the others?
 
-Zero-shot: the weights as they are, one view. Few-shot: fine-tuned as the pipeline ``adapt`` does it,
-on all complete labelled chips but the one that is then mapped. Scratch: the same network from random
-weights, on the same chips, for twice the steps. Of each the RMSE over all pixels of the uncut
-label, negative biomass set to 0. Nothing here may choose an option: what was chosen on a chip has no
-score there.
+Zero-shot: the weights as they are, one view. Few-shot: fine-tuned as the pipeline ``adapt`` does
+it, on all complete labelled chips but the one that is then mapped. Scratch: the same network from
+random weights, on the same chips, for twice the steps. Of each the RMSE over all pixels of the
+uncut label, negative biomass set to 0. Nothing here may choose an option: what was chosen on a chip
+has no score there.
 
 Usage:
     uv run python benchmarks/real_chips.py [--weights starter] [--archives FOLDER …] [--seeds 1 2 3]
