@@ -8,7 +8,7 @@ has no score there.
 
 Usage:
     uv run python benchmarks/real_chips.py [--weights starter] [--archives FOLDER …] [--seeds 1 2 3]
-        [--zero-shot] [--json]
+        [--zero-shot] [--picture FILE] [--json]
 
 The last line with --json: zero_shot {chip: {rmse, bias, correlation, mean_rmse, linear_rmse}},
 few_shot and scratch {chip: [rmse by seed]}, seconds. Without --archives, those that
@@ -37,6 +37,7 @@ from biomassters.inference.chips import predict_chips
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.agb_net import AgbNet
 from biomassters.reporting.archive_scores import LabelledArchive, rmse, score_archive
+from biomassters.reporting.chip_maps import choose_pictures, example_maps
 from biomassters.reporting.options import ReportingOptions
 from biomassters.training.few_chips import AdaptOptions, few_chips_training
 from biomassters.training.options import TrainingOptions
@@ -48,6 +49,7 @@ COLUMNS = ("rmse", "bias", "correlation", "mean_rmse", "linear_rmse")
 ONE_VIEW = InferenceOptions(views=("identity",))
 SCRATCH_RATE = 5e-3  # conf/base's, which trains this network from random weights
 SCRATCH_STEPS = 2
+MOST_DRAWN = 6
 
 
 def default_archives() -> list[Path]:
@@ -89,11 +91,15 @@ def maps_of(network: Any, chips: JoinedArchives, names: Sequence[str]) -> dict[s
     return {one.chip_id: one.agb_mg_per_ha for one in made}
 
 
-def zero_shot(weights: NetworkWeights, chips: JoinedArchives, store: ChipStore) -> dict[str, Any]:
-    """Scores of the weights as they are, by chip."""
+def zero_shot(
+    weights: NetworkWeights, chips: JoinedArchives, store: ChipStore, picture: Path | None
+) -> dict[str, Any]:
+    """Scores of the weights as they are, by chip; their maps beside the labels in a picture."""
     maps = maps_of(weights.network, chips, list(chips.archives))
-    known_mean = ReportingOptions().known_mean
-    table = score_archive(store.split("train"), maps, known_mean, progress=False).per_chip()
+    known_mean, split = ReportingOptions().known_mean, store.split("train")
+    table = score_archive(split, maps, known_mean, progress=False).per_chip()
+    if picture is not None:
+        example_maps(choose_pictures(split, maps, table, MOST_DRAWN)).savefig(picture, dpi=110)
     return table.set_index("chip_id")[list(COLUMNS)].round(3).to_dict("index")
 
 
@@ -168,6 +174,7 @@ def main() -> None:
     parser.add_argument("--archives", nargs="+", type=Path, default=default_archives())
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--zero-shot", action="store_true", help="train nothing")
+    parser.add_argument("--picture", type=Path, help="draw maps beside labels")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.archives:
@@ -177,7 +184,7 @@ def main() -> None:
     chips = JoinedArchives.of(arguments.archives)
     with tempfile.TemporaryDirectory() as folder:
         store = write_store(Path(folder) / "chips.zarr", chips, progress=False)
-        scores: dict[str, Any] = {"zero_shot": zero_shot(weights, chips, store)}
+        scores: dict[str, Any] = {"zero_shot": zero_shot(weights, chips, store, arguments.picture)}
         print("chip", *COLUMNS)
         for name, row in scores["zero_shot"].items():
             print(name, *(f"{row[column]:.2f}" for column in COLUMNS), flush=True)

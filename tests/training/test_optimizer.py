@@ -60,20 +60,6 @@ def test_setting_the_rate_reaches_every_parameter() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
-def test_the_encoder_may_learn_more_slowly() -> None:
-    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
-    optimizer = make_optimizer(model, TrainingOptions(encoder_learning_rate=0.1, weight_decay=0.5))
-    set_learning_rate(optimizer, 1.0)
-    rates = {
-        id(parameter): (group["lr"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    assert rates[id(model["encoder"].weight)] == (0.1, 0.5)
-    assert rates[id(model["encoder"].bias)] == (0.1, 0.0)
-    assert rates[id(model["head"].weight)] == (1.0, 0.5)
-
-
 def set_weight(network: nn.Module, value: float) -> None:
     with torch.no_grad():
         next(network.parameters()).fill_(value)

@@ -33,7 +33,6 @@ RESTART = (
 ADDED_LATER = {
     "training.augmentation.border": "symmetric",
     "training.crops_per_chip": 1,
-    "training.encoder_learning_rate": 1.0,
     "training.keep_batch_norm_statistics": False,
     "training.start_unbiased": False,
     "training.start_from_weights": None,

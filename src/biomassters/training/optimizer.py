@@ -21,19 +21,15 @@ def make_optimizer(network: nn.Module, options: TrainingOptions) -> torch.optim.
     Scales and shifts of normalizations are 1-D: pulling them to 0 would fight the
     normalization, not the overfitting.
     """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        decays = parameter.ndim > 1 and not name.endswith("bias")
-        share = options.encoder_learning_rate if name.startswith("encoder.") else 1.0
-        groups.setdefault((decays, share), []).append(parameter)
+        exempt = parameter.ndim <= 1 or name.endswith("bias")
+        (undecayed if exempt else decayed).append(parameter)
     return torch.optim.AdamW(
         [
-            {
-                "params": parameters,
-                "weight_decay": options.weight_decay if decays else 0.0,
-                "rate_share": share,
-            }
-            for (decays, share), parameters in groups.items()
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": undecayed, "weight_decay": 0.0},
         ],
         lr=options.learning_rate,
         fused=next(network.parameters()).device.type in FUSED_DEVICES,
@@ -52,9 +48,9 @@ def learning_rate_at(epoch: int, options: TrainingOptions) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """The rate of every parameter: its group's share of this one."""
-    for group in optimizer.param_groups:  # those of an earlier version's checkpoint have no share
-        group["lr"] = learning_rate * group.get("rate_share", 1.0)
+    """The same rate for every parameter."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
 
 
 class AveragedNetwork:

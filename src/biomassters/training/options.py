@@ -198,13 +198,6 @@ class TrainingOptions(Options):
     final_learning_rate: float = Field(
         default=0.0, ge=0.0, description="Where the cosine would end, in a stage that names none."
     )
-    encoder_learning_rate: float = Field(
-        default=1.0,
-        ge=0.0,
-        le=1.0,
-        description="The encoder's, as a share of the others': below 1 it stays nearer to the "
-        "weights that it started from.",
-    )
     keep_batch_norm_statistics: bool = Field(
         default=False,
         description="Normalize with the running statistics that training started with, and leave "
