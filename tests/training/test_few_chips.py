@@ -68,7 +68,11 @@ def test_batch_norm_keeps_its_statistics_where_it_is_to(
 
     def statistics(keep: bool) -> tuple[dict, dict]:
         options = small_options(
-            keep_batch_norm_statistics=keep, crops_per_chip=2, start_unbiased=True, epochs=1
+            keep_batch_norm_statistics=keep,
+            crops_per_chip=2,
+            start_unbiased=True,
+            epochs=1,
+            folds=(),
         )
         start = new_small_network().state_dict()
         result = train(
