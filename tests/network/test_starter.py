@@ -9,7 +9,9 @@ from biomassters.network.window import smallest_window
 
 def test_the_name_means_the_packaged_file_and_any_other_itself(tmp_path):
     assert starter.weights_file("starter") == starter.STARTER_FILE
-    assert starter.weights_file(tmp_path / "starter") == tmp_path / "starter"
+    assert starter.weights_file(tmp_path / "starter") == starter.STARTER_FILE  # as Kedro gives it
+    for name in ("starter.safetensors", "starter/weights.safetensors"):
+        assert starter.weights_file(tmp_path / name) == tmp_path / name
 
 
 def test_intervals_beside_the_weights_come_first(tmp_path):

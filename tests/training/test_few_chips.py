@@ -13,7 +13,7 @@ def stages(options: TrainingOptions) -> list[tuple[str, int]]:
     return [(one.name, len(options.of_stage(one).folds)) for one in options.active_stages()]
 
 
-@pytest.mark.parametrize(("chips", "steps"), [(1, 40), (2, 60), (4, 60), (5, 120), (300, 1500)])
+@pytest.mark.parametrize(("chips", "steps"), [(1, 40), (2, 100), (4, 100), (5, 200), (300, 1500)])
 def test_more_chips_more_steps(chips, steps):
     assert recipe_for(chips).steps == steps
     options = few_chips_training(START, AdaptOptions(), chips, range(min(chips, 5)))

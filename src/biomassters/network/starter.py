@@ -15,8 +15,12 @@ NO_STARTER = (
 
 
 def weights_file(name: Path | str) -> Path:
-    """The file that a user's ``weights=…`` means."""
-    return STARTER_FILE if str(name) == STARTER else Path(name)
+    """The file that a user's ``weights=…`` means.
+
+    Kedro makes a path of the name before anybody sees it, so that its last part decides: weights
+    files have a suffix.
+    """
+    return STARTER_FILE if Path(name).name == STARTER else Path(name)
 
 
 def calibration_file(weights: Path | str, default: Path | str) -> Path:

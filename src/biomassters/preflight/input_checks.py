@@ -24,7 +24,7 @@ from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url
 from biomassters.messages import listed, shown_path
-from biomassters.network.starter import NO_STARTER, STARTER, STARTER_FILE, weights_file
+from biomassters.network.starter import NO_STARTER, STARTER_FILE, weights_file
 from biomassters.preflight.planned_run import PlannedRun
 
 DEFAULT = "__default__"
@@ -183,7 +183,7 @@ def _unreadable(path: Path | None) -> Iterator[str]:
 def _weights_faults(name: str | Path) -> Iterator[str]:
     """What a look at weights files and their JSON shows; no tensor is read, no torch imported."""
     path = weights_file(name)
-    if str(name) == STARTER and not path.is_file():
+    if path == STARTER_FILE and not path.is_file():
         yield NO_STARTER
         return
     try:

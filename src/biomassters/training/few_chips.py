@@ -39,9 +39,9 @@ class Recipe(NamedTuple):
 # By the least number of chips; docs/few_chips.md says what was tried, and on what.
 _RECIPES = {
     1: Recipe(40, 1e-3),
-    2: Recipe(60, 1e-3),
-    5: Recipe(120, 1e-3),
-    20: Recipe(400, 1e-3),
+    2: Recipe(100, 1e-3),
+    5: Recipe(200, 1e-3),
+    20: Recipe(500, 1e-3),
     100: Recipe(1500, 2e-3),
 }
 
