@@ -55,7 +55,8 @@ def test_two_chips_are_learnt_from_and_each_is_left_out_once(project, kedro):
 def test_without_a_usable_label_nothing_is_trained(project, kedro):
     table = project / "data/03_primary/few_chips/folds.parquet"
     pd.read_parquet(table).iloc[:0].to_parquet(table)
-    done = kedro("run", "--env", "few_chips", "--nodes", "adapt.adapt_weights")
+    done = kedro("run", "--env", "few_chips", "--pipelines", "adapt", "--nodes",
+                 "adapt.adapt_weights")  # fmt: skip
     assert done.returncode == 1
     assert "holds no usable chip with a label to learn from" in done.stderr
 

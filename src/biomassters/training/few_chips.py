@@ -74,6 +74,7 @@ def few_chips_training(
         "folds": list(folds) if held_out else [],
         "epochs": epochs,
         "crops_per_chip": -(-samples // chips),
+        "drop_last": False,  # without a fold there may be fewer crops than one batch
         "learning_rate": adapt.learning_rate or recipe.learning_rate,
         "final_learning_rate": 0.0,
         "validate_every_epochs": epochs,
