@@ -57,10 +57,16 @@ def adapt_weights(
 
 def score_left_out(history: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Any]:
     """RMSE of each fold's chips by the network that never saw them, Mg/ha, ready for JSON."""
-    held_out = history.dropna(subset=["held_out_fold", "validation_rmse_per_chip_mean"])
-    last = held_out.groupby("held_out_fold")["validation_rmse_per_chip_mean"].last()
-    chips = folds.groupby("fold")["chip_id"].apply(list)
-    rows = [{"chips": chips[fold], "rmse": float(rmse)} for fold, rmse in last.items()]
+    scored = history.dropna(subset=["held_out_fold", "validation_rmse_per_chip_mean"])
+    last = scored.drop_duplicates("held_out_fold", keep="last")
+    rows = [
+        {"chips": folds.loc[folds["fold"] == fold, "chip_id"].tolist(), "rmse": rmse}
+        for fold, rmse in zip(
+            last["held_out_fold"].tolist(),
+            last["validation_rmse_per_chip_mean"].tolist(),
+            strict=True,
+        )
+    ]
     if not rows:
         logger.warning(
             "Nothing was left out, so how wrong maps by these weights are is not known: label "
