@@ -249,17 +249,19 @@ a part of one. A line leads from a node that makes something down to one that ta
         parts = {node.namespace.partition(".")[0] for node in pipeline.nodes if node.namespace}
         whole = len(parts) > 1
         lines += [f"## {name}", _first_line(module), _picture(pipeline, name, whole)]
+        own = [node for node in pipeline.nodes if not whole or node.namespace == name]
         if whole:
-            links = ", ".join(f"[{part}](#{part})" for part in sorted(parts))
-            lines.append(f"{len(pipeline.nodes)} nodes, those of {links}.")
-        else:
+            links = ", ".join(f"[{part}](#{part})" for part in sorted(parts - {name}))
+            more = ", and these:" if own else "."
+            lines.append(f"{len(pipeline.nodes)} nodes, those of {links}{more}")
+        if own:
             rows = [
                 (
                     f"`{node.name}`<br>{_first_line(node.func)}",
                     _linked(node.inputs),
                     _linked(node.outputs),
                 )
-                for node in pipeline.nodes
+                for node in own
             ]
             lines.append(_table(("node", "takes", "makes"), rows))
     return "\n\n".join(lines) + "\n"

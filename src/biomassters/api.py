@@ -27,6 +27,7 @@ from biomassters.inference.predict import MonthNetwork, predict_batches, ready_n
 from biomassters.io.raster import read_raster
 from biomassters.io.raster_spec import Georeference
 from biomassters.messages import hint
+from biomassters.network.starter import calibration_file, weights_file
 from biomassters.pipelines.mapping.nodes import map_blocks, plan_map, write_map
 from biomassters.regions.mapping import read_calibration
 from biomassters.regions.options import MappingOptions
@@ -103,8 +104,8 @@ def load_network(
     """Load weights, to map chips and regions with them.
 
     Args:
-        weights: A ``.safetensors`` file with its JSON beside it. The other networks that the JSON
-            names predict with it, and are averaged.
+        weights: A ``.safetensors`` file with its JSON beside it, or ``"starter"``. The other
+            networks that the JSON names predict with it, and are averaged.
         uncertainty: ``uncertainty.json`` of these weights; without it the one beside them, if
             there is one.
         **inference: Options of ``inference``, such as ``device="cpu"`` or ``views=["identity"]``.
@@ -118,13 +119,14 @@ def load_network(
         >>> network.weights.trained_on["dataset"]
         'simulated'
     """
-    options, path = InferenceOptions.model_validate(inference), Path(weights)
+    options, path = InferenceOptions.model_validate(inference), weights_file(Path(weights))
     if uncertainty is not None and not Path(uncertainty).is_file():
         raise BadInputError(
             f"There is no file {uncertainty}: the pipeline uncertainty writes it; leave it out to "
             "map without intervals."
         )
-    calibrated = path.with_name("uncertainty.json") if uncertainty is None else Path(uncertainty)
+    beside = calibration_file(path, path.with_name("uncertainty.json"))
+    calibrated = beside if uncertainty is None else Path(uncertainty)
     return LoadedNetwork(load_weights(path), options, calibrated)
 
 

@@ -38,6 +38,8 @@ _PEOPLE_OPEN = (
     ("submission", "submission", "Submission"),
     ("test_scores", "test_scores", "Scores, test chips"),
     ("test_page", "test_page", "Their page"),
+    ("check_scores", "check_scores", "Scores, labelled chips"),
+    ("check_page", "check_page", "Their page"),
     ("fit_weights", "fit_weights", "Weights"),
     ("final_weights", "final_weights", "Final weights"),
     ("chip_table", "chip_table", "Table of chips"),

@@ -18,7 +18,17 @@ CHIP_IDS = [f"chip{index:03d}" for index in range(40)]
 ALL_MONTHS = np.ones((40, 12), dtype=bool)
 
 
-def draw(chips=range(40), *, seed=1, epoch=0, masks=ALL_MONTHS, size=(128, 128), crop=64, **given):
+def draw(
+    chips=range(40),
+    *,
+    seed=1,
+    epoch=0,
+    masks=ALL_MONTHS,
+    size=(128, 128),
+    crop=64,
+    crops=1,
+    **given,
+):
     return epoch_samples(
         list(chips),
         CHIP_IDS,
@@ -28,6 +38,7 @@ def draw(chips=range(40), *, seed=1, epoch=0, masks=ALL_MONTHS, size=(128, 128),
         options=AugmentationOptions(**given),
         size=size,
         crop=crop,
+        crops_per_chip=crops,
     )
 
 
@@ -162,3 +173,12 @@ def test_parts_are_even_and_complete(length, count) -> None:
     assert [sample for part in parts for sample in part] == batch
     assert len(parts) == count
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_several_crops_of_a_chip_differ_and_the_first_is_what_it_was_alone() -> None:
+    alone, several = draw(range(5)), draw(range(5), crops=3)
+    assert len(several) == 15
+    assert set(alone) <= set(several)
+    for chip in range(5):
+        of_chip = [sample for sample in several if sample.chip == chip]
+        assert len({(sample.top, sample.left) for sample in of_chip}) == 3

@@ -165,3 +165,19 @@ def test_weights_from_before_the_fingerprint_are_read(network, saved):
     digest = hashlib.sha256(text.encode()).hexdigest()
     save_file(load_file(saved), saved, {"format": "pt", "description_sha256": digest})
     torch.testing.assert_close(_predict(load_network(saved)), _predict(network))
+
+
+def test_half_of_the_size_keeps_vectors_and_constants_as_they_are(network, saved, tmp_path):
+    path = tmp_path / "half.safetensors"
+    save_network(network, path, half=True)
+    assert path.stat().st_size < 0.65 * saved.stat().st_size
+    loaded = load_network(path)
+    for name, tensor in network.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == tensor.dtype
+        expected = tensor.half().float() if tensor.ndim > 1 else tensor
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    # What it says of its numbers is what a network with these numbers says.
+    save_network(loaded, tmp_path / "again.safetensors")
+    told = [read_description(one)["fingerprint"] for one in (path, tmp_path / "again.safetensors")]
+    assert told[0] == told[1]

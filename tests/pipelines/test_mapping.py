@@ -57,3 +57,11 @@ def test_images_that_are_not_there(project, kedro, weights):
         "nowhere: give a folder, a STAC item collection or a Zarr cube"
         in result.stderr.strip().splitlines()[-1]
     )
+
+
+def test_the_starter_maps_by_its_name(mapped, project, kedro):
+    result = kedro("run", "--env", "test", "--pipelines", "mapping", "--params",
+                   "weights=starter,region_map=data/starter.tif")  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    with rasterio.open(project / "data/starter.tif") as file:
+        assert file.tags()["weights"] == "starter"

@@ -20,11 +20,13 @@ from biomassters.simulation.options import (
     SceneSimulationOptions,
     SimulationOptions,
 )
+from biomassters.training.few_chips import AdaptOptions
 from biomassters.training.options import TrainingOptions
 from biomassters.uncertainty.options import UncertaintyOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = {
+    "adapt": AdaptOptions,
     "change": ChangeOptions,
     "chips_from_region": RegionChipsOptions,
     "data_engineering": DataEngineeringOptions,
@@ -71,7 +73,10 @@ def test_base_holds_the_defaults_of_the_models(name):
     assert MODELS[name].model_validate(values) == MODELS[name]()
 
 
-@pytest.mark.parametrize("environment", ["biomassters", "biomassters_small", "own_forest", "test"])
+@pytest.mark.parametrize(
+    "environment",
+    ["biomassters", "biomassters_small", "few_chips", "own_forest", "starter", "test"],
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_environments_override_what_exists_with_values_that_are_valid(environment, name):
     MODELS[name].model_validate(in_file(environment, name))

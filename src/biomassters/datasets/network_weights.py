@@ -12,6 +12,7 @@ from kedro.io import AbstractDataset
 from biomassters.chips.provenance import Provenance
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
+from biomassters.network.starter import STARTER, STARTER_FILE, weights_file
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need it
     from torch import Tensor
@@ -20,6 +21,10 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most commands don't need
     from biomassters.network.agb_net import AgbNet
 
 MEMBERS = "members"
+STARTER_STAYS = (
+    "weights=starter names the weights that come with the package, which no run replaces: to begin "
+    "with them, set training.start_from_weights=starter."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +120,9 @@ def joint_weights(members: Sequence[NetworkWeights]) -> NetworkWeights:
     return NetworkWeights(network, first.description, first.name, members=tuple(members))
 
 
-def load_weights(path: Path) -> NetworkWeights:
+def load_weights(path: Path | str) -> NetworkWeights:
     """A file's network and those that it names, on the CPU; BadInputError if one is missing."""
+    path = weights_file(path)
     first = _load(path)
     return joint_weights([first, *map(_load, member_paths(first.description, path))])
 
@@ -135,10 +141,10 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
         """Point at weights.
 
         Args:
-            filepath: The ``.safetensors`` file.
+            filepath: The ``.safetensors`` file, or ``starter``.
             metadata: For other tools, ignored here.
         """
-        self._filepath = Path(filepath)
+        self._filepath = weights_file(filepath)
         self.metadata = metadata
 
     def load(self) -> NetworkWeights:
@@ -146,7 +152,9 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
         return load_weights(self._filepath)
 
     def save(self, data: NetworkWeights) -> None:
-        """Write weights and description."""
+        """Write weights and description; raises BadInputError for the starter's own place."""
+        if self._filepath == STARTER_FILE:
+            raise BadInputError(STARTER_STAYS)
         first, *others = data.members or (data,)
         path, names = self._filepath, []
         for number, weights in enumerate(others, 1):
@@ -188,7 +196,8 @@ def _load(path: Path) -> NetworkWeights:
     from biomassters.network.weights import load_network, read_description
 
     description = {MEMBERS: [], **read_description(path)}
-    return NetworkWeights(load_network(path), description, str(path))
+    name = STARTER if path == STARTER_FILE else str(path)
+    return NetworkWeights(load_network(path), description, name)
 
 
 def _save(weights: NetworkWeights, path: Path, others: Sequence[str] = ()) -> None:

@@ -253,7 +253,9 @@ def _api(url: str, collection: str, bounds: Bounds) -> Any:
             search = client.search(
                 collections=[collection], bbox=bounds, datetime=(begin, end), limit=_PAGE
             )
-            return list(search.items_as_dicts())
+            found = list(search.items_as_dicts())
+            # A server may overlook what it was asked for: stac-fastapi-geoparquet does.
+            return [item for item in found if item.get("collection", collection) == collection]
         except Exception as error:
             raise BadInputError(
                 f"{redact(url)} doesn't answer a search of {collection} for {begin:%B %Y} "

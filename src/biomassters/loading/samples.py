@@ -61,6 +61,7 @@ def epoch_samples(
     options: AugmentationOptions,
     size: tuple[int, int],
     crop: int | None,
+    crops_per_chip: int = 1,
 ) -> list[Sample]:
     """One epoch's samples, in shuffled order.
 
@@ -73,19 +74,24 @@ def epoch_samples(
         options: Which augmentations, how strong.
         size: Height and width of the split's chips, pixels.
         crop: Side of the crop, pixels, at most height and width; None for whole chips.
+        crops_per_chip: Samples of each chip, drawn one apart from the other.
 
     Returns:
-        One sample per chip. A chip's sample, and which of two chips comes first, depend on
+        So many samples per chip. A chip's samples, and which of two comes first, depend on
         seed, epoch and the chips' names alone.
     """
-    draws = {chip: _draw(seed, epoch, chip_ids[chip]) for chip in chips}
-    ordered = sorted(draws, key=lambda chip: (draws[chip].order, chip_ids[chip]))
-    return [_sample(chip, month_masks[chip], draws[chip], options, size, crop) for chip in ordered]
+    draws = [
+        (_draw(seed, epoch, chip_ids[chip], number), chip)
+        for chip in chips
+        for number in range(crops_per_chip)
+    ]
+    draws.sort(key=lambda drawn: (drawn[0].order, chip_ids[drawn[1]]))
+    return [_sample(chip, month_masks[chip], draw, options, size, crop) for draw, chip in draws]
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """Uniform numbers of one chip in one epoch.
+    """Uniform numbers of one sample of a chip in one epoch.
 
     All are drawn whatever the options, so switching one augmentation off leaves the others
     as they were.
@@ -104,9 +110,11 @@ class _Draw:
     drop: float
 
 
-def _draw(seed: int, epoch: int, chip_id: str) -> _Draw:
+def _draw(seed: int, epoch: int, chip_id: str, number: int) -> _Draw:
     name = int.from_bytes(hashlib.sha256(chip_id.encode()).digest()[:16], "little")
-    generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, name]))
+    # The first sample's numbers are those of a run with one sample a chip.
+    entropy = [seed, epoch, name] + [number] * (number > 0)
+    generator = np.random.default_rng(np.random.SeedSequence(entropy))
     return _Draw(generator.random(MONTH_COUNT), *generator.random(10).tolist())
 
 

@@ -62,9 +62,19 @@ class AgbNet(nn.Module):
         nn.init.xavier_uniform_(self.segmentation_head.weight)
         nn.init.zeros_(self.segmentation_head.bias)  # type: ignore[arg-type]
         self.is_folded = False
+        self.keeps_statistics = False
         self._compiled: dict[str, CompiledOrPlain] = {}
         self.execution: ExecutionOptions | None = None
         self.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``nn.Module.train``; with ``keeps_statistics`` BatchNorm stays in evaluation mode."""
+        super().train(mode)
+        if mode and self.keeps_statistics:
+            for layer in self.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def configure(self, execution: "ExecutionOptions | None") -> Self:
         """Choose how the network is computed; weights and results stay.

@@ -20,6 +20,7 @@ from biomassters.errors import BadInputError
 from biomassters.io.files import read_json, write_durably
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
+from biomassters.network.starter import weights_file
 
 FORMAT = "biomassters-network"
 FORMAT_VERSION = 1
@@ -71,7 +72,11 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def save_network(
-    network: AgbNet, path: Path | str, description: Mapping[str, Any] | None = None
+    network: AgbNet,
+    path: Path | str,
+    description: Mapping[str, Any] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write the weights, then their description; each appears whole or not at all.
 
@@ -79,6 +84,8 @@ def save_network(
         network: On any device.
         path: The weights file, ``*.safetensors``; the JSON gets the same stem.
         description: More for the JSON, such as ``data_fingerprint`` and ``recipe``.
+        half: Keep kernels and matrices as float16, half the size. Vectors stay float32: running
+            variances lie below what float16 resolves, the constants of the scaling above it.
 
     Raises:
         ValueError: Its BatchNorm has been folded, so its weights are not those of the JSON.
@@ -102,13 +109,16 @@ def save_network(
         "weights_never_called": network.weights_never_called(),
         **(description or {}),
     }
+    state: Mapping[str, Tensor] = network.state_dict()
+    if half:
+        state = {name: one.half() if one.ndim > 1 else one for name, one in state.items()}
     # What is handed on with loaded weights may hold the fingerprint that they had then.
-    everything["fingerprint"] = weights_fingerprint(network.state_dict())
+    everything["fingerprint"] = weights_fingerprint(_in_float32(state))
     text = (json.dumps(everything, indent=2) + "\n").encode()
     # The digest ties the two files together: a crash between them must not pair new weights
     # with an old description.
     metadata = {"format": "pt", _DIGEST: hashlib.sha256(text).hexdigest()}
-    write_safetensors(path, network.state_dict(), metadata)
+    write_safetensors(path, state, metadata)
     write_durably(description_path(path), [text])
 
 
@@ -150,7 +160,7 @@ def read_description(path: Path | str) -> dict[str, Any]:
     """What the JSON beside a weights file says.
 
     Args:
-        path: The weights file.
+        path: The weights file, or ``starter``.
 
     Returns:
         At least ``network``, ``bands``, ``scaling``, ``data_fingerprint`` and ``recipe``. Weights
@@ -162,7 +172,7 @@ def read_description(path: Path | str) -> dict[str, Any]:
     Raises:
         BadInputError: No such JSON, or not one of ours.
     """
-    beside = description_path(path)
+    beside = description_path(weights_file(path))
     if not beside.exists():
         raise BadInputError(
             f"{beside} is missing: weights need the JSON that was written with them."
@@ -194,7 +204,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
     """Rebuild a network from its weights file and the JSON beside it.
 
     Args:
-        path: The weights file.
+        path: The weights file, or ``starter``.
         device: Where to.
 
     Returns:
@@ -204,8 +214,9 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
         BadInputError: A file is missing or damaged, the two do not belong together, or numbers
             are NaN, infinite or negative variances.
     """
+    path = weights_file(path)
     description = read_description(path)
-    tensors = _read_tensors(Path(path))
+    tensors = _read_tensors(path)
     # The header ties the JSON to the file, and the JSON the numbers: safetensors has no checksum.
     # Weights of releases before there was a fingerprint are read without.
     fingerprint = description.get("fingerprint")
@@ -227,7 +238,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             digest = (file.metadata() or {}).get(_DIGEST)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            read = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = _in_float32(read)
     except (SafetensorError, OSError) as error:
         raise BadInputError(
             f"{path} is damaged or no safetensors file ({_first_line(error)}): copy it again."
@@ -238,6 +250,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{beside} was not written with {path.name}, or was changed: copy both from one source."
         )
     return tensors
+
+
+def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``half`` has rounded, as the network computes with it."""
+    return {
+        name: one.float() if one.dtype == torch.float16 else one for name, one in tensors.items()
+    }
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,16 @@
 """Whether maps, calibration, weights and chips belong together; asked before a stage works."""
 
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.provenance import Provenance, check_same_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.errors import BadInputError
+from biomassters.network.starter import calibration_file
+from biomassters.uncertainty.intervals import IntervalModel
 
 logger = logging.getLogger(__name__)
 
@@ -70,3 +74,25 @@ def interval_note(predictions: PredictionFolder, calibration: dict[str, Any]) ->
     if predictions.weights_fingerprint != calibration["weights_fingerprint"]:
         notes.append("calibrated for the weights that these were fine-tuned from")
     return "; ".join(notes)
+
+
+def intervals_for(
+    predictions: PredictionFolder, weights: NetworkWeights, run_calibration: Path
+) -> tuple[IntervalModel | None, str]:
+    """The intervals that maps may have, or why there are none.
+
+    Args:
+        predictions: The maps.
+        weights: That made them; a calibration that was handed on beside their file comes first.
+        run_calibration: What the pipeline ``uncertainty`` wrote.
+    """
+    file = calibration_file(weights.name, run_calibration)
+    if not file.is_file():
+        return None, "No intervals were calibrated for these weights."
+    calibration = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        check_calibration(calibration, weights)
+        interval_note(predictions, calibration)
+    except BadInputError as error:
+        return None, f"Coverage was not counted: {error}"
+    return IntervalModel.from_dict(calibration["intervals"]), ""

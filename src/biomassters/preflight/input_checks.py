@@ -12,7 +12,11 @@ from kedro.pipeline.node import Node
 
 from biomassters.chips.split_labels import no_labels
 from biomassters.datasets.chip_store import ChipStoreDataset
-from biomassters.datasets.network_weights import NetworkWeightsDataset, member_paths
+from biomassters.datasets.network_weights import (
+    STARTER_STAYS,
+    NetworkWeightsDataset,
+    member_paths,
+)
 from biomassters.datasets.predictions import PredictionsDataset
 from biomassters.datasets.raw_archive import ArchiveDataset
 from biomassters.datasets.region_images import RegionImagesDataset
@@ -20,6 +24,7 @@ from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url
 from biomassters.messages import listed, shown_path
+from biomassters.network.starter import NO_STARTER, STARTER_FILE, weights_file
 from biomassters.preflight.planned_run import PlannedRun
 
 DEFAULT = "__default__"
@@ -50,7 +55,7 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
     mapping = run.options("mapping")
     if mapping is not None:
         for weights in mapping.ensemble:
-            yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(Path(weights)))
+            yield from (f"mapping.ensemble: {fault}" for fault in _weights_faults(weights))
         if mapping.area.file is not None and not is_url(mapping.area.file):
             yield from _file_faults(mapping.area.file, "mapping.area.file")
     imagery = run.options("imagery")
@@ -87,11 +92,13 @@ def check_named_files(run: PlannedRun) -> Iterator[str]:
             yield (
                 f"acquisition.source: there is no folder {source}; name s3, a folder or an address."
             )
+    if run.makes("fit_weights") and run.path("fit_weights") == STARTER_FILE:
+        yield STARTER_STAYS
     training = run.options("training")
     if training is not None and run.makes("fit_weights"):
         for stage in training.active_stages():
             if stage.weights_file is not None:
-                faults = _weights_faults(Path(stage.weights_file))
+                faults = _weights_faults(stage.weights_file)
                 yield from (f"training, stage {stage.name}: {fault}" for fault in faults)
     labels = run.path("test_labels") if run.makes("test_scores") else None
     if labels is not None and not labels.is_dir() and not run.makes("raw_archive"):
@@ -130,6 +137,8 @@ def _missing(run: PlannedRun, name: str) -> str:
             if isinstance(error.__cause__, BadInputError):
                 return str(error.__cause__)
             raise
+    if path == STARTER_FILE:
+        return NO_STARTER
     parameter = getattr(dataset, "_parameter", None)
     if parameter is not None:
         return f"There is no file {path}; give it with '--params {parameter}=PATH'."
@@ -194,8 +203,12 @@ def _unreadable(path: Path | None) -> Iterator[str]:
         yield f"{shown_path(path)} can't be read ({error.strerror}): give yourself read permission."
 
 
-def _weights_faults(path: Path) -> Iterator[str]:
+def _weights_faults(name: str | Path) -> Iterator[str]:
     """What a look at weights files and their JSON shows; no tensor is read, no torch imported."""
+    path = weights_file(name)
+    if path == STARTER_FILE and not path.is_file():
+        yield NO_STARTER
+        return
     try:
         for member in member_paths(_look_at_weights(path), path):
             _look_at_weights(member)

@@ -54,7 +54,10 @@ def check_folds(run: PlannedRun) -> Iterator[str]:
             return
         import pandas as pd
 
-        count = int(pd.read_parquet(path, columns=["fold"])["fold"].max()) + 1
+        found = pd.read_parquet(path, columns=["fold"])["fold"]
+        if found.empty:  # no usable label: the node that learns says it
+            return
+        count = int(found.max()) + 1
         source = f"{shown_path(path)}, which data_engineering made,"
     beyond = [fold for fold in training.folds if fold >= count]
     if beyond:

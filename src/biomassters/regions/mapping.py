@@ -18,6 +18,7 @@ from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.io.files import require_space
 from biomassters.messages import counted, redacted
+from biomassters.network.starter import weights_file
 from biomassters.regions.blocks import BlockFolder
 from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.map_summary import MapSummary
@@ -92,7 +93,7 @@ class WeightsFiles:
 
 def _file_digest(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
+        with weights_file(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadInputError(f"{path} can't be read ({error.strerror}).") from error

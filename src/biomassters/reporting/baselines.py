@@ -17,7 +17,7 @@ from biomassters.chips.bands import BANDS, MONTH_COUNT, SENSORS, channels
 from biomassters.chips.chip import Chip, LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import ScoreAccumulator, labelled_pixels
+from biomassters.metrics import LABEL_LIMIT_MG_PER_HA, ScoreAccumulator, labelled_pixels
 from biomassters.reporting.options import ReportingOptions
 
 _BLOCK = 2048  # pixels whose year of 15 bands stays in a processor's cache
@@ -167,6 +167,20 @@ def _ridge(alpha: float) -> Any:
         StandardScaler(),
         Ridge(alpha=alpha),
     )
+
+
+def in_chip_regression(chip: Chip) -> NDArray[np.float32]:
+    """Biomass [H, W] by a regression on yearly medians that is fitted to the chip's own label.
+
+    What a straight line can read from these images at most: a yardstick for maps by weights that
+    never saw the chip, no method. Labels are cut at 400 Mg/ha for the fit, as in the loss; negative
+    predictions are set to 0.
+    """
+    label_P, features_PC = _label_of(chip).ravel(), yearly_medians(chip).T
+    known = ~np.isnan(label_P)
+    fit = _ridge(1.0).fit(features_PC[known], label_P[known].clip(max=LABEL_LIMIT_MG_PER_HA))
+    predicted: NDArray[np.float32] = fit.predict(features_PC).reshape(chip.shape)
+    return predicted.clip(min=0)
 
 
 def _label_of(chip: Chip) -> NDArray[np.float32]:

@@ -32,6 +32,13 @@ class ReportingOptions(Options):
     attention_chips: int = Field(
         default=100, gt=0, description="Held-out chips at most whose attention is read."
     )
+    known_mean: float = Field(
+        default=63.5,
+        ge=0.0,
+        description="Biomass that the simplest answer predicts everywhere, Mg/ha, where labels of "
+        "an archive are compared with maps by weights that never saw it (real_check). 63.5 is the "
+        "mean of BioMassters' training labels.",
+    )
     listed_chips: int = Field(
         default=10, ge=0, description="Worst chips that the report lists by name."
     )

@@ -32,6 +32,9 @@ RESTART = (
 # Options that earlier versions didn't know, and what they did.
 ADDED_LATER = {
     "training.augmentation.border": "symmetric",
+    "training.crops_per_chip": 1,
+    "training.keep_batch_norm_statistics": False,
+    "training.start_unbiased": False,
     "training.start_from_weights": None,
     "training.start_scaling": "weights",
     "training.validation_score": "maps",

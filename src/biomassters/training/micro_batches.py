@@ -107,7 +107,7 @@ class Feed:
 
     Attributes:
         steps: Of an epoch.
-        chips: Learnt from in an epoch.
+        chips: Learnt from in an epoch, each as often as it is cropped.
         validation_chips: Held out.
     """
 
@@ -131,9 +131,10 @@ class Feed:
         whole = batches_of(held_out, options.validation_batch_size, drop_last=False)
         # Whole batches are dealt out, so a chip is predicted in the same company, bit for bit.
         self._validation = self._ranks.share(whole)
-        full, rest = divmod(len(self._training), options.batch_size)
+        samples = len(self._training) * options.crops_per_chip
+        full, rest = divmod(samples, options.batch_size)
         self.steps = full + bool(rest and not options.drop_last)
-        self.chips = min(self.steps * options.batch_size, len(self._training))
+        self.chips = min(self.steps * options.batch_size, samples)
         self._loader, self._whole_loader = self._new_loader(options.crop), self._new_loader(None)
 
     def _new_loader(self, crop: int | None) -> ThreadedLoader:
@@ -158,6 +159,7 @@ class Feed:
             options=self._options.augmentation,
             size=(self.split.height, self.split.width),
             crop=self._options.crop,
+            crops_per_chip=self._options.crops_per_chip,
         )
         return batches_of(samples, self._options.batch_size, drop_last=self._options.drop_last)
 

@@ -136,6 +136,12 @@ class TrainingOptions(Options):
         "reference has them. Refused where some taps of a kernel would meet padding alone and "
         "never be trained.",
     )
+    crops_per_chip: int = Field(
+        default=1,
+        ge=1,
+        description="Samples of each chip in an epoch, each with a crop and augmentation of its "
+        "own: more than one where chips are few.",
+    )
     augmentation: AugmentationOptions = Field(
         default=AugmentationOptions(), description="How chips are varied."
     )
@@ -156,6 +162,11 @@ class TrainingOptions(Options):
         default=True,
         description="Scale the fresh network's last layer to the mean and standard deviation "
         "of the labels, which saves hundreds of steps. The reference does not.",
+    )
+    start_unbiased: bool = Field(
+        default=False,
+        description="Before the first step of a start from weights, take their mean error on the "
+        "training chips off the last layer's bias: of n chips n / (n + 1) of it.",
     )
     epochs: int = Field(
         default=13, ge=1, description="Passes over the training chips, in a stage that names none."
@@ -186,6 +197,12 @@ class TrainingOptions(Options):
     )
     final_learning_rate: float = Field(
         default=0.0, ge=0.0, description="Where the cosine would end, in a stage that names none."
+    )
+    keep_batch_norm_statistics: bool = Field(
+        default=False,
+        description="Normalize with the running statistics that training started with, and leave "
+        "them as they are, instead of with those of each batch: for few chips, whose statistics "
+        "the network would learn to rely on.",
     )
     weight_decay: float = Field(
         default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."

@@ -60,6 +60,7 @@ class Stepper:
         ranks: Ranks | None = None,
     ) -> None:
         self._network, self._options, self._device = network, options, device
+        network.keeps_statistics = options.keep_batch_norm_statistics
         self._ranks, self._loss = ranks or Ranks(), LOSSES[options.loss]
         self._gradients = gradients_of(network, options, device, self._ranks)
         self._precision = training_precision(device, options.precision)

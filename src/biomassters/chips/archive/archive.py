@@ -138,6 +138,11 @@ class Archive:
         """How many images the metadata list for a chip."""
         return len(self._chip(chip_id).images)
 
+    def month_count(self, chip_id: str) -> int:
+        """How many months of a chip have an image."""
+        images = self._chip(chip_id).images
+        return len({month for (_, month), path in images.items() if path})
+
     def undelivered_images(self, chip_id: str) -> list[str]:
         """Names of images that the metadata list and the archive lacks.
 

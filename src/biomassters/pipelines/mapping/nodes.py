@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
+from biomassters.network.starter import calibration_file
 from biomassters.regions.inputs.source import open_region
 from biomassters.regions.map_style import map_styles
 from biomassters.regions.mapping import (
@@ -46,12 +47,11 @@ def map_blocks(plan: RegionPlan, scratch: Path, dask: DaskOptions) -> RegionPlan
 
 
 def write_map(
-    plan: RegionPlan, scratch: Path, calibration_file: str, uncertainty: UncertaintyOptions
+    plan: RegionPlan, scratch: Path, run_calibration: str, uncertainty: UncertaintyOptions
 ) -> tuple[dict[str, Any], str]:
     """Blocks put together to one GeoTIFF with intervals; the map's numbers, and the map."""
-    calibration = read_calibration(
-        Path(calibration_file), plan.weights.fingerprint, plan.provenance()
-    )
+    file = calibration_file(plan.weights.paths[0], run_calibration)
+    calibration = read_calibration(file, plan.weights.fingerprint, plan.provenance())
     summary = finish_map(plan, scratch, calibration, uncertainty.carbon_fraction)
     return summary, str(plan.path)
 

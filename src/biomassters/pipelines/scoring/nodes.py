@@ -1,6 +1,5 @@
 """Verbs of the scoring pipeline."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ import pandas as pd
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.split_labels import SplitLabels
 from biomassters.datasets.network_weights import NetworkWeights
-from biomassters.errors import BadInputError
 from biomassters.messages import redact
-from biomassters.pipelines.checks import check_calibration, check_maps, interval_note
+from biomassters.pipelines.checks import check_maps, intervals_for
 from biomassters.pipelines.submission.nodes import expected_maps
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.split_scores import (
@@ -21,7 +19,6 @@ from biomassters.reporting.split_scores import (
     score_split,
     told_of_maps,
 )
-from biomassters.uncertainty.intervals import IntervalModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ def score_test_split(
     check_maps(predictions, weights, "inference,scoring")
     predictions.check_files()
     labels = SplitLabels(labels_folder, *expected_maps(chip_table))
-    intervals, why_none = _intervals(Path(calibration_file), predictions, weights)
+    intervals, why_none = intervals_for(predictions, weights, Path(calibration_file))
     scores = score_split(labels, predictions, intervals)
     summary = scores.summary(chip_table, why_none) | {
         "weights": redact(predictions.weights),
@@ -50,21 +47,6 @@ def score_test_split(
         summary["chips"],
     )
     return scores, summary, scores.accumulator.per_chip()
-
-
-def _intervals(
-    file: Path, predictions: PredictionFolder, weights: NetworkWeights
-) -> tuple[IntervalModel | None, str]:
-    """The intervals that these maps may have, or why there are none."""
-    if not file.is_file():
-        return None, "No intervals were calibrated for these weights."
-    calibration = json.loads(file.read_text(encoding="utf-8"))
-    try:
-        check_calibration(calibration, weights)
-        interval_note(predictions, calibration)
-    except BadInputError as error:
-        return None, f"Coverage was not counted: {error}"
-    return IntervalModel.from_dict(calibration["intervals"]), ""
 
 
 def write_test_page(

@@ -145,7 +145,7 @@ class StageRunner:
             has_held_out = told["held_out_fold"] is not None
             nearest = as_start(self._kept(before)) if has_held_out else told["started_from"]
             return [network.start(which) for network in before], nearest
-        weights = load_weights(Path(stage.weights_file))
+        weights = load_weights(stage.weights_file)
         members = weights.members or (weights,) * count
         if len(members) != count:
             raise BadInputError(
