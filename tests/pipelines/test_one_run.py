@@ -63,7 +63,7 @@ def test_no_two_names_stand_for_one_place():
     """Kedro orders by name: of two names for one file it knows nothing."""
     places: dict[str, set[str]] = {}
     for name, entry in datasets().items():
-        if entry["place"] and entry["type"].rpartition(".")[2] != "SideFilesDataset":
+        if entry["type"] and entry["place"] and not entry["type"].endswith(".SideFilesDataset"):
             places.setdefault(entry["place"], set()).add(name.partition("@")[0])
     pairs = {pair for names in places.values() for pair in combinations(sorted(names), 2)}
     assert pairs == WRITTEN | APART
