@@ -370,7 +370,7 @@ def _map_only(inventory: Inventory) -> Estimate:
         assert inventory.whole is not None
         return Estimate("map_only", float(inventory.whole[MAP]), None, 0.0, 0, {})
     return Estimate(
-        "map_only", own["mean_agb_mg_per_ha"], own["mean_agb_standard_error_mg_per_ha"], 1e9, 0,
+        "map_only", own["mean_agb_mg_per_ha"], own["mean_agb_standard_error_mg_per_ha"], np.inf, 0,
         {"of_pixels_mg_per_ha": own.get("mean_of_map_mg_per_ha")},
     )  # fmt: skip
 

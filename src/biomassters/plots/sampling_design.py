@@ -32,7 +32,7 @@ class Estimate:
         estimator: Its name.
         mean: In the unit of the plots' values, Mg/ha.
         standard_error: Of the mean; None where nothing is known of it.
-        degrees_of_freedom: Of Student's t.
+        degrees_of_freedom: Of Student's t; infinite for the normal distribution.
         plots: Used.
         details: Further numbers for JSON, such as other variances of the same estimator.
     """
@@ -62,7 +62,9 @@ class Estimate:
             "plots": self.plots,
             "mean_agb_mg_per_ha": self.mean,
             "standard_error_mg_per_ha": self.standard_error,
-            "degrees_of_freedom": self.degrees_of_freedom,
+            "degrees_of_freedom": self.degrees_of_freedom
+            if 0 < self.degrees_of_freedom < np.inf
+            else None,
             "lower_mg_per_ha": lower if known else None,
             "upper_mg_per_ha": upper if known else None,
             "relative_half_width_90": ninety,
