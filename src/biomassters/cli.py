@@ -38,6 +38,7 @@ from biomassters.messages import hint, listed, shown_path
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 DEFAULT = "__default__"
+_JOINED = (DEFAULT, "from_archive", "from_area", "adapt")  # they take others' nodes
 PARAMS_HELP = (
     "Options that differ from conf: name=value pairs with commas between, as in "
     "training.epochs=40,training.folds=0/1 or, in quotation marks, 'training.folds=[0,1]'."
@@ -223,9 +224,7 @@ def _unknown(
         if any(f".{one}".endswith(f".{name}") for one in names_of(pipelines[other]))
     ]  # fmt: skip
     if elsewhere:
-        others = [
-            other for other in elsewhere if other not in (DEFAULT, "from_archive", "from_area")
-        ]
+        others = [other for other in elsewhere if other not in _JOINED]
         return (
             f"{where} no {what} '{name}', but {listed(others or elsewhere)} has: name it with "
             "--pipelines."

@@ -346,6 +346,8 @@ def test_a_map_takes_its_intervals_from_the_file_that_is_named(finished, project
     page = (Path(__file__).parents[2] / "docs/regions.md").read_text()
     (given,) = re.findall(r"`--params (\w+=)FILE`", page)
     models = project / "data/06_models/test"
+    again = kedro("run", "--env", "test", "--pipelines", "inference,uncertainty")
+    assert again.returncode == 0, again.stdout + again.stderr
     shutil.copy(models / "uncertainty.json", models / "other.json")
     for name, level in (("other", 0.5), ("nowhere", None)):
         params = f"{given}data/06_models/test/{name}.json,region_map=data/{name}/agb.tif"

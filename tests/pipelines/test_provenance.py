@@ -61,7 +61,8 @@ def test_simulated_weights_on_real_images(finished, kedro, sample_root):
     assert f"{sample_root} holds real images" in output
 
 
-def test_intervals_of_other_views_are_refused(finished, kedro):
+def test_intervals_of_other_views_are_refused(finished, kedro, sample_root):
+    """Of the maps that the test before made."""
     result = kedro("run", "--env", "test", "--pipelines", "prediction_bounds",
                    "--params", "predictions=data/maps,bounds=data/bounds")  # fmt: skip
     assert "views identity instead of identity, left_right" in error_of(result)

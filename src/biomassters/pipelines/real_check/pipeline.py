@@ -29,7 +29,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     "prediction_archive",
                     "checked_predictions",
                     "final_weights",
-                    "region_uncertainty",
+                    "uncertainty@place",
                     "params:reporting",
                 ],
                 ["archive_scores", "check_scores", "check_scores_per_chip"],
