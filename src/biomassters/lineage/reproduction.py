@@ -70,8 +70,13 @@ def rerun_of(record: Mapping[str, Any], given: Mapping[str, Any]) -> Rerun:
             f"The record hides {listed(secrets)}, which held a secret: give it again with "
             f"'--params {secrets[0]}=VALUE'."
         )
-    having = {name: found for name, found in having.items() if found and name != "from_archive"}
-    return Rerun(last["environment"], tuple(having), tuple(sorted(nodes)), parameters)
+    # The small ones first: those that join others would bring nodes that make the same datasets.
+    left, chosen = set(nodes), []
+    for name in sorted(having, key=lambda one: len(pipelines[one].nodes)):
+        if having[name] & left:
+            chosen.append(name)
+            left -= having[name]
+    return Rerun(last["environment"], tuple(sorted(chosen)), tuple(sorted(nodes)), parameters)
 
 
 def _replaced(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

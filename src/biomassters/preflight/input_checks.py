@@ -28,7 +28,7 @@ from biomassters.network.starter import NO_STARTER, STARTER_FILE, weights_file
 from biomassters.preflight.planned_run import PlannedRun
 
 DEFAULT = "__default__"
-_JOINED = (DEFAULT, "from_archive", "from_area")
+_JOINED = (DEFAULT, "from_archive", "from_area", "adapt")
 
 
 def check_inputs(run: PlannedRun) -> Iterator[str]:
