@@ -57,9 +57,9 @@ def interval_note(predictions: PredictionFolder, calibration: dict[str, Any]) ->
     chosen = predictions.provenance.chosen_otherwise(calibrated)
     if chosen:
         raise BadInputError(
-            f"{predictions.path} was made with {chosen}, for which the intervals were not "
-            "calibrated: predict again with the inference options of the calibration, or calibrate "
-            "again with these ('--pipelines inference,uncertainty')."
+            f"The maps in {predictions.path.name} were made with {chosen}, for which the intervals "
+            "were not calibrated: predict again with the inference options of the calibration, or "
+            "calibrate again with these ('--pipelines inference,uncertainty')."
         )
     notes = [f"level {calibration['level']:g}"]
     found = predictions.provenance.found_otherwise(calibrated)
