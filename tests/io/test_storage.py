@@ -263,8 +263,9 @@ def test_the_client_itself_would_take_them_along(monkeypatch, servers):
     assert [SECRET in request for request in other.requests] == [True, True]
 
 
-def test_what_holds_no_secret_is_redirected(monkeypatch, servers):
+def test_what_holds_no_secret_is_redirected(monkeypatch, servers, optional):
     """Mirrors and content networks do that; a login in the address stays behind."""
+    optional("aiohttp")  # fsspec's for http
     first, other, _ = servers
     aws(monkeypatch, address_of(first))
     options = AcquisitionOptions(endpoint=address_of(first))

@@ -205,7 +205,8 @@ def compose_s1(
             pixels[scene.id] = int(known.sum())
             angle = incidence_deg if scene.incidence_deg is None else scene.incidence_deg
             power *= np.float32(radiometry.sigma0_factor(angle))
-            np.add(total, power, out=total, where=known)
+            np.copyto(power, 0, where=~known)  # a masked addition takes half as long again
+            total += power
             count += known
         if mine:
             with np.errstate(divide="ignore", invalid="ignore"):
