@@ -6,8 +6,8 @@
 Ten scenes of Sentinel-2 with clouds and ten of Sentinel-1 a month, as COGs on a server of ranges in
 a process of its own. ``plain_ratio`` is the processor time of search, choice and composition,
 divided by that of reading and warping every used file to the cube's grid with rasterio alone
-(WarpedVRT, nearest) and as many threads, in turn in one run. ``bytes_ratio`` is bytes sent divided by the used files' size. The last
-line is JSON.
+(WarpedVRT, nearest) and as many threads, in turn in one run. ``bytes_ratio`` is bytes sent divided
+by the used files' size. The last line is JSON.
 """
 
 import argparse
