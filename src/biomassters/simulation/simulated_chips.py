@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,10 @@ from biomassters.simulation.random_fields import Window, key, mix
 from biomassters.simulation.simulated_images import simulate_year
 from biomassters.simulation.sites import draw_site
 from biomassters.simulation.year import everything, make_availability, make_weather
+from biomassters.workers.pool import in_processes
 
 SIMULATION_VERSION = 1  # raise it with every change that changes a chip
+WORTH_PROCESSES = 60  # chips; 0.1 s each, of 96 pixels
 CHIP_SPACING_PIXELS = 4096  # beyond the reach of the widest field's grain
 CHIPS_PER_ROW = 128
 _SITE = 0x517E  # keeps the draws apart from those of the weather and the images
@@ -49,8 +52,8 @@ class SimulatedChips:
         return self.options.train_chips + self.options.test_chips
 
     def __iter__(self) -> Iterator[Chip]:
-        for index in range(len(self)):
-            yield simulate_chip(self.options, index)
+        simulate = partial(simulate_chip, self.options)
+        return in_processes(simulate, range(len(self)), least=WORTH_PROCESSES)
 
     @property
     def fingerprint(self) -> str:

@@ -1,13 +1,26 @@
 """What a pool of workers does, the one that every process has (threads), and which a run takes.
 
-Processes, of this machine or elsewhere, are Dask's: ``cluster.py``.
+Processes, of this machine or elsewhere, are Dask's: ``cluster.py``. ``in_processes`` is for work of
+half a minute that a Dask cluster would take too long to start for.
 """
 
+import multiprocessing
+import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from threading import Event
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from threading import Event, Thread
 from typing import Protocol, TypeVar
 
+from biomassters.errors import BadInputError
 from biomassters.workers.cores import processors
 from biomassters.workers.options import DaskOptions
 
@@ -72,6 +85,62 @@ def _finished(waiting: dict[Future[Result], int]) -> Iterator[tuple[int, Result]
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
     for future in sorted(done, key=waiting.__getitem__):
         yield waiting.pop(future), future.result()
+
+
+def in_processes(
+    task: Callable[[Item], Result], items: Sequence[Item], *, least: int
+) -> Iterator[Result]:
+    """Call a task with every item, in a process a core: for Python that holds the GIL.
+
+    Args:
+        task: Picklable.
+        items: What it is called with.
+        least: Items below which starting processes, two seconds each, does not pay; they and
+            those of a machine with one core are worked here.
+
+    Yields:
+        What the task returned, in the order of the items; few are ahead of the one yielded.
+
+    Raises:
+        BadInputError: A process was killed, as happens when memory runs out.
+    """
+    count = processors()
+    if count == 1 or len(items) < least:
+        yield from map(task, items)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked child inherits locks of threads
+    pool = ProcessPoolExecutor(count, context, initializer=_begin_process)
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(task, item))
+            if len(ahead) > 2 * count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    except BrokenProcessPool as error:
+        raise BadInputError(
+            f"One of {count} processes was ended from outside, as the system does when memory "
+            "runs out: free some memory and run again."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_process() -> None:
+    """Leave Ctrl-C to the parent, and go when it goes: a pool's process would wait for ever."""
+    # Before numpy is there to read it. A core has its process; threads of OpenBLAS that wait for
+    # each other cost half as much again (simulated chips, two cores).
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_its_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait_for_its_end, daemon=True).start()
 
 
 def choose_workers(options: DaskOptions, chips: int) -> Workers:
