@@ -121,9 +121,9 @@ def test_a_crop_lies_within_the_chip(epoch, crop) -> None:
 def test_rates_are_those_of_the_options() -> None:
     samples = [sample for epoch in range(50) for sample in draw(epoch=epoch)]
     assert np.mean([sample.flip for sample in samples]) == pytest.approx(0.5, abs=0.05)
-    assert np.mean([sample.rotation_deg != 0 for sample in samples]) == pytest.approx(0.7, abs=0.05)
-    assert np.mean([len(sample.months) < 12 for sample in samples]) == pytest.approx(0.5, abs=0.05)
-    assert np.mean([len(sample.months) for sample in samples]) == pytest.approx(10.2, abs=0.1)
+    assert np.mean([sample.rotation_deg != 0 for sample in samples]) == pytest.approx(0.3, abs=0.05)
+    assert np.mean([len(sample.months) < 12 for sample in samples]) == pytest.approx(0.25, abs=0.05)
+    assert np.mean([len(sample.months) for sample in samples]) == pytest.approx(11.1, abs=0.1)
     turns = np.bincount([sample.quarter_turns for sample in samples], minlength=4) / len(samples)
     assert turns == pytest.approx([0.25] * 4, abs=0.05)
     tops = [sample.top for sample in samples]

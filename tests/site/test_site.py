@@ -44,7 +44,7 @@ def test_an_option_is_there_with_type_default_and_meaning(found):
     lines = reference.parameters_page(found).splitlines()
     (epochs,) = [line for line in lines if line.startswith("| `training.epochs`")]
     assert epochs == (
-        "| `training.epochs`<br>whole number ≥ 1, default `13` | Passes over the training chips, "
+        "| `training.epochs`<br>whole number ≥ 1, default `12` | Passes over the training chips, "
         "in a stage that names none |"
     )
     (region,) = [line for line in lines if line.startswith("| `acquisition.region`")]

@@ -10,12 +10,13 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class AugmentationOptions(Options):
-    """How a chip is varied from epoch to epoch. The defaults are the reference recipe's."""
+    """How a chip is varied from epoch to epoch."""
 
     flip: bool = Field(default=True, description="Mirror left to right every other time.")
     quarter_turns: bool = Field(default=True, description="Turn by 0, 90, 180 or 270 degrees.")
     rotation_probability: Probability = Field(
-        default=0.7, description="Share of samples turned by an arbitrary angle as well."
+        default=0.3,
+        description="Share of samples turned by an arbitrary angle as well. Reference: 0.7.",
     )
     rotation_range_deg: tuple[float, float] = Field(
         default=(-45.0, 45.0), description="Smallest and largest arbitrary angle, degrees."
@@ -32,7 +33,7 @@ class AugmentationOptions(Options):
         "outermost pixels repeated, or, as the reference, without repeating them.",
     )
     month_dropout_probability: Probability = Field(
-        default=0.5, description="Share of samples that lose months."
+        default=0.25, description="Share of samples that lose months. Reference: 0.5."
     )
     month_drop_rate: float = Field(
         default=0.3,

@@ -169,7 +169,7 @@ class TrainingOptions(Options):
         "training chips off the last layer's bias: of n chips n / (n + 1) of it.",
     )
     epochs: int = Field(
-        default=13, ge=1, description="Passes over the training chips, in a stage that names none."
+        default=12, ge=1, description="Passes over the training chips, in a stage that names none."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
