@@ -174,6 +174,16 @@ def in_terminal() -> Callable[..., Shown]:
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: tests wait for other processes, servers and disks."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it
+        return None
+    from biomassters.workers.cores import processors
+
+    return processors() + 1
+
+
 # Those of half a minute and more. The first makes the default run that several later ones need.
 LONGEST = (
     "pipelines/test_end_to_end.py",
