@@ -174,10 +174,40 @@ def in_terminal() -> Callable[..., Shown]:
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: tests wait for other processes, servers and disks."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it
+        return None
+    from biomassters.workers.cores import processors
+
+    return processors() + 1
+
+
+# Those of half a minute and more. The first makes the default run that several later ones need.
+LONGEST = (
+    "pipelines/test_end_to_end.py",
+    "training/test_distributed.py",
+    "regions/test_region_runs.py",
+    "pipelines/test_own_forest.py",
+    "pipelines/test_provenance.py",
+    "pipelines/test_runs.py",
+    "training/test_resume_after_kill.py",
+    "pipelines/test_secrets.py",
+    "site/test_site.py",
+    "pipelines/test_slurm.py",
+    "pipelines/test_faults.py",
+    "pipelines/test_adapt.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: begun last, one would keep all other processes waiting."""
+    """The longest files come first, then others with slow tests: begun last, one would keep all
+    other processes waiting.
+    """
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (order.get(item.path, len(order)), item.path not in slow))
 
 
 # Processes to be killed: one imports everything, and every start forks from it.

@@ -112,8 +112,8 @@ def test_the_same_pixels_as_all_at_once(tmp_path):
     whole = geometry_mask(geometries, grid.shape, grid.transform, invert=True)
     assert 0.2 < whole.mean() < 0.99
     np.testing.assert_array_equal(in_windows(area_of(path, *geometries), grid, 64), whole)
-    degrees = [transform_geom(FINLAND, WORLD, one) for one in geometries]
-    back = [transform_geom(WORLD, FINLAND, one) for one in degrees]
+    degrees = transform_geom(FINLAND, WORLD, geometries)  # all at once: each prepares anew
+    back = transform_geom(WORLD, FINLAND, degrees)
     there = area_of(path, *degrees, crs=None)
     np.testing.assert_array_equal(
         in_windows(there, grid, 64),

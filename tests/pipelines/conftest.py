@@ -7,24 +7,38 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-# Importing the libraries takes ten seconds of a processor, and there are dozens of commands: each
-# forks from a process that has done it. Kedro and the project are imported by every command anew,
-# as they read the configuration meanwhile. A command that hangs ends by its alarm.
+# Importing the libraries takes ten seconds of a processor, and there are hundreds of commands: each
+# forks from a process that has done it, and has imported what of the project doesn't know Kedro.
+# Kedro and what uses it are imported by every command anew, as they read the configuration
+# meanwhile. A command that hangs ends by its alarm; what is frozen, no command's garbage collector
+# looks through.
 _SERVER = """
-import json, os, signal, sys
-import dask.distributed, IPython, matplotlib.pyplot, omegaconf, pandas, plotly.graph_objects
-import pyarrow.parquet, pydantic, pyproj, rasterio, requests, scipy.ndimage, sklearn.linear_model
-import timm, torch.utils.tensorboard, zarr
+import gc, importlib.util, json, os, signal, sys
+import dask.distributed, dynaconf.vendor, IPython, matplotlib.pyplot, omegaconf, pandas
+import plotly.express, plotly.graph_objects, plotly.subplots, pyarrow.parquet, pydantic, pyproj
+import pystac, rasterio, requests, rio_cogeo, scipy.ndimage, sklearn.linear_model
+import timm, torch.distributed.launcher, torch.utils.tensorboard, zarr
+import biomassters.acquisition.acquire, biomassters.imagery.cube_writer, biomassters.imagery.search
+import biomassters.inference.predict, biomassters.plots.plot_page, biomassters.regions.mapping
+import biomassters.reporting.report, biomassters.simulation.simulated_scenes
+import biomassters.submission.build, biomassters.training.train
+for name in ("flask", "sqlalchemy.sql", "xarray"):  # if it is there, something imports it
+    if importlib.util.find_spec(name.partition(".")[0]):
+        importlib.import_module(name)
+assert "kedro.framework.project" not in sys.modules
+gc.freeze()
 
 for line in sys.stdin:
     arguments, folder, environment, files = json.loads(line)
@@ -59,6 +73,7 @@ for line in sys.stdin:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+os._exit(0)  # or a library that torch's launcher imports counts on stderr what it leaves behind
 """
 _SETTINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -151,6 +166,47 @@ def kedro(project: Path, kedro_server: KedroServer) -> Run:
     On one core, where it isn't told ``parts=2``.
     """
     return partial(kedro_server.run, project)
+
+
+CHIPS = ("01_raw", "02_intermediate", "03_primary", "04_feature", "05_model_input")
+
+
+@dataclass(frozen=True)
+class DefaultRun:
+    """``kedro run --env test`` in a folder of its own, which nobody changes.
+
+    Attributes:
+        data: What it made.
+        result: How it ended, and what it said.
+    """
+
+    data: Path
+    result: subprocess.CompletedProcess[str]
+
+    def copy_to(self, project: Path, *layers: str) -> Path:
+        """The data of some layers, or all, in another project; where they lie now."""
+        assert self.result.returncode == 0, self.result.stdout + self.result.stderr
+        for layer in layers or [path.name for path in self.data.iterdir()]:
+            shutil.copytree(self.data / layer, project / "data" / layer, symlinks=True)
+        return project / "data"
+
+
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory: pytest.TempPathFactory, kedro_server: KedroServer) -> DefaultRun:
+    """Half a minute of a processor: run once for all processes that test, with two parts a batch.
+
+    Whoever wants to change what it made takes a copy.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # the one of all processes
+    folder, said = place / "default_run", place / "default_run.json"
+    with FileLock(place / "default_run.lock"):
+        if not said.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            done = kedro_server.run(make_project(folder), "run", "--env", "test", parts=2)
+            said.write_text(json.dumps([done.args, done.returncode, done.stdout, done.stderr]))
+    return DefaultRun(folder / "data", subprocess.CompletedProcess(*json.loads(said.read_text())))
 
 
 @pytest.fixture

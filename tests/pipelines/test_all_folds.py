@@ -4,17 +4,21 @@ import json
 
 import pandas as pd
 import pytest
+from tests.pipelines.conftest import CHIPS
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def finished(project, kedro):
+def finished(project, kedro, default_run):
+    default_run.copy_to(project, *CHIPS)
     settings = project / "conf" / "test" / "parameters.yml"
     text = settings.read_text()
     assert "training:\n" in text
     settings.write_text(text.replace("training:\n", "training:\n  folds: [0, 1, 2, 3]\n"))
-    result = kedro("run", "--env", "test")
+    result = kedro(
+        "run", "--env", "test", "--pipelines", "training,inference,uncertainty,reporting"
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return project / "data"
 

@@ -20,10 +20,8 @@ TWO_STAGES = "training.stages=[{name: fit}, {name: finetune, epochs: 1, chips: a
 
 
 @pytest.fixture(scope="module")
-def finished(project, kedro):
-    result = kedro("run", "--env", "test", parts=2)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return project / "data", result
+def finished(project, default_run):
+    return default_run.copy_to(project), default_run.result
 
 
 def test_metrics_hold_the_score_and_both_baselines(finished):

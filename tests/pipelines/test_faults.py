@@ -13,7 +13,7 @@ import pytest
 
 from biomassters.training.checkpoint import CheckpointFolder, read_checkpoint
 
-from .conftest import KedroServer, make_project
+from .conftest import CHIPS, DefaultRun, make_project
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,15 +30,12 @@ LONG = "training.epochs=500,training.checkpoint_every_minutes=0.000001"
 
 
 @pytest.fixture(scope="module")
-def packed(kedro_server: KedroServer) -> Iterator[Path]:
+def packed(default_run: DefaultRun) -> Iterator[Path]:
     """A project with a packed store, where other users can look (not so below ``tmp_path``)."""
     folder = Path(tempfile.mkdtemp(prefix="biomassters-faults-"))
     try:
         folder.chmod(0o755)
-        make_project(folder / "first")
-        pipelines = ("--pipelines", "simulation,data_engineering")
-        done = kedro_server.run(folder / "first", "run", "--env", "test", *pipelines)
-        assert done.returncode == 0, done.stderr
+        default_run.copy_to(make_project(folder / "first"), *CHIPS)
         yield folder
     finally:
         shutil.rmtree(folder)

@@ -15,7 +15,7 @@ OWN = ",".join(
         "chips_from_region.chip=64,chips_from_region.minimum_labelled=0.3",
         "data_engineering.folds.method=blocks,data_engineering.folds.count=2",
         "data_engineering.folds.side_km=1,data_engineering.folds.buffer_km=0",
-        "reporting.picture_chips=24",
+        "training.batch_size=8,reporting.picture_chips=24",
     )
 )
 

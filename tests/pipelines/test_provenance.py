@@ -14,10 +14,8 @@ STAGES = "inference,uncertainty,reporting,submission"
 
 
 @pytest.fixture(scope="module")
-def finished(project, kedro):
-    result = kedro("run", "--env", "test")
-    assert result.returncode == 0, result.stdout + result.stderr
-    return project / "data"
+def finished(project, default_run):
+    return default_run.copy_to(project)
 
 
 def error_of(result) -> str:

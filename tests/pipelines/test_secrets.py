@@ -106,9 +106,10 @@ def items_at(host: str, names: list[str], scheme: str = "http") -> dict[str, obj
 
 
 @pytest.fixture(scope="module")
-def mirror(project, kedro, range_server):
+def mirror(project, kedro, range_server, default_run):
     """A served archive, and a region's images."""
-    made = kedro("run", "--env", "test", "--pipelines", "simulation,region_simulation")
+    default_run.copy_to(project, "01_raw")
+    made = kedro("run", "--env", "test", "--pipelines", "region_simulation")
     assert made.returncode == 0, made.stderr
     return range_server(project / "data/01_raw")
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.pipelines.conftest import CHIPS
 
 SCRIPT = Path(__file__).parents[2] / "deploy/slurm_training.sh"
 SRUN = """#!/usr/bin/env bash
@@ -62,9 +63,8 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(submit, project, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_machines_train_together(submit, project, kedro):
-    made = kedro("run", "--env", "test", "--pipelines", "simulation,data_engineering")
-    assert made.returncode == 0, made.stderr
+def test_two_machines_train_together(submit, project, default_run):
+    default_run.copy_to(project, *CHIPS)
     command = Path(sys.executable).with_name("kedro")
     done = submit(2, str(command), "--env", "test")
     logs = [(project / f"task{task}.log").read_text() for task in range(2)]

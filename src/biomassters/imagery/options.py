@@ -53,6 +53,13 @@ class ImageryOptions(Options):
         description="Another address of the same catalogue: a STAC API, or a static catalogue or "
         "item collection (JSON)",
     )
+    retries: int = Field(
+        5,
+        ge=0,
+        le=10,
+        description="Further tries of a question that the catalogue doesn't answer, the first at "
+        "once, the second after a second, each later one after twice the wait",
+    )
     largest_km2: float = Field(
         2500.0, gt=0, description="Area above which a run is refused, for it may take hours"
     )

@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 NO_RADAR = "none"
 _PAGE = 100
-_RETRIES = 5
 _AGAIN = (429, 500, 502, 503, 504)
 _KM_A_DEGREE = 111.2
 QUERY = "biomassters:query"
@@ -73,7 +72,7 @@ class SceneSearch:
         found: dict[str, dict[str, Any]] = {}
         with Progress("searching scenes", len(sources) * MONTH_COUNT) as progress:
             for url, collection in sources:
-                asked = _opened(url, collection, self.bounds)
+                asked = _opened(url, collection, self.bounds, self.options.retries)
                 for month in range(MONTH_COUNT):
                     for item in asked(*_month(self.options.year, month)):
                         found[f"{collection}/{item.get('id')}"] = _kept(item)
@@ -180,7 +179,7 @@ def _kept(item: dict[str, Any]) -> dict[str, Any]:
     return {**item, "links": [], "assets": assets}
 
 
-def _opened(url: str, collection: str, bounds: Bounds) -> Any:
+def _opened(url: str, collection: str, bounds: Bounds, retries: int) -> Any:
     """What answers the query of a month."""
     static = url.endswith((".json", ".geojson")) or not is_url(url)
     if static:
@@ -190,7 +189,7 @@ def _opened(url: str, collection: str, bounds: Bounds) -> Any:
             if item.get("collection") == collection and _overlaps(item.get("bbox"), bounds)
         ]
         return lambda begin, end: [item for item in items if begin <= date_of(item) <= end]
-    return _api(url, collection, bounds)
+    return _api(url, collection, bounds, retries)
 
 
 def _static_items(url: str) -> list[dict[str, Any]]:
@@ -228,7 +227,7 @@ def _overlaps(box: Any, bounds: Bounds) -> bool:
     return bool(box[0] < east and box[2] > west and box[1] < north and box[3] > south)
 
 
-def _api(url: str, collection: str, bounds: Bounds) -> Any:
+def _api(url: str, collection: str, bounds: Bounds, retries: int) -> Any:
     try:
         import pystac_client
         from pystac_client.stac_api_io import StacApiIO
@@ -239,7 +238,7 @@ def _api(url: str, collection: str, bounds: Bounds) -> Any:
             "or name a static catalogue with imagery.catalogue_url."
         ) from None
     retry = Retry(
-        total=_RETRIES, backoff_factor=0.5, status_forcelist=_AGAIN, allowed_methods=None,
+        total=retries, backoff_factor=0.5, status_forcelist=_AGAIN, allowed_methods=None,
     )  # fmt: skip
     try:
         client = pystac_client.Client.open(

@@ -1,40 +1,22 @@
 """The notebooks, executed for real on a tiny run."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.pipelines.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, optional) -> Path:
-    """A project folder with everything that ``kedro run --env test`` makes."""
+@pytest.fixture(scope="module")
+def finished(project, default_run, optional) -> Path:
+    """A project folder with everything that ``kedro run --env test`` makes, and the notebooks."""
     for name in ("ipykernel", "nbclient", "nbformat"):
         optional(name)
-    folder = tmp_path_factory.mktemp("notebooks_project")
-    for name in ("conf", "notebooks"):
-        shutil.copytree(REPOSITORY / name, folder / name)
-    shutil.copy(REPOSITORY / ".telemetry", folder)
-    settings = (REPOSITORY / "pyproject.toml").read_text()
-    settings = settings.replace('source_dir = "src"', 'source_dir = "."')
-    (folder / "pyproject.toml").write_text(settings)
-    done = subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--env", "test"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    default_run.copy_to(project)
+    return Path(shutil.copytree(REPOSITORY / "notebooks", project / "notebooks"))
 
 
 def test_there_are_three():
@@ -61,8 +43,8 @@ def test_a_notebook_runs_to_its_end(finished, path, monkeypatch):
 
     monkeypatch.setenv("KEDRO_ENV", "test")
     monkeypatch.setenv("MPLBACKEND", "agg")
-    notebook = nbformat.read(finished / "notebooks" / path.name, as_version=4)
-    place = {"metadata": {"path": str(finished / "notebooks")}}
+    notebook = nbformat.read(finished / path.name, as_version=4)
+    place = {"metadata": {"path": str(finished)}}
     client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place)
     client.execute()
     text = "".join(
