@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from html import escape
 from operator import getitem
 from pathlib import Path
@@ -91,7 +91,7 @@ def run_study(
                 result: dict[str, Any]
                 try:
                     chosen = with_values(network, training, trial.params)
-                    rmse = train(*chosen, place, lambda rmse, trial=trial: report(trial, rmse))
+                    rmse = train(*chosen, place, partial(report, trial))
                     result = {"values": rmse}
                 except optuna.TrialPruned:
                     result = {"state": TrialState.PRUNED}
