@@ -57,3 +57,8 @@ def test_the_installed_command_works_in_an_empty_folder(wheel, tmp_path):
     assert "Traceback" not in done.stderr
     assert {path.name for path in empty.iterdir()} == {"data"}
     assert list(empty.glob("data/01_raw/test/train_agbm/*.tif"))
+
+    mapped = run("--env", "test", "--pipelines", "region_simulation,mapping",
+                 "--params", "weights=starter,run=first")  # fmt: skip
+    assert mapped.returncode == 0, mapped.stderr
+    assert (empty / "data/07_model_output/first/region/agb.tif").is_file()

@@ -1,11 +1,13 @@
 """What is deployed: the image's files, the scripts of clusters, Airflow's grouping."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ from kedro.framework.project import configure_project, pipelines
 
 REPOSITORY = Path(__file__).parents[1]
 DOCKERFILE = REPOSITORY / "Dockerfile"
+# What Airflow's scheduler makes of the files in a folder.
+PARSED = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+tasks = {task.task_id: sorted(task.downstream_task_ids)
+         for dag in bag.dags.values() for task in dag.tasks}
+print(json.dumps([bag.import_errors, tasks]))
+"""
 
 
 def lint(tool: str, *files: Path) -> str:
@@ -96,3 +107,37 @@ def test_what_passes_between_airflows_tasks_is_a_file():
     }
     assert "chip_store" in passed
     assert passed <= files
+
+
+@pytest.mark.slow
+def test_airflow_parses_a_dag_of_namespaces(tmp_path):
+    for name in ("airflow", "kedro_airflow"):
+        if find_spec(name) is None:
+            pytest.skip(
+                f"needs {name}: uv run --with apache-airflow --with kedro-airflow "
+                "pytest tests/test_deploy.py"
+            )
+    here = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    create = [sys.executable, "-m", "kedro", "airflow", "create", "--group-by", "namespace"]
+    subprocess.run(
+        [*create, "--env", "biomassters", "--target-dir", tmp_path / "dags"],
+        check=True, cwd=REPOSITORY, env=here,
+    )  # fmt: skip
+    printed = subprocess.check_output(
+        [sys.executable, "-c", PARSED, tmp_path / "dags"], text=True, cwd=REPOSITORY, env=here
+    )
+    errors, after = json.loads(printed.splitlines()[-1])
+    assert errors == {}
+    assert after == {
+        "simulation": ["data-engineering"],
+        "data-engineering": ["inference", "reporting", "submission", "training", "uncertainty"],
+        "training": ["inference", "reporting", "submission", "uncertainty"],
+        "inference": ["reporting", "submission", "uncertainty"],
+        "uncertainty": ["reporting"],
+        "submission": [],
+        "reporting": [],
+    }

@@ -1,9 +1,10 @@
-"""A further sensor, added as CONTRIBUTING.md says: a row of the table, and its images simulated.
+"""A further sensor, added as docs/how_to/extend.md says: a row of the table, and its images.
 
 A copy of the package gets both; what runs then is the copy, in a process of its own.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,45 +23,16 @@ from biomassters.network.weights import load_network, save_network
 
 pytestmark = pytest.mark.slow
 
-# What somebody who adds a sensor writes: by file, a line that is there and what it becomes.
+PAGE = Path(__file__).parents[1] / "docs/how_to/extend.md"
+ROW, IMAGES = re.findall(
+    r"```python\n(.*?)```", PAGE.read_text().partition("## A sensor")[2], re.DOTALL
+)
+MAKERS = "SIMULATED: Mapping[str, MakeYear] = {\n"
+# What the page says to write: by file, a line that is there and what it becomes.
 TABLE = "chips/bands.py"
 EDITS = {
-    TABLE: (
-        "SENSORS = (S1, S2)\n",
-        """L1 = Sensor(
-    "l1",
-    "A toy L-band radar",
-    (
-        Band("HH", DB, -40.0, 10.0, "Backscatter HH"),
-        Band("HV", DB, -45.0, 5.0, "Backscatter HV"),
-    ),
-    archive_dtype=np.dtype("float32"),
-    packed_dtype=np.dtype("<i2"),
-    scale=0.005,
-    nodata=-9999.0,
-    floor=-90.0,
-    groups=(("HH", "HV"),),
-    cf_name="Backscatter of a toy L-band radar",
-    cf_units="dB",
-)
-SENSORS = (S1, S2, L1)
-""",
-    ),
-    "simulation/simulated_images.py": (
-        "SIMULATED: Mapping[str, MakeYear] = {\n",
-        """def _l_band(land, weather, there, options, rng):
-    agb = land.forest.label_mg_per_ha[4:-4, 4:-4]
-    hv = -22 + 8 * (1 - np.exp(-agb / 120)) + 0.3 * rng.standard_normal((12, *agb.shape))
-    year = np.stack([hv + 6, hv], axis=1).astype(np.float32)
-    year[5] = -9999  # no data, though there is an image
-    year[0, :, :8, :8] = -9999
-    return year
-
-
-SIMULATED: Mapping[str, MakeYear] = {
-    "l1": _l_band,
-""",
-    ),
+    TABLE: ("SENSORS = (S1, S2)\n", ROW),
+    "simulation/simulated_images.py": (MAKERS, f'{IMAGES}\n\n{MAKERS}    "l1": l_band,\n'),
 }
 
 CHAIN = """

@@ -65,7 +65,10 @@ _KINDS: tuple[tuple[tuple[str, ...], str, Callable[[Pipeline], set[str]]], ...] 
 
 @click.group(name="biomassters")
 def cli() -> None:  # Kedro finds it by its name
-    """Forest biomass from a year of satellite images."""
+    """Forest biomass from a year of satellite images.
+
+    'run' alone simulates a forest, learns from it, maps it and writes a report into ./data.
+    """
 
 
 def parse_params(text: str) -> dict[str, Any]:
@@ -304,7 +307,7 @@ def _known(
         return context.catalog, parameters, Path(context.project_path)
 
 
-@cli.command()
+@cli.command(short_help="Scores of runs and the parameters that differ.")
 @click.argument("runs", nargs=-1)
 def compare(runs: tuple[str, ...]) -> None:
     """Scores of RUNS, the parameters in which they differ, and a picture; without names, all runs.
@@ -328,7 +331,7 @@ def compare(runs: tuple[str, ...]) -> None:
             click.echo(f"\nPicture: {shown_path(getattr(catalog['comparison'], '_filepath', ''))}")
 
 
-@cli.command()
+@cli.command(short_help="Run a recorded run again; say what differs.")
 @click.argument("record", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only name what differs; status 1 if anything does.")
 @click.option("--run", "name", help="Name of the new run; without it, the old one's and '_again'.")

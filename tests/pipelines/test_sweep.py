@@ -112,7 +112,6 @@ def test_values_reach_the_options_also_lists_and_inner_ones():
 
 def of_rate(network, training, place, on_validation):
     """Best at 0.004: the RMSE is twice 100 times the distance, then half of that."""
-    place.mkdir(exist_ok=True)
     off = 100 * abs(training.learning_rate - 0.004)
     on_validation(2 * off)
     on_validation(off)
@@ -233,7 +232,8 @@ from biomassters.pipelines.sweep import study
 folder, trials, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 
 def train(network, training, place, on_validation):
-    place.mkdir(exist_ok=True)
+    if sleep > 1:
+        on_validation(99)
     (place / "at_work").write_text(str(training.learning_rate))
     time.sleep(sleep)
     return of_rate(network, training, place, on_validation)
@@ -266,8 +266,12 @@ def test_a_killed_trial_is_tried_again_where_it_was(study, tmp_path):
 
     found = run(study, tmp_path, train, trials=3, pruning=False)
     assert seen[0] == (rate, "trial_0000", True)
-    assert [trial.state.name for trial in found.trials] == ["FAIL", *["COMPLETE"] * 3]
+    assert [trial.state.name for trial in found.trials] == ["COMPLETE"] * 3
+    # The validations from before the kill are on record, and those after it go on counting.
+    assert list(found.trials[0].intermediate_values) == [1, 2, 3]
+    assert found.trials[0].intermediate_values[1] == 99
     assert len(study.trial_table(found)) == 3
+    assert not list(tmp_path.glob("trial_*"))
 
 
 @pytest.mark.slow
@@ -291,7 +295,7 @@ def test_trainings_are_tried_and_shown(study, store, tmp_path, one_thread):
     batch = {"name": "training.batch_size", "low": 2, "high": 4}
     given = (store, folds, scaling, tmp_path, NETWORK, TRAINING, sweep(RATE, batch, trials=3))
     found = nodes.run_trials(*given)
-    table, best = nodes.tell_of_trials(found)
+    table, best, page = nodes.report_trials(found)
     assert len(table) == 3
     assert table["rmse_mg_per_ha"].between(1, 500).all()
     assert set(table["training.batch_size"]) <= {2, 3, 4}
@@ -300,7 +304,6 @@ def test_trainings_are_tried_and_shown(study, store, tmp_path, one_thread):
         assert len(trial.intermediate_values) == 2
         assert trial.intermediate_values[2] == trial.value
     assert json.loads(json.dumps(best))["rmse_mg_per_ha"] == table["rmse_mg_per_ha"][0]
-    page = nodes.render_sweep_page(found)
     assert "Sweep of 3 trials" in page
     assert "Hyperparameter Importances" in page
     assert best["command"] in page

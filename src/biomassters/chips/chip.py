@@ -85,16 +85,30 @@ class Chip:
 
 
 class LabelledChips(Protocol):
-    """Chips by index; a split of a chip store is one. ``height`` and ``width`` are in pixels."""
+    """Chips by index; a split of a chip store is one."""
 
     @property
-    def chip_ids(self) -> Sequence[str]: ...  # noqa: D102
+    def chip_ids(self) -> Sequence[str]:
+        """In the order of their indices."""
+        ...
+
     @property
-    def height(self) -> int: ...  # noqa: D102
+    def height(self) -> int:
+        """Of every chip, pixels."""
+        ...
+
     @property
-    def width(self) -> int: ...  # noqa: D102
-    def read_chip(self, index: int) -> Chip: ...  # noqa: D102
-    def read_agb_into(self, index: int, out: NDArray[np.float32]) -> None: ...  # noqa: D102
+    def width(self) -> int:
+        """Of every chip, pixels."""
+        ...
+
+    def read_chip(self, index: int) -> Chip:
+        """Images and label."""
+        ...
+
+    def read_agb_into(self, index: int, out: NDArray[np.float32]) -> None:
+        """The label alone into ``out``, float32 [height, width], Mg/ha."""
+        ...
 
 
 def positions(chips: LabelledChips, chip_ids: Sequence[str]) -> list[int]:

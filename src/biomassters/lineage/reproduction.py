@@ -15,6 +15,7 @@ from kedro.io import CatalogProtocol, DatasetError
 
 from biomassters.errors import BadInputError
 from biomassters.lineage.chip_counts import fingerprint_of
+from biomassters.lineage.run_comparison import named_parameters
 from biomassters.lineage.run_record import code_version
 from biomassters.messages import HIDDEN, listed
 from biomassters.reporting.model_card import flatten, package_versions
@@ -105,12 +106,16 @@ def differences(
     """
     last = record["runs"][-1]
     machine = last["machine"]
+    known = _recorded(record)
     facts: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         "code": (last["code"], code_version(project)),
         "Python": ({"": machine["python"]}, {"": platform.python_version()}),
         "package": (machine["packages"], package_versions()),
-        "parameter": (_named(last["parameters"]), _named(parameters)),
-        "data": _fingerprints(record, catalog),
+        "parameter": (named_parameters(last["parameters"]), named_parameters(parameters)),
+        "data": (
+            {name: one[:_SHOWN] for name, one in known.items()},
+            {name: _fingerprint(catalog, name) for name in known},
+        ),
     }
     lines = [line for what, sides in facts.items() for line in _changes(what, *sides)]
     # Commits alone don't tell what lay uncommitted in the folder, then and now.
@@ -125,10 +130,6 @@ def differences(
     return lines
 
 
-def _named(parameters: Mapping[str, Any]) -> dict[str, str]:
-    return {name: text for name, text in flatten(parameters) if name != "run"}
-
-
 def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(then.keys() | now.keys()):
         before, after = then.get(name), now.get(name)
@@ -138,14 +139,6 @@ def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
                 + f": was {'not there' if before is None else before}, "
                 + f"is {'not there' if after is None else after}"
             )
-
-
-def _fingerprints(
-    record: Mapping[str, Any], catalog: CatalogProtocol
-) -> tuple[dict[str, str], dict[str, str | None]]:
-    """Fingerprints of datasets, shortened: as recorded, and as they lie on the disk."""
-    then = {name: one[:_SHOWN] for name, one in _recorded(record).items()}
-    return then, {name: _fingerprint(catalog, name) for name in then}
 
 
 def _recorded(record: Mapping[str, Any]) -> dict[str, str]:

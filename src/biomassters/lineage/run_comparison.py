@@ -58,10 +58,10 @@ class RecordedRun:
         found = (node["fingerprints"].get("chip_store") for node in nodes)
         return next(filter(None, found), None)
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """By dotted name, as text."""
-        return {name: text for name, text in flatten(self.last["parameters"]) if name != "run"}
+
+def named_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as text by dotted name, without the name of the run."""
+    return {name: text for name, text in flatten(parameters) if name != "run"}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -178,7 +178,8 @@ def _difference(run: RecordedRun, first: RecordedRun) -> str:
 
 def parameter_table(runs: Sequence[RecordedRun]) -> pd.DataFrame:
     """The parameters whose values are not the same in all runs, a column a run."""
-    table = pd.DataFrame({run.name: run.parameters for run in runs}).fillna("")
+    named = {run.name: named_parameters(run.last["parameters"]) for run in runs}
+    table = pd.DataFrame(named).fillna("")
     return table[table.nunique(axis=1) > 1].sort_index()
 
 

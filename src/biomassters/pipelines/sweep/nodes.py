@@ -48,15 +48,8 @@ def run_trials(
     return run_study(train, work, data, network, training, sweep)
 
 
-def tell_of_trials(study: Study) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Every trial in a table, and the best with the command that trains it."""
-    from biomassters.pipelines.sweep.study import best_trial, trial_table
+def report_trials(study: Study) -> tuple[pd.DataFrame, dict[str, Any], str]:
+    """Every trial in a table, the best with the command that trains it, and a page of both."""
+    from biomassters.pipelines.sweep.study import best_trial, render_page, trial_table
 
-    return trial_table(study), best_trial(study)
-
-
-def render_sweep_page(study: Study) -> str:
-    """The trials and how much each parameter mattered, as Optuna draws them."""
-    from biomassters.pipelines.sweep.study import render_page
-
-    return render_page(study)
+    return trial_table(study), best_trial(study), render_page(study)

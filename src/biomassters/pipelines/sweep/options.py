@@ -1,6 +1,8 @@
 """Options of a sweep: which parameters vary, how far, and at what cost; checked without Optuna."""
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -33,31 +35,25 @@ class SweepParameter(Options):
     )
 
     @model_validator(mode="after")
-    def _has_something_to_vary(self) -> Self:
+    def _varies(self) -> Self:
+        name, low, high = self.name, self.low, self.high
         if self.choices:
-            if self.low is not None or self.high is not None:
-                raise ValueError(f"{self.name} has choices and a range; give one of them")
+            if (low, high) != (None, None):
+                raise ValueError(f"{name} has choices and a range; give one of them")
             if len(set(map(repr, self.choices))) < 2:
-                raise ValueError(f"{self.name} has a single choice; give another, or leave it out")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError(f"{self.name} has no range; give low and high, or choices")
-        if not self.low < self.high:
+                raise ValueError(f"{name} has a single choice; give another, or leave it out")
+        elif low is None or high is None:
+            raise ValueError(f"{name} has no range; give low and high, or choices")
+        elif not low < high:
             raise ValueError(
-                f"the range of {self.name}, {self.low} to {self.high}, is empty; low must be less "
-                "than high"
+                f"the range of {name}, {low} to {high}, is empty; low must be less than high"
             )
-        if self.log and self.low <= 0:
+        elif self.log and low <= 0:
             raise ValueError(
-                f"{self.name} is tried by powers, but begins at {self.low}; begin above 0, or set "
-                "log to false"
+                f"{name} is tried by powers, but begins at {low}; begin above 0, or set log to "
+                "false"
             )
         return self
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """The choices, or both ends of the range."""
-        return self.choices or (self.low, self.high)
 
 
 class SweepOptions(Options):
@@ -88,6 +84,11 @@ class SweepOptions(Options):
     seed: int = Field(default=20230126, ge=0, lt=2**32, description="Of the choices.")
 
 
+def option_tree(network: NetworkOptions, training: TrainingOptions) -> dict[str, Any]:
+    """What can vary, nested."""
+    return {"network": network.model_dump(), "training": training.model_dump()}
+
+
 def with_values(
     network: NetworkOptions, training: TrainingOptions, values: Mapping[str, Any]
 ) -> tuple[NetworkOptions, TrainingOptions]:
@@ -96,16 +97,13 @@ def with_values(
     Raises:
         BadInputError: They don't fit.
     """
-    changed = {"network": network.model_dump(), "training": training.model_dump()}
+    tree = option_tree(network, training)
     for name, value in values.items():
         *outer, last = name.split(".")
-        inner: dict[str, Any] = changed
-        for part in outer:
-            inner = inner[part]
-        inner[last] = value
+        reduce(getitem, outer, tree)[last] = value
     return (
-        NetworkOptions.model_validate(changed["network"]),
-        TrainingOptions.model_validate(changed["training"]),
+        NetworkOptions.model_validate(tree["network"]),
+        TrainingOptions.model_validate(tree["training"]),
     )
 
 
@@ -120,13 +118,11 @@ def sweep_faults(
             f"A trial of a sweep is one process, and training.world_size is {training.world_size}: "
             "set it to 1, and start the same command once a GPU."
         )
-    tree = {"network": network.model_dump(), "training": training.model_dump()}
-    inner = {name.rpartition(".")[0] for name in dotted_names(tree)}
-    known = set(dotted_names(tree)) - inner
-    names = [parameter.name for parameter in sweep.parameters]
-    for parameter in sweep.parameters:
+    names = set(dotted_names(option_tree(network, training)))
+    known = names - {name.rpartition(".")[0] for name in names}
+    for number, parameter in enumerate(sweep.parameters):
         name = parameter.name
-        if names.count(name) > 1:
+        if name in [one.name for one in sweep.parameters[:number]]:
             yield f"sweep.parameters names {name} twice: name it once."
         elif name not in known:
             yield (
@@ -134,7 +130,7 @@ def sweep_faults(
                 f"{hint(name, known)}"
             )
         else:
-            for value in parameter.ends:
+            for value in parameter.choices or (parameter.low, parameter.high):
                 try:
                     with_values(network, training, {name: value})
                 except BadInputError as error:

@@ -1,9 +1,11 @@
 """Optuna's study of trainings: trials shared by processes, a journal on disk, a page.
 
-A trial belongs to the process that holds its lock. One that nobody holds was killed: its parameters
-are tried again, from its checkpoints. Optuna knows it by ``replaces`` in the next trial's notes.
+Optuna's own heartbeats need a database, so here a process holds a lock in the folder of the trial
+that it works on. A running trial whose lock is free was left by a process that was stopped or
+killed, and is gone on with, from its checkpoints.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -12,37 +14,34 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial, reduce
 from html import escape
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import optuna
 import pandas as pd
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import distributions as kinds
+from optuna.pruners import MedianPruner
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.io.files import try_lock
 from biomassters.metrics import AGB_UNIT
 from biomassters.network.options import NetworkOptions
-from biomassters.pipelines.sweep.options import SweepOptions, SweepParameter, with_values
+from biomassters.pipelines.sweep.options import SweepOptions, option_tree, with_values
 from biomassters.training.options import TrainingOptions
 
 Train = Callable[[NetworkOptions, TrainingOptions, Path, Callable[[float], object]], float]
 """Trains in a folder, tells of each validation, and gives the held-out RMSE, Mg/ha."""
 
-log = logging.getLogger(__name__)
+Space = dict[str, kinds.BaseDistribution]
+"""What each parameter may be, as Optuna has it."""
 
-_EXPERIMENT = "experiment"
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_PAUSE_S = 0.05
+log = logging.getLogger(__name__)
 
 
 def run_study(
@@ -67,7 +66,9 @@ def run_study(
         BadInputError: The folder holds another study, or no trial came to its end.
     """
     stages = tuple(stage for stage in training.stages if stage.chips == "training_folds")
-    training = training.model_copy(update={"stages": stages, "stop_after": None})
+    # A checkpoint an epoch, so that no validation that was reported is done again.
+    sole = {"stages": stages, "stop_after": None, "checkpoint_every_epochs": 1}
+    training = training.model_copy(update=sole)
     fixed = training.model_dump(mode="json", exclude=set(training.free_options) - {"stages"})
     varied = [parameter.model_dump(mode="json") for parameter in options.parameters]
     facts = [data, network.model_dump(mode="json"), fixed, varied, options.seed]
@@ -75,34 +76,32 @@ def run_study(
     space = distributions(options, network, training)
     ends = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     fault = ""
-    with Progress("trying parameters", options.trials, done=len(_counted(study))) as bar:
-        while time.monotonic() < ends:
-            with _next_trial(study, folder, space, options) as trial:
-                if trial is None:
-                    break
-                place = _place(folder, trial)
-                validations = 0
 
-                def report(rmse: float, trial: optuna.Trial = trial) -> None:
-                    nonlocal validations
-                    validations += 1
-                    trial.report(rmse, validations)
-                    bar.note(f"trial {trial.number}", f"held-out RMSE {rmse:.1f}")
-                    if options.pruning and trial.should_prune():
-                        raise optuna.TrialPruned
+    def report(trial: Trial, rmse: float) -> None:
+        trial.report(rmse, len(study.trials[trial.number].intermediate_values) + 1)
+        bar.note(f"trial {trial.number}", f"held-out RMSE {rmse:.1f}")
+        if options.pruning and trial.should_prune():
+            raise optuna.TrialPruned
 
+    with Progress("trying parameters", options.trials, done=len(_ended(study))) as bar:
+        while time.monotonic() < ends and (claim := _next_trial(study, folder, space, options)):
+            trial, lock = claim
+            place = Path(lock.name).parent
+            with lock:
+                result: dict[str, Any]
                 try:
-                    rmse = train(*with_values(network, training, trial.params), place, report)
+                    chosen = with_values(network, training, trial.params)
+                    rmse = train(*chosen, place, partial(report, trial))
+                    result = {"values": rmse}
                 except optuna.TrialPruned:
-                    study.tell(trial, state=TrialState.PRUNED)
+                    result = {"state": TrialState.PRUNED}
                 except BadInputError as error:  # such as a rate at which it diverges
-                    study.tell(trial, state=TrialState.FAIL)
-                    fault = str(error)
+                    result, fault = {"state": TrialState.FAIL}, str(error)
                     log.warning("Trial %d failed: %s", trial.number, fault)
-                else:
-                    study.tell(trial, rmse)
-                shutil.rmtree(place, ignore_errors=True)
-            bar.reach(len(_counted(study)))
+                with _in_turn(folder):
+                    study.tell(trial, **result)
+                    shutil.rmtree(place, ignore_errors=True)
+            bar.reach(len(_ended(study)))
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         why = f"; the last one failed: {fault}" if fault else "; raise sweep.trials or minutes."
         raise BadInputError(f"No trial of the sweep in {folder} came to its end{why}")
@@ -113,101 +112,83 @@ def _open_study(folder: Path, experiment: str, options: SweepOptions) -> optuna.
     optuna.logging.disable_default_handler()  # its lines go where the run's do
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = JournalFileBackend(str(folder / "journal.log"))
-    given: dict[str, Any] = {
-        "storage": optuna.storages.JournalStorage(journal),
-        "study_name": "sweep",
-        "pruner": optuna.pruners.MedianPruner() if options.pruning else optuna.pruners.NopPruner(),
-    }
-    with _locked(folder):
-        if not optuna.get_all_study_names(given["storage"]):
-            optuna.create_study(**given)
-        study = optuna.load_study(**given)
-        if study.user_attrs.get(_EXPERIMENT, experiment) != experiment:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    with _in_turn(folder):
+        if not optuna.get_all_study_names(storage):
+            optuna.create_study(storage=storage, study_name="sweep")
+        study = optuna.load_study(study_name="sweep", storage=storage, pruner=MedianPruner())
+        if study.user_attrs.get("experiment", experiment) != experiment:
             raise BadInputError(
                 f"{folder} holds a sweep of other chips, parameters or ranges: keep both with "
                 "'--params run=NAME', or delete that folder."
             )
         if not study.user_attrs:
-            study.set_user_attr(_EXPERIMENT, experiment)
+            study.set_user_attr("experiment", experiment)
     return study
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Within it no other process looks for a trial."""
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Within it no other process begins or ends a trial."""
     with (folder / "study.lock").open("ab") as file:
-        while not try_lock(file):
-            time.sleep(_PAUSE_S)
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-@contextmanager
 def _next_trial(
-    study: optuna.Study, folder: Path, space: dict[str, BaseDistribution], options: SweepOptions
-) -> Iterator[optuna.Trial | None]:
-    """The next trial, held by this process within the block; None when all are taken."""
-    with _locked(folder):
-        _take_back_lost(study, folder)
-        trial = None
-        if len(_counted(study)) < options.trials:
-            # A function of the trials before, so that processes don't begin with the same choice.
-            seed = (options.seed + len(study.trials)) % 2**32
-            study.sampler = optuna.samplers.TPESampler(seed=seed)
-            trial = study.ask(space)
-            held = _place(folder, trial).with_suffix(".lock").open("ab")
-            try_lock(held)
-    if trial is None:
-        yield None
-        return
-    with held:
-        yield trial
-        Path(held.name).unlink(missing_ok=True)
+    study: optuna.Study, folder: Path, space: Space, options: SweepOptions
+) -> tuple[Trial, IO[bytes]] | None:
+    """A trial and the lock that holds it: one that was left, or a new one; None without either."""
 
+    def lock(number: int) -> IO[bytes] | None:
+        place = folder / f"trial_{number:04d}"
+        place.mkdir(exist_ok=True)
+        file = (place / "lock").open("ab")
+        if try_lock(file):
+            return file
+        file.close()
+        return None
 
-def _take_back_lost(study: optuna.Study, folder: Path) -> None:
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        with _place(folder, trial).with_suffix(".lock").open("ab") as file:
-            if not try_lock(file):
-                continue  # somebody works on it
-            study.tell(trial.number, state=TrialState.FAIL)
-            first = trial.user_attrs.get("first", trial.number)
-            study.enqueue_trial(trial.params, {"first": first, "replaces": trial.number})
-
-
-def _place(folder: Path, trial: optuna.Trial | FrozenTrial) -> Path:
-    return folder / f"trial_{trial.user_attrs.get('first', trial.number):04d}"
-
-
-def _counted(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that use up the budget: those at work and those that ended, but for killed ones."""
-    trials = study.get_trials(deepcopy=False)
-    lost = {trial.user_attrs.get("replaces") for trial in trials}
-    at_work = (*_ENDED, TrialState.RUNNING)
-    return [trial for trial in trials if trial.state in at_work and trial.number not in lost]
+    with _in_turn(folder):
+        for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if held := lock(left.number):
+                return Trial(study, left._trial_id), held
+        if len(study.trials) >= options.trials:
+            return None
+        # A function of the trials before, so that processes don't begin with the same choice.
+        seed = (options.seed + len(study.trials)) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        trial = study.ask(space)
+        held = lock(trial.number)
+        assert held is not None, "nobody else knows of it"
+        return trial, held
 
 
 def distributions(
     options: SweepOptions, network: NetworkOptions, training: TrainingOptions
-) -> dict[str, BaseDistribution]:
+) -> Space:
     """What each parameter may be, as Optuna has it."""
-    now: dict[str, Any] = {"network": network.model_dump(), "training": training.model_dump()}
-
-    def distribution(parameter: SweepParameter) -> BaseDistribution:
-        low, high = parameter.low, parameter.high
-        if low is None or high is None:
-            return CategoricalDistribution(parameter.choices)
-        value: Any = now
-        for part in parameter.name.split("."):
-            value = value[part]
-        if isinstance(low, int) and isinstance(high, int) and not isinstance(value, float):
-            return IntDistribution(low, high, log=parameter.log)
-        return FloatDistribution(low, high, log=parameter.log)
-
-    return {parameter.name: distribution(parameter) for parameter in options.parameters}
+    now = option_tree(network, training)
+    space: Space = {}
+    for one in options.parameters:
+        if one.low is None or one.high is None:
+            space[one.name] = kinds.CategoricalDistribution(one.choices)
+        elif {float} & {
+            type(one.low),
+            type(one.high),
+            type(reduce(getitem, one.name.split("."), now)),
+        }:
+            space[one.name] = kinds.FloatDistribution(one.low, one.high, log=one.log)
+        else:
+            space[one.name] = kinds.IntDistribution(int(one.low), int(one.high), log=one.log)
+    return space
 
 
 # ---- What came of it
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
 def trial_table(study: optuna.Study) -> pd.DataFrame:
@@ -220,8 +201,7 @@ def trial_table(study: optuna.Study) -> pd.DataFrame:
             "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
             **trial.params,
         }
-        for trial in _counted(study)
-        if trial.state in _ENDED
+        for trial in _ended(study)
     ]
     return pd.DataFrame(rows).sort_values("rmse_mg_per_ha", ignore_index=True)
 
@@ -248,19 +228,18 @@ def render_page(study: optuna.Study) -> str:
     """A page that needs nothing but itself: the best trial, Optuna's plots, all trials."""
     from optuna import visualization
 
-    best, table = best_trial(study), trial_table(study)
-    plots = [visualization.plot_optimization_history(study, target_name=f"RMSE, {AGB_UNIT}")]
+    best, table, unit = best_trial(study), trial_table(study), f"RMSE, {AGB_UNIT}"
+    plots = [visualization.plot_optimization_history(study, target_name=unit)]
     if table["rmse_mg_per_ha"].nunique() > 1:
         plots.append(visualization.plot_param_importances(study))
-        plots.append(visualization.plot_slice(study, target_name=f"RMSE, {AGB_UNIT}"))
+        plots.append(visualization.plot_slice(study, target_name=unit))
     curves = visualization.plot_intermediate_values(study)
-    plots.append(curves.update_layout(xaxis_title="Validation", yaxis_title=f"RMSE, {AGB_UNIT}"))
+    plots.append(curves.update_layout(xaxis_title="Validation", yaxis_title=unit))
     drawn = [
         plot.to_html(full_html=False, include_plotlyjs=number == 0)
         for number, plot in enumerate(plots)
     ]
     rows = table.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
-    least = f"{best['rmse_mg_per_ha']:.2f} {AGB_UNIT}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Sweep</title>
 <meta name="viewport" content="width=device-width">
@@ -269,8 +248,9 @@ table {{border-collapse: collapse}} td, th {{padding: .2em .8em; text-align: rig
 div.table {{overflow-x: auto}} pre {{white-space: pre-wrap; overflow-wrap: anywhere}}
 </style></head><body>
 <h1>Sweep of {len(table)} trials</h1>
-<p>Least RMSE of held-out chips: <b>{least}</b>, trial {best["trial"]}. It is the best of several on
-the same chips, so other chips will see a larger one. Train and score it:</p>
+<p>Least RMSE of held-out chips: <b>{best["rmse_mg_per_ha"]:.2f} {AGB_UNIT}</b>, trial
+{best["trial"]}. It is the best of several on the same chips, so other chips will see a larger one.
+Train and score it:</p>
 <pre>{escape(best["command"])}</pre>
 {"".join(drawn)}
 <h2>Trials</h2>

@@ -33,20 +33,23 @@ _FILE_NAME = re.compile(rf"({_TAGS})_(\d\d)\.tiff?", re.IGNORECASE)
 
 
 class Layer(Protocol):
-    """An image of one month and sensor; picklable, for any number of threads.
-
-    Attributes:
-        name: Path or address, for messages.
-        bands: Names of the bands it holds, as in ``chips.bands``, or SCL.
-        grid: Its own pixels.
-    """
+    """An image of one month and sensor; picklable, for any number of threads."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Path or address, for messages."""
+        ...
+
     @property
-    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands it holds, as in ``chips.bands``, or SCL."""
+        ...
+
     @property
-    def grid(self) -> Grid: ...  # noqa: D102
+    def grid(self) -> Grid:
+        """Its own pixels."""
+        ...
+
     def read(self, window: Window, shape: tuple[int, int] | None = None) -> Values:
         """Values of a window within the grid, float32 [bands, h, w]; NaN where there is no data.
 
