@@ -35,7 +35,6 @@ class Workers(Protocol):
         Raises:
             Exception: The first one that a task raised.
         """
-        ...
 
 
 class Threads:
