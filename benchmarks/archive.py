@@ -164,14 +164,10 @@ def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
 
     def verify(workers: Workers) -> float:
         options = VerificationOptions()
-        return chips / seconds(
-            lambda: verify_archive(archive, root / "work", options, workers, progress=False)
-        )
+        return chips / seconds(lambda: verify_archive(archive, root / "work", options, workers))
 
     def inspect(workers: Workers) -> float:
-        return chips / seconds(
-            lambda: inspect_archive(archive, InspectionOptions(), False, workers)
-        )
+        return chips / seconds(lambda: inspect_archive(archive, InspectionOptions(), workers))
 
     with Memory() as here:
         pack(None)
@@ -207,12 +203,12 @@ def chip_costs(root: Path, chips: int, repeats: int) -> dict[str, float]:
 
 def packing(store: Path, archive: Archive, chips: int) -> Callable[[Workers | None], float]:
     """What packs an archive of so many chips anew and says how many chips a second that were."""
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    table, _ = inspect_archive(archive, InspectionOptions())
     source = UsableChips(archive, table)
 
     def pack(workers: Workers | None) -> float:
         shutil.rmtree(store, ignore_errors=True)
-        return chips / seconds(lambda: write_store(store, source, progress=False, workers=workers))
+        return chips / seconds(lambda: write_store(store, source, workers=workers))
 
     return pack
 
@@ -309,7 +305,7 @@ def fetch_costs(root: Path, chips: int) -> dict[str, float]:
 def acquire_timed(root: Path, options: AcquisitionOptions, taken: list[float]) -> pd.DataFrame:
     """``acquire``; appends how long it took."""
     started = time.perf_counter()
-    table = acquire(root, options, progress=False)
+    table = acquire(root, options)
     taken.append(time.perf_counter() - started)
     return table
 

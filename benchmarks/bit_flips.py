@@ -87,7 +87,7 @@ def checkpoint_content(path: Path) -> int:
 def make_all(root: Path) -> dict[Path, Callable[[Path], Any]]:
     """Write one of each kind; how each is read, by its folder."""
     torch.manual_seed(0)
-    write_store(root / "store.zarr", MadeChips(), progress=False)
+    write_store(root / "store.zarr", MadeChips())
     network = AgbNet(TINY, BandScaling.reference())
     save_network(network, root / "weights" / "best.safetensors")
     layer = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.BatchNorm1d(64))

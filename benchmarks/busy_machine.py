@@ -120,9 +120,9 @@ class Prediction:
 def simulated_chips(folder: Path) -> StoreSplit:
     """Chips of the default run's size."""
     options = SimulationOptions(train_chips=CHIPS, test_chips=1)
-    write_simulated(SimulatedChips(options), folder / "archive", progress=False)
+    write_simulated(SimulatedChips(options), folder / "archive")
     archive = Archive.open(folder / "archive")
-    write_store(folder / "store", ArchiveChips(archive), codec="lz4", progress=False)
+    write_store(folder / "store", ArchiveChips(archive), codec="lz4")
     return ChipStore(folder / "store").split("train")
 
 

@@ -65,7 +65,6 @@ def train_seed(run: dict[str, Any], options: TrainingOptions, weights: Path | No
             options,
             Path(folder),
             fingerprint=store.fingerprint,
-            progress=False,
         )
     seconds = time.perf_counter() - start
     validated = result.history["validation_rmse_per_chip_mean"].dropna()

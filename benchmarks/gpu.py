@@ -35,7 +35,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from biomassters.chips.bands import BANDS, MONTH_COUNT  # noqa: E402
-from biomassters.inference.views import VIEWS, apply_view  # noqa: E402
+from biomassters.inference.predict import VIEWS, apply_view  # noqa: E402
 from biomassters.network.agb_net import AgbNet  # noqa: E402
 from biomassters.network.folding import fold_batch_norm  # noqa: E402
 from biomassters.training.losses import masked_rmse  # noqa: E402

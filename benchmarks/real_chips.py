@@ -136,7 +136,6 @@ def fine_tuned(
             Path(folder),
             fingerprint=store.fingerprint,
             initial_state=None if scratch else network.state_dict(),
-            progress=False,
         )
     fresh.cpu().load_state_dict(result.last_state)
     return fresh.eval()
@@ -183,7 +182,7 @@ def main() -> None:
     weights = load_weights(arguments.weights)
     chips = JoinedArchives.of(arguments.archives)
     with tempfile.TemporaryDirectory() as folder:
-        store = write_store(Path(folder) / "chips.zarr", chips, progress=False)
+        store = write_store(Path(folder) / "chips.zarr", chips)
         scores: dict[str, Any] = {"zero_shot": zero_shot(weights, chips, store, arguments.picture)}
         print("chip", *COLUMNS)
         for name, row in scores["zero_shot"].items():

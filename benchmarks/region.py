@@ -160,7 +160,7 @@ def simulate(folder: Path, size: int) -> Path:
 
     images = folder / f"simulated{size}"
     options = RegionSimulationOptions(width=size, height=size, months=MONTHS)
-    write_region(SimulatedRegion(options), images, progress=False)
+    write_region(SimulatedRegion(options), images)
     return images
 
 

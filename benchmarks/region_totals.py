@@ -116,7 +116,7 @@ def simulate_region(work: Path, seed: int, size: int) -> Path:
     folder = work / f"region_{seed}"
     if not (folder / "maps").exists():
         options = RegionSimulationOptions(seed=seed, width=size, height=size)
-        write_region(SimulatedRegion(options), folder, progress=False)
+        write_region(SimulatedRegion(options), folder)
         (folder / "maps").mkdir()
     return folder
 

@@ -216,7 +216,7 @@ import os, signal, sys, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 def stand_still_at(entries):
-    from biomassters.io.row_journal import RowJournal
+    from biomassters.io.files import RowJournal
     append = RowJournal.append
     def append_and_stand(journal, key, value):
         append(journal, key, value)

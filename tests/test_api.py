@@ -20,7 +20,7 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
 from biomassters.inference.chips import predict_chips
 from biomassters.inference.options import InferenceOptions
-from biomassters.io.row_journal import RowJournal
+from biomassters.io.files import RowJournal
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.weights import save_network
@@ -47,7 +47,7 @@ def project(tmp_path_factory, one_thread) -> Path:
     options = SimulationOptions(train_chips=1, test_chips=1, chip_size=64)
     write_archive(folder / ARCHIVE, [simulate_chip(options, i) for i in (0, 1)], progress=False)
     region = RegionSimulationOptions(width=96, height=64, months=(8, 9))
-    write_region(SimulatedRegion(region), folder / REGION, progress=False)
+    write_region(SimulatedRegion(region), folder / REGION)
     (folder / WEIGHTS).parent.mkdir(parents=True)
     torch.manual_seed(1)
     shape = NetworkOptions(

@@ -74,14 +74,14 @@ assert BAND_NAMES[-2:] == ("HH", "HV")
 
 # archive: written by the simulation, looked at, verified
 chips = SimulatedChips(SimulationOptions(train_chips=3, test_chips=1, chip_size=64))
-write_simulated(chips, work / "raw", progress=False)
+write_simulated(chips, work / "raw")
 assert len(list((work / "raw").rglob("*_L1_*.tif"))) == 4 * 12
 archive = Archive.open(work / "raw")
-verified = verify_archive(archive, work, VerificationOptions(), progress=False)
+verified = verify_archive(archive, work, VerificationOptions())
 assert set(verified["status"]) == {"right"}
 toy_files = verified[verified["sensor"] == "l1"]
 assert toy_files["nodata_fraction"].max() == 1.0
-table, statistics = inspect_archive(archive, InspectionOptions(), progress=False)
+table, statistics = inspect_archive(archive, InspectionOptions())
 assert table["usable"].all()
 assert table["l1_months"].map(len).tolist() == [12] * 4
 fractions = table["l1_nodata_fraction"][0]
@@ -91,7 +91,7 @@ assert frame.loc["HV", "count"] == 3 * (11 * 64**2 - 64)
 assert -25 < frame.loc["HV", "min"] < frame.loc["HV", "max"] < -10
 
 # chip store
-write_store(work / "store", UsableChips(archive, table), progress=False)
+write_store(work / "store", UsableChips(archive, table))
 split = ChipStore(work / "store").split("train")
 assert split.present.shape == (3, 12, 3)
 before, after = archive.read_chip(split.chip_ids[0]), split.read_chip(0)
@@ -107,7 +107,7 @@ stem = network.encoder.model.get_parameter("conv_stem.weight")
 assert stem.shape[1] == len(BAND_NAMES) == 17
 first = stem.detach().clone()
 options = TrainingOptions(epochs=1, batch_size=2, crop=64, device="cpu", ema_decay=None)
-train(network, split, [0, 1], [2], options, work / "checkpoints", fingerprint="-", progress=False)
+train(network, split, [0, 1], [2], options, work / "checkpoints", fingerprint="-")
 assert (stem[:, -2:] != first[:, -2:]).any(), "the step moved the toy's weights"
 save_network(network.eval(), work / "weights.safetensors")
 
@@ -128,8 +128,7 @@ with_toy, without = (
 assert not torch.equal(with_toy, without), "the map depends on the toy's images"
 
 # images of a region
-write_region(SimulatedRegion(RegionSimulationOptions(width=64, height=64)), work / "region",
-             progress=False)
+write_region(SimulatedRegion(RegionSimulationOptions(width=64, height=64)), work / "region")
 source = open_region(str(work / "region"), ImageOptions(), AreaOptions())
 with ThreadPoolExecutor(1) as pool:
     window = source.read(Window(0, 0, 64, 64), pool)
@@ -191,7 +190,7 @@ def test_weights_with_the_toys_bands_are_refused_without_it(work: Path) -> None:
 
 
 def test_a_store_of_before_has_no_images_of_the_toy(work: Path, tmp_path: Path, made_chips) -> None:
-    ours = write_store(tmp_path / "store", made_chips(), progress=False)
+    ours = write_store(tmp_path / "store", made_chips())
     in_the_copy(work, READ_AS_BEFORE, tmp_path / "store", ours.fingerprint)
 
 

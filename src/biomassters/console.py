@@ -257,6 +257,19 @@ def tracked(
 
 
 @contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Silence others' loggers within the block, where the one line that matters is ours."""
+    levels = {one: one.level for one in map(logging.getLogger, loggers)}
+    for one in levels:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in levels.items():
+            one.setLevel(level)
+
+
+@contextmanager
 def part(number: int, count: int) -> Iterator[None]:
     """Within it, the work is one of several equal parts: part ``number``, from 0, of ``count``."""
     before, _shown.part = _shown.part, (number, count)

@@ -56,6 +56,11 @@ def counted(count: int, one: str) -> str:
     return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that libraries append."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" :.")
+
+
 def shown_path(path: Any) -> str:
     """A path as short as it can be said from here."""
     place, here = Path(str(path)), Path.cwd()

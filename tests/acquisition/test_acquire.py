@@ -17,7 +17,7 @@ def counts(table):
 
 
 def bring(root, options):
-    return acquire(root, options, progress=False)
+    return acquire(root, options)
 
 
 def test_everything_from_s3_and_nothing_twice(s3, target, published, options, files_of):
@@ -204,7 +204,7 @@ from biomassters.acquisition.options import AcquisitionOptions
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's "&" takes away
 options = AcquisitionOptions(endpoint=sys.argv[2], parallel=2, timeout_s=1, retries=1000)
 print("go", flush=True)
-acquire(Path(sys.argv[1]), options, progress=False)
+acquire(Path(sys.argv[1]), options)
 """
 
 
@@ -256,7 +256,7 @@ def test_ten_kills(serve, target, published, options, files_of, victims):
         "from pathlib import Path\n"
         "from biomassters.acquisition.acquire import acquire\n"
         "from biomassters.acquisition.options import AcquisitionOptions",
-        f"stand_still_at(argument); acquire(Path({str(target)!r}), {made}, progress=False)",
+        f"stand_still_at(argument); acquire(Path({str(target)!r}), {made})",
     )
     right = files_of(published)
     for kill in range(10):

@@ -34,7 +34,7 @@ def labels_of(chips):
 
 def bring(target, options, path):
     made = options(tar_parts=[str(path)], subset={"sensors": ["test_label"]})
-    return acquire(target, made, progress=False)
+    return acquire(target, made)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -15,7 +15,7 @@ def counts(table):
 
 def bring(root, options, parts):
     made = options(tar_parts=[str(part) for part in parts])
-    return acquire(root, made, progress=False)
+    return acquire(root, made)
 
 
 def pack(path, published, pattern="**/*.tif", mode="w"):

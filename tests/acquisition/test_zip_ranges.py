@@ -74,7 +74,7 @@ def test_two_chips_out_of_a_split_zip_for_less_than_3_percent(large, served, tmp
         "subset": {"chips": ["00000007", "00000050"], "sensors": ["s1", "s2"]},
     })  # fmt: skip
     target = metadata_of(large, tmp_path)
-    table = acquire(target, options, progress=False)
+    table = acquire(target, options)
     require_complete(table)
     assert len(table) == 28
     for path in (target / "test_features").iterdir():

@@ -27,9 +27,7 @@ def test_xarray_gives_units_and_missing_values(
 ):
     optional("xarray")
     source = made_chips(names={"train": ["00000000", "000aa810"]})
-    write_store(
-        tmp_path / "data" / "05_model_input" / "biomassters" / "chips.zarr", source, progress=False
-    )
+    write_store(tmp_path / "data" / "05_model_input" / "biomassters" / "chips.zarr", source)
     monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec(example, found)

@@ -29,10 +29,10 @@ def test_ten_kills(tmp_path, made_chips, victims):
     root = tmp_path / "archive"
     write_archive(root, (made.chip(name) for name in made), progress=False)
     archive = Archive.open(root)
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    table, _ = inspect_archive(archive, InspectionOptions())
     table.to_pickle(tmp_path / "table.pickle")
     source = UsableChips(archive, table)
-    write_store(tmp_path / "fresh", source, progress=False)
+    write_store(tmp_path / "fresh", source)
     herd = victims(
         "import pandas as pd\n"
         "from biomassters.chips.archive.archive import Archive\n"
@@ -45,7 +45,7 @@ def test_ten_kills(tmp_path, made_chips, victims):
         "        return super().read_chip(chip_id)\n"
         f"table = pd.read_pickle({str(tmp_path / 'table.pickle')!r})\n"
         f"source = Standing(Archive.open({str(root)!r}), table)",
-        f"source.stop = argument; write_store({str(tmp_path / 'store')!r}, source, progress=False)",
+        f"source.stop = argument; write_store({str(tmp_path / 'store')!r}, source)",
     )
     partial = tmp_path / "store.partial"
     for _ in range(10):
@@ -56,7 +56,7 @@ def test_ten_kills(tmp_path, made_chips, victims):
             time.sleep(0.001)
         herd.kill(pid)
     assert 10 <= done(partial) < CHIPS
-    write_store(tmp_path / "store", source, progress=False)
+    write_store(tmp_path / "store", source)
     assert _contents(tmp_path / "store") == _contents(tmp_path / "fresh")
     assert not partial.exists()
 

@@ -24,9 +24,9 @@ def bucket(s3_access, request):
 
 def results(root, place, work):
     archive = Archive.open(root)
-    verification = verify_archive(archive, work, VerificationOptions(), progress=False)
-    table, statistics = inspect_archive(archive, InspectionOptions(), False, None, verification)
-    store = write_store(place, UsableChips(archive, table), progress=False)
+    verification = verify_archive(archive, work, VerificationOptions())
+    table, statistics = inspect_archive(archive, InspectionOptions(), None, verification)
+    store = write_store(place, UsableChips(archive, table))
     return verification, table, statistics.to_frame(), store
 
 
@@ -42,7 +42,7 @@ def test_an_archive_in_a_bucket_gives_what_a_folder_gives(
     url = "s3://an-archive/deep/er"
     there = results(url, "s3://an-archive/chips.zarr", tmp_path / "a")
     keep = VerificationOptions(quarantine=False)
-    verify_archive(Archive.open(archive_root), tmp_path / "c", keep, progress=False)
+    verify_archive(Archive.open(archive_root), tmp_path / "c", keep)
     here = results(archive_root, tmp_path / "chips.zarr", tmp_path / "b")
     one, other = (frame.drop(columns="quarantined") for frame in (there[0], here[0]))
     pd.testing.assert_frame_equal(one, other)
@@ -85,7 +85,7 @@ def test_a_store_in_a_bucket_opens_in_xarray(bucket, made_chips, monkeypatch, op
 
     xarray = optional("xarray")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    write_store(f"{bucket}/chips.zarr", made_chips(), progress=False)
+    write_store(f"{bucket}/chips.zarr", made_chips())
     objects = ObjectStore(obstore.store.from_url(f"{bucket}/chips.zarr"), read_only=True)
     store = ChipStore(f"{bucket}/chips.zarr").split("train")
     with xarray.open_zarr(objects, group="train", consolidated=False) as data:

@@ -20,7 +20,7 @@ CODECS = ["lz4", "zstd", "none"]
 @pytest.fixture(scope="module", params=CODECS)
 def packed(request, tmp_path_factory, made_chips):
     path = tmp_path_factory.mktemp(request.param) / "store.zarr"
-    write_store(path, made_chips(), codec=request.param, progress=False)
+    write_store(path, made_chips(), codec=request.param)
     return path
 
 
@@ -133,7 +133,7 @@ def test_metadata_that_were_changed_are_refused_and_mended(path, made_chips, edi
     with pytest.raises(BadInputError, match=r"s1/zarr\.json is not what was written"):
         everything(path)
     source = made_chips()
-    write_store(path, source, codec=ChipStore(path).codec, progress=False)
+    write_store(path, source, codec=ChipStore(path).codec)
     assert source.reads == []
     assert everything(path) == expected
 
@@ -153,6 +153,6 @@ def test_the_sentence_mends_a_damaged_chip(path, made_chips):
         everything(path)
     damaged.unlink()
     source = made_chips()
-    write_store(path, source, codec=ChipStore(path).codec, progress=False)
+    write_store(path, source, codec=ChipStore(path).codec)
     assert source.reads == ["c3"]
     assert everything(path) == expected

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("memory")
 
 
 def pack(place, source, codec="lz4"):
-    return write_store(place, source, codec=codec, progress=False)
+    return write_store(place, source, codec=codec)
 
 
 def in_folder(root):

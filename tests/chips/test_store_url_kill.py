@@ -30,7 +30,7 @@ class Slow(UsableChips):
             time.sleep(300)
         return super().read_chip(chip_id)
 root, table, url = sys.argv[1:]
-write_store(url, Slow(Archive.open(root), pd.read_pickle(table)), progress=False)
+write_store(url, Slow(Archive.open(root), pd.read_pickle(table)))
 """
 
 
@@ -40,7 +40,7 @@ def test_a_killed_process(s3_access, tmp_path, made_chips, caplog):
     root, url = tmp_path / "archive", "s3://killed/chips.zarr"
     write_archive(root, (made.chip(name) for name in made), progress=False)
     s3_access.client().create_bucket(Bucket="killed")
-    table, _ = inspect_archive(Archive.open(root), InspectionOptions(), progress=False)
+    table, _ = inspect_archive(Archive.open(root), InspectionOptions())
     table.to_pickle(tmp_path / "table.pickle")
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, str(root), str(tmp_path / "table.pickle"), url]
@@ -56,10 +56,10 @@ def test_a_killed_process(s3_access, tmp_path, made_chips, caplog):
         ChipStore(url)
     source = UsableChips(Archive.open(root), table)
     with caplog.at_level("INFO"):
-        store = write_store(url, source, progress=False)
+        store = write_store(url, source)
     (left,) = (record.args[1] for record in caplog.records if "left to pack" in record.msg)
     assert 0 < left < CHIPS
-    fresh = write_store(tmp_path / "fresh", source, progress=False)
+    fresh = write_store(tmp_path / "fresh", source)
     assert store.fingerprint == fresh.fingerprint
     files = (path for path in fresh.path.rglob("*") if path.is_file())
     assert {name: storage.read(f"{url}/{name}") for name in storage.listing(url)} == {

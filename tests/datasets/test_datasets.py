@@ -10,9 +10,13 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import ChipStoreDataset
 from biomassters.datasets.network_weights import NetworkWeights, NetworkWeightsDataset
 from biomassters.datasets.paths import FileDataset, FolderDataset, PlaceDataset
-from biomassters.datasets.predictions import Predictions, PredictionsDataset
+from biomassters.datasets.predictions import (
+    Predictions,
+    PredictionsDataset,
+    Submission,
+    SubmissionDataset,
+)
 from biomassters.datasets.raw_archive import ArchiveDataset
-from biomassters.datasets.submission import Submission, SubmissionDataset
 from biomassters.errors import BadInputError
 from biomassters.hooks import plain_message
 from biomassters.network.agb_net import AgbNet

@@ -99,7 +99,7 @@ def test_one_place_in_two_utm_zones_is_taken_once(catalogue_server, tmp_path):
 def test_a_cube_that_was_interrupted_has_the_same_bytes_and_reads_nothing_twice(
     year, catalogue_server, tmp_path, monkeypatch
 ):
-    from biomassters.io.row_journal import RowJournal
+    from biomassters.io.files import RowJournal
 
     options = imagery_options(f"{catalogue_server.url}/stac")
     scratch = tmp_path / "cut" / "scratch"

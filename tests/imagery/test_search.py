@@ -8,7 +8,7 @@ import pytest
 from tests.fixtures.catalogue import Scenes
 from tests.imagery.conftest import BOUNDS, imagery_options, made_cube, planned
 
-from biomassters.datasets.item_collection import ItemCollectionDataset
+from biomassters.datasets.region_images import ItemCollectionDataset
 from biomassters.errors import BadInputError
 from biomassters.imagery.options import ImageryOptions
 from biomassters.imagery.search import plan_search

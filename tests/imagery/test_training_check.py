@@ -35,7 +35,7 @@ def store(tmp_path_factory):
     """A packed archive of simulated chips."""
     place = tmp_path_factory.mktemp("check") / "chips.zarr"
     options = SimulationOptions(train_chips=12, test_chips=1, chip_size=64, missing_images=False)
-    write_store(place, Simulated(options), progress=False)
+    write_store(place, Simulated(options))
     return place
 
 

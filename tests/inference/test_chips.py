@@ -123,7 +123,7 @@ def test_a_month_that_stands_out_is_what_the_pooling_uses(network):
 
 def test_attention_of_a_split_has_a_row_for_each_chip_level_and_month(store, new_small_network):
     split = store.split("train")
-    found = attention_of_split(new_small_network(), split, range(3), OPTIONS, progress=False)
+    found = attention_of_split(new_small_network(), split, range(3), OPTIONS)
     assert list(found) == ["chip_id", "stride", "month", "weight", "has_s2"]
     sums = found.groupby(["chip_id", "stride"])["weight"].sum()
     np.testing.assert_allclose(sums, 1, rtol=1e-5)

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.predict import MeanNetwork, predict_batch, predict_batches, ready_network
-from biomassters.inference.views import VIEWS
+from biomassters.inference.predict import (
+    VIEWS,
+    MeanNetwork,
+    apply_view,
+    predict_batch,
+    predict_batches,
+    ready_network,
+)
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import ExecutionOptions, NetworkOptions
 
@@ -212,3 +218,29 @@ def test_a_mean_network_predicts_the_mean_of_its_members() -> None:
     assert not torch.allclose(alone[0], alone[1])
     together = predict_batch(MeanNetwork(members), *batch, clip_negative=False)
     torch.testing.assert_close(together, sum(alone) / 3)
+
+
+IMAGE = torch.tensor([[1, 2, 3], [4, 5, 6]])
+
+
+def test_values_worked_by_hand():
+    assert apply_view(IMAGE, "identity").tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert apply_view(IMAGE, "left_right").tolist() == [[3, 2, 1], [6, 5, 4]]
+    assert apply_view(IMAGE, "up_down").tolist() == [[4, 5, 6], [1, 2, 3]]
+    assert apply_view(IMAGE, "both").tolist() == [[6, 5, 4], [3, 2, 1]]
+    assert torch.equal(apply_view(IMAGE, "both"), torch.rot90(IMAGE, 2))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint16, torch.float32, torch.bfloat16])
+def test_every_view_undoes_itself_in_every_type(view, dtype):
+    images = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).to(dtype)
+    seen = apply_view(images, view)
+    assert seen.dtype == dtype
+    assert seen.shape == images.shape
+    assert torch.equal(apply_view(seen, view), images)
+
+
+def test_unknown_view_is_named():
+    with pytest.raises(ValueError, match=r"'diagonal'; choose from identity, left_right"):
+        apply_view(IMAGE, "diagonal")

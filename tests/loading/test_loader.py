@@ -52,12 +52,12 @@ class Chips:
 @pytest.fixture(scope="module", params=["lz4", "none"])
 def split(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "store"
-    return write_store(path, Chips(), codec=request.param, progress=False).split("train")
+    return write_store(path, Chips(), codec=request.param).split("train")
 
 
 @pytest.fixture
 def own_split(tmp_path):
-    return write_store(tmp_path / "store", Chips(), codec="lz4", progress=False).split("train")
+    return write_store(tmp_path / "store", Chips(), codec="lz4").split("train")
 
 
 SAMPLES = [
@@ -132,7 +132,7 @@ def test_whole_chips(split):
 
 
 def test_without_labels_agb_is_nan(tmp_path):
-    split = write_store(tmp_path / "store", Chips("test"), progress=False).split("test")
+    split = write_store(tmp_path / "store", Chips("test")).split("test")
     (batch,) = map(copied, ThreadedLoader(split, [[plain_sample(0, [0])]], crop=None))
     assert np.isnan(batch[3]).all()
 

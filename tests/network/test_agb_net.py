@@ -8,8 +8,7 @@ import torch
 from biomassters.chips.bands import S1, S1_NODATA_DB
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
-from biomassters.network.agb_net import AgbNet
-from biomassters.network.band_scaler import BandScaler
+from biomassters.network.agb_net import AgbNet, BandScaler
 from biomassters.network.options import NetworkOptions
 
 TINY = NetworkOptions(backbone="lcnet_035", decoder_channels=(12, 10, 8, 8, 6))

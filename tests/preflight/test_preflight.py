@@ -12,7 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 
 from biomassters.datasets.network_weights import NetworkWeightsDataset
 from biomassters.datasets.paths import FolderDataset
-from biomassters.datasets.submission import SubmissionDataset
+from biomassters.datasets.predictions import SubmissionDataset
 from biomassters.network.options import NetworkOptions
 from biomassters.network.window import untrained_kernels
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions

@@ -77,7 +77,7 @@ def region_folder(tmp_path_factory) -> Path:
     """A simulated region of 192 × 256 pixels, four months."""
     folder = tmp_path_factory.mktemp("region") / "images"
     options = RegionSimulationOptions(width=256, height=192, months=(0, 1, 9, 10), seed=3)
-    write_region(SimulatedRegion(options), folder, progress=False)
+    write_region(SimulatedRegion(options), folder)
     return folder
 
 

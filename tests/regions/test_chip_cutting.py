@@ -71,11 +71,11 @@ def packed(root, path):
     """Every file checked, every chip usable, and the chip store's fingerprint."""
     archive = Archive.open(root)
     path.parent.mkdir(exist_ok=True)
-    checked = verify_archive(archive, path.parent, VerificationOptions(), progress=False)
+    checked = verify_archive(archive, path.parent, VerificationOptions())
     assert set(checked["status"]) == {"right"}
-    table, _ = inspect_archive(archive, STRICT, progress=False, verification=checked)
+    table, _ = inspect_archive(archive, STRICT, verification=checked)
     assert table["usable"].all()
-    return write_store(path, UsableChips(archive, table), progress=False), table
+    return write_store(path, UsableChips(archive, table)), table
 
 
 def test_cut_chips_are_those_of_the_place_bit_for_bit(region_folder, tmp_path):
@@ -103,7 +103,7 @@ def test_training_on_cut_chips_equals_training_on_those_of_the_place(
         result = train(
             new_small_network(), store.split("train"), range(8), range(8, 12),
             small_options(epochs=1), tmp_path / name / "checkpoints",
-            fingerprint=store.fingerprint, progress=False,
+            fingerprint=store.fingerprint,
         )  # fmt: skip
         states.append(result.last_state)
     for name, value in states[0].items():
@@ -182,12 +182,12 @@ def test_the_same_chips_are_not_written_again(region_folder, tmp_path):
 
 def test_archives_of_another_kind_are_never_replaced(region_folder, tmp_path):
     simulated = SimulatedChips(SimulationOptions(train_chips=1, test_chips=0, chip_size=32))
-    write_simulated(simulated, tmp_path / "simulated", progress=False)
+    write_simulated(simulated, tmp_path / "simulated")
     with pytest.raises(BadInputError, match="holds the simulated archive"):
         write_region_chips(chips_of(region_folder), tmp_path / "simulated", progress=False)
     write_region_chips(chips_of(region_folder), tmp_path / "cut", progress=False)
     with pytest.raises(BadInputError, match="cut from a region"):
-        write_simulated(simulated, tmp_path / "cut", progress=False)
+        write_simulated(simulated, tmp_path / "cut")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     with pytest.raises(BadInputError, match="not generated here"):

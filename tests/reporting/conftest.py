@@ -36,7 +36,7 @@ class _Source:
 def store_split(forest, tmp_path_factory) -> StoreSplit:
     """The same forest in a chip store."""
     place = tmp_path_factory.mktemp("store") / "chips.zarr"
-    return write_store(place, _Source(forest), progress=False).split("train")
+    return write_store(place, _Source(forest)).split("train")
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +69,10 @@ def history() -> pd.DataFrame:
 def uncertainty_content(forest, maps) -> UncertaintyContent:
     """Intervals, carbon and attention of the forest, calibrated for real at a low level."""
     options = UncertaintyOptions(level=0.5, minimum_pixels=500, resamples=50)
-    found = calibrate(forest, maps, list(maps), options, progress=False)
+    found = calibrate(forest, maps, list(maps), options)
     models = {"intervals": found.intervals.to_dict(), "errors": found.errors.to_dict()}
     measured = found.coverage.per_chip()
-    carbon, _ = account_for_carbon(
-        forest, maps, {"t0": maps["c0"]}, models, measured, options, progress=False
-    )
+    carbon, _ = account_for_carbon(forest, maps, {"t0": maps["c0"]}, models, measured, options)
     attention = pd.DataFrame(
         [
             (f"c{chip}", stride, month, 1 / 12, month != 3)

@@ -12,6 +12,7 @@ from biomassters.simulation.optical import (
     member_spectra,
     snow_shares,
 )
+from biomassters.simulation.options import YearOptions
 from biomassters.simulation.random_fields import Window
 from biomassters.simulation.year import SwathEdge, everything, make_weather
 
@@ -32,7 +33,7 @@ def weather():
 def _year(landscape, weather, available=None, cloudiness=0.0):
     available = available or everything()
     rng = np.random.default_rng(3)
-    return make_reflectance(landscape, weather, available, cloudiness=cloudiness, rng=rng)
+    return make_reflectance(landscape, weather, available, YearOptions(cloudiness=cloudiness), rng)
 
 
 def test_shares_sum_to_one(landscape):

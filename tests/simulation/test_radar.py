@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biomassters.simulation.landscape import make_landscape, without_margin
+from biomassters.simulation.options import YearOptions
 from biomassters.simulation.radar import (
     canopy_db,
     ground_db,
@@ -61,7 +62,9 @@ def _year(window=WINDOW, seed=4, available=None, looks=20.0):
     weather = make_weather(np.random.default_rng(1))
     available = available or everything()
     rng = np.random.default_rng(2)
-    return landscape, make_backscatter(landscape, weather, available, looks=looks, rng=rng)
+    return landscape, make_backscatter(
+        landscape, weather, available, YearOptions(speckle_looks=looks), rng
+    )
 
 
 def test_bands_and_type():

@@ -94,21 +94,21 @@ def test_the_fingerprint_follows_the_options():
 
 def test_an_archive_is_written_once_and_again_when_an_option_changes(tmp_path):
     root = tmp_path / "simulated"
-    assert write_simulated(SimulatedChips(SMALL), root, progress=False)
+    assert write_simulated(SimulatedChips(SMALL), root)
     chip = simulate_chip(SMALL, 0)
     read = Archive.open(root).read_chip(chip.chip_id)
     np.testing.assert_array_equal(read.images["s2"], chip.images["s2"])
     np.testing.assert_array_equal(read.agb_mg_per_ha, chip.agb_mg_per_ha)
-    assert not write_simulated(SimulatedChips(SMALL), root, progress=False)
+    assert not write_simulated(SimulatedChips(SMALL), root)
     changed = SimulatedChips(SMALL.model_copy(update={"seed": 5}))
-    assert write_simulated(changed, root, progress=False)
+    assert write_simulated(changed, root)
     assert json.loads((root / "simulation.json").read_text())["fingerprint"] == changed.fingerprint
 
 
 def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(BadInputError, match="not generated"):
-        write_simulated(SimulatedChips(SMALL), tmp_path, progress=False)
+        write_simulated(SimulatedChips(SMALL), tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 

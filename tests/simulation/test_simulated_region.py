@@ -43,7 +43,7 @@ def test_a_swath_border_runs_through_all_windows():
 
 def test_files_are_georeferenced_and_described(tmp_path):
     made = region(width=70, height=50, months=(4, 9), missing_images=False)
-    assert write_region(made, tmp_path / "r", progress=False)
+    assert write_region(made, tmp_path / "r")
     names = sorted(path.name for path in (tmp_path / "r").glob("*.tif"))
     assert names == ["S1_04.tif", "S1_09.tif", "S2_04.tif", "S2_09.tif", "agb.tif", "label.tif"]
     tile = made.tile(Window(0, 0, 50, 70))
@@ -53,22 +53,21 @@ def test_files_are_georeferenced_and_described(tmp_path):
         np.testing.assert_array_equal(file.read(), tile.images["s1"][9])
     with rasterio.open(tmp_path / "r/agb.tif") as file:
         np.testing.assert_array_equal(file.read(1), tile.agb_mg_per_ha)
-    assert not write_region(made, tmp_path / "r", progress=False)
-    assert write_region(region(seed=1, width=32, height=32, months=(0,)), tmp_path / "r",
-                        progress=False)  # fmt: skip
+    assert not write_region(made, tmp_path / "r")
+    assert write_region(region(seed=1, width=32, height=32, months=(0,)), tmp_path / "r")
     assert json.loads((tmp_path / "r/region_simulation.json").read_text())["options"]["seed"] == 1
 
 
 def test_what_was_not_simulated_is_never_overwritten(tmp_path):
     (tmp_path / "S1_00.tif").write_text("precious")
     with pytest.raises(BadInputError, match="holds files that were not simulated"):
-        write_region(region(), tmp_path, progress=False)
+        write_region(region(), tmp_path)
     assert (tmp_path / "S1_00.tif").read_text() == "precious"
 
 
 def test_an_unknown_coordinate_system(tmp_path):
     with pytest.raises(BadInputError, match=r"region_simulation\.crs: EPSG:1 is no coordinate"):
-        write_region(region(crs="EPSG:1"), tmp_path / "r", progress=False)
+        write_region(region(crs="EPSG:1"), tmp_path / "r")
 
 
 def test_months_are_months():
@@ -78,7 +77,7 @@ def test_months_are_months():
 
 def test_a_part_of_the_region_has_a_label_of_coarser_pixels(tmp_path):
     """The line runs from 60 % of the width at the upper edge to 40 % at the lower one."""
-    write_region(region(width=70, height=51, months=(9,)), tmp_path / "r", progress=False)
+    write_region(region(width=70, height=51, months=(9,)), tmp_path / "r")
     with rasterio.open(tmp_path / "r/agb.tif") as file:
         truth, crs, bounds = file.read(1), file.crs, file.bounds
     with rasterio.open(tmp_path / "r/label.tif") as file:

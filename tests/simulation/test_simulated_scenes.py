@@ -19,7 +19,7 @@ from biomassters.simulation.simulated_scenes import write_scenes
 def region(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     options = RegionSimulationOptions(width=256, height=192, months=(0, 5, 9), seed=3)
-    write_region(SimulatedRegion(options), folder / "region", progress=False)
+    write_region(SimulatedRegion(options), folder / "region")
     write_scenes(folder / "region", folder / "scenes", SceneSimulationOptions())
     return folder
 

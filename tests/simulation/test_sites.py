@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from biomassters.simulation.landscape import MARGIN_PIXELS, make_landscape, without_margin
-from biomassters.simulation.options import SimulationOptions, VarietyOptions
+from biomassters.simulation.options import SimulationOptions, VarietyOptions, YearOptions
 from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.random_fields import Window
 from biomassters.simulation.simulated_chips import simulate_chip, simulate_label
@@ -107,7 +107,9 @@ def test_layover_moves_the_orbits_apart():
     assert 1 <= min(asc, desc) <= max(asc, desc) <= 3
     moved = make_landscape(window, seed, site)
     years = [
-        make_backscatter(one, weather, everything(), looks=1e6, rng=np.random.default_rng(2))
+        make_backscatter(
+            one, weather, everything(), YearOptions(speckle_looks=1e6), np.random.default_rng(2)
+        )
         for one in (landscape, moved)
     ]
     plain, displaced = (year[10].astype(float) for year in years)

@@ -48,7 +48,6 @@ def run(store, folder, name, given, training, validation, kind):
     result = train(
         kind(options, BandScaling.reference()), store.split("train"), training, validation,
         TrainingOptions(**given), Path(folder) / name, fingerprint=store.fingerprint,
-        progress=False,
     )
     return {
         "last": content_crc(result.last_state), "best": content_crc(result.best_state),

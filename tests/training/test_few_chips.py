@@ -77,7 +77,7 @@ def test_batch_norm_keeps_its_statistics_where_it_is_to(
         start = new_small_network().state_dict()
         result = train(
             new_small_network(), split, [0, 1, 2, 3], [], options, tmp_path / str(keep),
-            fingerprint=store.fingerprint, initial_state=start, progress=False,
+            fingerprint=store.fingerprint, initial_state=start,
         )  # fmt: skip
         assert len(result.history) == 1
         names = [name for name in start if "running" in name]

@@ -127,7 +127,7 @@ def run(store, new_small_network, tmp_path):
         prepare(network)
         train(
             network, store.split("train"), range(9), [9, 10], options, tmp_path / "checkpoints",
-            fingerprint="x", event_dir=tmp_path / "events", progress=False,
+            fingerprint="x", event_dir=tmp_path / "events",
         )  # fmt: skip
 
     return begin

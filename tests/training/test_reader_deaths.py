@@ -121,7 +121,7 @@ shape = NetworkOptions(backbone="mobilenetv3_small_050", decoder_channels=(16, 1
 train(
     new_network(shape, BandScaling.reference(), 1), store.split("train"), range(9), [9, 10, 11],
     TrainingOptions.model_validate_json(sys.argv[3]), Path(sys.argv[2]),
-    fingerprint=store.fingerprint, progress=False,
+    fingerprint=store.fingerprint,
 )
 """
 

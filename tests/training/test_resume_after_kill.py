@@ -32,7 +32,7 @@ def run(name):
     result = train(
         new_network(shape, BandScaling.reference(), 1), opened.split("train"), range(9),
         [9, 10, 11], TrainingOptions.model_validate_json(options), Path(folder) / name,
-        fingerprint=opened.fingerprint, progress=False,
+        fingerprint=opened.fingerprint,
     )
     outcome = {
         "last": content_crc(result.last_state), "best": content_crc(result.best_state),

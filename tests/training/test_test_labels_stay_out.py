@@ -35,10 +35,8 @@ def packed(tmp_path, make_chip):
     more = pd.DataFrame({"filename": map(label_name, tests), "chip_id": tests})
     pd.concat([listed, more]).to_csv(root / "train_agbm_metadata.csv", index=False)
     archive = Archive.open(root)
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
-    store = write_store(
-        tmp_path / "chips.zarr", UsableChips(archive, table), codec="none", progress=False
-    )
+    table, _ = inspect_archive(archive, InspectionOptions())
+    store = write_store(tmp_path / "chips.zarr", UsableChips(archive, table), codec="none")
     return archive, store, tests
 
 
@@ -77,4 +75,4 @@ def test_a_store_refuses_a_test_chip_with_a_label(tmp_path, make_chip, made_chip
             return make_chip(chip_id, "test", agb_mg_per_ha=np.full((32, 32), MARK, np.float32))
 
     with pytest.raises(AssertionError, match="has a label"):
-        write_store(tmp_path / "chips.zarr", Leaking({"test": ["e5"]}), progress=False)
+        write_store(tmp_path / "chips.zarr", Leaking({"test": ["e5"]}))

@@ -117,14 +117,12 @@ def test_no_label_teaches_as_little_as_one_beyond_the_limit(
     """Bit for bit the same weights, whether pixels are NaN or outliers that the loss leaves out."""
     results = []
     for number, without in enumerate((np.nan, 5000.0)):
-        store = write_store(
-            tmp_path / f"{number}.zarr", PartlyLabelled(64, without), progress=False
-        )
+        store = write_store(tmp_path / f"{number}.zarr", PartlyLabelled(64, without))
         results.append(
             train(
                 new_small_network(), store.split("train"), range(8), range(8, 12),
                 small_options(epochs=1), tmp_path / f"checkpoints{number}",
-                fingerprint=store.fingerprint, progress=False,
+                fingerprint=store.fingerprint,
             )
         )  # fmt: skip
     partly, outliers = results
@@ -149,7 +147,7 @@ def test_each_validation_is_told_and_may_end_the_training(
         return train(
             new_small_network(), store.split("train"), range(8), [9, 10, 11],
             small_options(epochs=3, validate_every_epochs=2), tmp_path / folder,
-            fingerprint="x", progress=False, on_validation=on_validation,
+            fingerprint="x", on_validation=on_validation,
         )  # fmt: skip
 
     history = go("whole", told.append).history

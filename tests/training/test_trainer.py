@@ -38,7 +38,6 @@ def run(store, new_small_network, tmp_path):
             "training": TRAINING,
             "validation": VALIDATION,
             "fingerprint": store.fingerprint,
-            "progress": False,
             **changes,
         }
         split, training, validation = (given.pop(k) for k in ("split", "training", "validation"))

@@ -71,9 +71,7 @@ def test_hectares_above_50_only():
 def test_both_splits_are_added_up(forest, maps):
     models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
     measured = pd.DataFrame({"chip_id": ["c0"], "corrected_mean": [33.0]})
-    account, table = account_for_carbon(
-        forest, maps, {"t": maps["c1"]}, models, measured, OPTIONS, progress=False
-    )
+    account, table = account_for_carbon(forest, maps, {"t": maps["c1"]}, models, measured, OPTIONS)
     assert table["split"].tolist() == ["held_out"] * 6 + ["test"]
     assert table["mean_agb_mg_per_ha"][0] == 33.0
     labels = sum(chip.agb_mg_per_ha.sum(dtype=float) for chip in forest.chips) * 0.01
@@ -83,7 +81,7 @@ def test_both_splits_are_added_up(forest, maps):
     )
     assert account["test"]["label_biomass_mg"] is None
     assert account["test"]["biomass_mg_lower"] < account["test"]["biomass_mg_upper"]
-    without, _ = account_for_carbon(forest, maps, {}, models, measured, OPTIONS, progress=False)
+    without, _ = account_for_carbon(forest, maps, {}, models, measured, OPTIONS)
     assert without["test"] is None
 
 
@@ -105,7 +103,7 @@ def test_partly_labelled_chips_are_added_up_where_they_are_labelled(chips_in_mem
     maps["b"][:, 1:] = 999  # where nothing is known
     models = {"intervals": INTERVALS.to_dict(), "errors": ERRORS.to_dict()}
     none = pd.DataFrame({"chip_id": [], "corrected_mean": []})
-    account, table = account_for_carbon(chips, maps, {}, models, none, OPTIONS, progress=False)
+    account, table = account_for_carbon(chips, maps, {}, models, none, OPTIONS)
     assert table["mean_agb_mg_per_ha"].tolist() == pytest.approx([110, 30])  # a bias of 5 less
     assert table["area_ha"].tolist() == pytest.approx([0.32, 0.08])
     held_out = account["held_out"]
@@ -143,7 +141,7 @@ def test_totals_of_blocks_are_drawn_by_block(chips_in_memory):
     none = pd.DataFrame({"chip_id": [], "corrected_mean": []})
     blocks = {name: int(number < 4) for number, name in enumerate(names)}
     by_block, by_chip = (
-        account_for_carbon(chips, maps, {}, models, none, OPTIONS, given, progress=False)[0]
+        account_for_carbon(chips, maps, {}, models, none, OPTIONS, given)[0]
         for given in (blocks, None)
     )
     held_out = by_block["held_out"]

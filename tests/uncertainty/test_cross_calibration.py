@@ -51,7 +51,7 @@ def forest(chips: int, seed: int = 0):
 @cache
 def calibrated(chips: int, repeat: int = 0):
     labels, maps = forest(chips)
-    return calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+    return calibrate(labels, maps, list(maps), OPTIONS)
 
 
 def test_coverage_is_measured_on_chips_left_out_and_is_what_was_promised():
@@ -94,14 +94,14 @@ def test_too_few_chips_are_refused(chips):
 def test_no_held_out_chips_are_refused():
     labels, maps = forest(3)
     with pytest.raises(BadInputError, match="no held-out chips"):
-        calibrate(labels, maps, [], OPTIONS, progress=False)
+        calibrate(labels, maps, [], OPTIONS)
 
 
 def test_a_prediction_that_is_no_number_is_named():
     labels, maps = forest(12)
     maps["c003"][0, 0] = np.nan
     with pytest.raises(BadInputError, match="Chip c003: 1 of 1600 pixels of the prediction"):
-        calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+        calibrate(labels, maps, list(maps), OPTIONS)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 1.2, -0.1])
@@ -113,7 +113,7 @@ def test_a_level_that_is_no_share_is_refused(level):
 def test_a_forest_of_one_value_still_gives_intervals():
     labels = Labels({f"c{n}": np.full((SIZE, SIZE), 60, np.float32) for n in range(12)})
     maps = {chip: agb + 5 for chip, agb in labels.agb.items()}
-    found = calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+    found = calibrate(labels, maps, list(maps), OPTIONS)
     lower, upper = found.intervals.bounds(np.array([65.0]))
     assert 59 < lower[0] <= 60
     assert upper[0] == 65  # an interval holds its own prediction
@@ -153,7 +153,7 @@ def spiked(chips=20):
 def test_coverage_by_level_is_that_of_the_pixels_and_not_of_their_cell():
     labels, maps = spiked()
     options = OPTIONS.model_copy(update={"parts": 2})
-    found = calibrate(labels, maps, list(maps), options, progress=False)
+    found = calibrate(labels, maps, list(maps), options)
     part_of = dict(zip(maps, assign_parts(len(maps), options), strict=True))
     for level, measured in zip(found.levels["level"], found.levels["pixel_coverage"], strict=True):
         inside = 0
@@ -194,7 +194,7 @@ def test_errors_of_totals_are_looked_at_without_the_bias_of_other_chips():
     errors = generator.normal(4, 6, 10)
     labels = Labels({f"c{n}": np.full((SIZE, SIZE), 100 - e, "f4") for n, e in enumerate(errors)})
     maps = {chip: np.full((SIZE, SIZE), 100, np.float32) for chip in labels.agb}
-    found = calibrate(labels, maps, list(maps), OPTIONS, progress=False)
+    found = calibrate(labels, maps, list(maps), OPTIONS)
     chips = found.coverage.per_chip()
     left_out = np.sqrt(((chips["corrected_mean"] - chips["target_mean"]) ** 2).mean())
     model = replace(found.errors, bias_covariance=(0.0,) * len(found.errors.bias_covariance))
@@ -213,8 +213,8 @@ def test_what_has_no_label_does_not_calibrate():
     partly = {name: agb.copy() for name, agb in labels.agb.items()}
     for agb in partly.values():
         agb[:, half:] = np.nan
-    whole = calibrate(left, cut, list(cut), OPTIONS, progress=False)
-    found = calibrate(Labels(partly), maps, list(maps), OPTIONS, progress=False)
+    whole = calibrate(left, cut, list(cut), OPTIONS)
+    found = calibrate(Labels(partly), maps, list(maps), OPTIONS)
     assert found.intervals == whole.intervals
     assert found.errors.bias == whole.errors.bias
     assert found.errors.deviation == whole.errors.deviation
@@ -237,8 +237,8 @@ def test_blocks_stay_whole_and_calibrate_others_only():
     maps = {name: agb[name] + np.float32(e) for name, e in zip(agb, errors, strict=True)}
     blocks = dict(zip(agb, units.tolist(), strict=True))
     options = OPTIONS.model_copy(update={"minimum_pixels": 10})
-    alone = calibrate(Labels(agb, 8, 8), maps, list(maps), options, progress=False)
-    whole = calibrate(Labels(agb, 8, 8), maps, list(maps), options, blocks, progress=False)
+    alone = calibrate(Labels(agb, 8, 8), maps, list(maps), options)
+    whole = calibrate(Labels(agb, 8, 8), maps, list(maps), options, blocks)
     assert whole.intervals == alone.intervals  # what is handed on comes from all chips
     assert whole.errors.chips == 40
     # With chips as units the neighbours of a chip have told what it is wrong by.

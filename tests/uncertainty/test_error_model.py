@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from biomassters.uncertainty.correlation import CorrelationSums
-from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
+from biomassters.uncertainty.error_model import CorrelationSums, ErrorModel, ErrorSums
 from biomassters.uncertainty.totals import total_of_map
 
 

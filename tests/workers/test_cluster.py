@@ -59,15 +59,14 @@ def data_work(archive_root, folder, workers_of, store=None):
     """Verification, inspection and packing; what they give."""
     archive = Archive.open(archive_root)
     verification = verify_archive(
-        archive, folder / "work", VerificationOptions(), workers_of("verify"), progress=False
+        archive, folder / "work", VerificationOptions(), workers_of("verify")
     )
     table, statistics = inspect_archive(
-        archive, InspectionOptions(), False, workers_of("inspect"), verification
+        archive, InspectionOptions(), workers_of("inspect"), verification
     )
     packed = write_store(
         store or folder / "store",
         UsableChips(archive, table),
-        progress=False,
         workers=workers_of("pack"),
     )
     return verification, table, statistics.to_frame(), packed.fingerprint, files_of(packed.path)
@@ -125,11 +124,11 @@ class KillingItsOwn:
 def test_a_process_of_this_machine_killed_while_it_packs(archive_root, tmp_path):
     """Another takes its place, and the store has the same bytes."""
     archive = Archive.open(archive_root)
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    table, _ = inspect_archive(archive, InspectionOptions())
     source = UsableChips(archive, table)
     workers = KillingItsOwn(DaskWorkers(DaskOptions(workers=2, timeout_s=300)))
-    write_store(tmp_path / "there", source, progress=False, workers=workers)
-    write_store(tmp_path / "here", source, progress=False)
+    write_store(tmp_path / "there", source, workers=workers)
+    write_store(tmp_path / "here", source)
     (pid,) = workers.killed
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -245,7 +244,7 @@ def test_workers_of_another_version(cluster, other_version):
 def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
     cluster.start_worker()
     archive = Archive.open(archive_root)
-    table, _ = inspect_archive(archive, InspectionOptions(), progress=False)
+    table, _ = inspect_archive(archive, InspectionOptions())
     source, store = UsableChips(archive, table), tmp_path / "store"
     second = source.splits()["train"][1]
 
@@ -260,11 +259,9 @@ def test_a_disk_that_fills_up_under_a_worker(cluster, archive_root, tmp_path):
             return super().read_chip(chip_id)
 
     with pytest.raises(BadInputError, match=r"disk is full while packing .* free some space"):
-        write_store(
-            store, Filling(archive, table), progress=False, workers=workers_at(cluster.address)
-        )
-    fresh = write_store(tmp_path / "fresh", source, progress=False)
-    write_store(store, source, progress=False, workers=workers_at(cluster.address))
+        write_store(store, Filling(archive, table), workers=workers_at(cluster.address))
+    fresh = write_store(tmp_path / "fresh", source)
+    write_store(store, source, workers=workers_at(cluster.address))
     assert files_of(store) == files_of(fresh.path)
 
 

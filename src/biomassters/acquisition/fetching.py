@@ -9,12 +9,13 @@ from threading import Event
 
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import Source, WantedFile
-from biomassters.chips.archive.quarantine import quarantine
+from biomassters.chips.archive.layout import quarantine
 from biomassters.chips.quality.verification import transfer_fault
 from biomassters.chips.split_labels import label_file_fault
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import posix_cksum
-from biomassters.io.files import is_disk_full
+from biomassters.io.files import full_disk_explained
+from biomassters.messages import first_line
 from biomassters.workers.pool import Threads
 
 COMPLETE = "complete"  # was right
@@ -51,30 +52,26 @@ def put(root: Path, file: WantedFile, data: bytes) -> Outcome:
     Raises:
         BadInputError: If the disk is full.
     """
-    size = len(data)
-    fault: str | None
     if file.cksum is None:
-        fault = label_file_fault(data, file.filename)
+        fault: str | None = label_file_fault(data, file.filename)
     else:
         # The checksum takes its time, and is only asked for where the size is right.
-        fault = transfer_fault(file.size, None, size, None)
-        fault = fault or transfer_fault(None, file.cksum, size, posix_cksum(data))
+        cksum = posix_cksum(data) if len(data) == file.size else None
+        fault = transfer_fault(file.size, file.cksum, len(data), cksum)
     if fault:
         return Outcome(file, FAILED, fault)
     temporary = file.path.with_name(f".{file.filename}.partial")
+    full = (
+        f"The disk is full while fetching {file.path}: free some space and run again, what has "
+        "arrived so far is kept."
+    )
     try:
-        temporary.write_bytes(data)
-        wrong = file.path.exists()
-        if wrong:
-            quarantine(root, file.path)
-        temporary.replace(file.path)
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise BadInputError(
-            f"The disk is full while fetching {file.path}: free some space and run again, what "
-            "has arrived so far is kept."
-        ) from error
+        with full_disk_explained(full):
+            temporary.write_bytes(data)
+            wrong = file.path.exists()
+            if wrong:
+                quarantine(root, file.path)
+            temporary.replace(file.path)
     finally:
         temporary.unlink(missing_ok=True)
     return Outcome(file, REPAIRED if wrong else FETCHED)
@@ -87,18 +84,15 @@ def fetch_all(
     options: AcquisitionOptions,
     untried: bool = True,
 ) -> Iterator[Outcome]:
-    """Fetches files, many at a time.
+    """Fetches files, at least one, many at a time; yields each outcome as it comes.
 
     Args:
         root: Folder of the archive.
         source: Where they come from.
-        files: Which; at least one.
+        files: Which.
         options: How many at once, tries and pauses.
         untried: Whether nothing has come from this source before, so that one that gives
             nothing must be wrong.
-
-    Yields:
-        What became of each, in the order of completion.
 
     Raises:
         BadInputError: If the source gives nothing at all, or stops giving, or the disk is full.
@@ -155,21 +149,16 @@ def _fetch(
         try:
             data = source(file)
         except FileNotFoundError as error:
-            return Outcome(file, MISSING, _first_line(error))
+            return Outcome(file, MISSING, first_line(error))
         except PermissionError as error:
-            return Outcome(file, FAILED, _first_line(error))
+            return Outcome(file, FAILED, first_line(error))
         except BadInputError:
             raise
         except Exception as error:  # whatever a network library raises
-            reason = _first_line(error)
+            reason = first_line(error)
             continue
         outcome = put(root, file, data)
         if outcome.good:
             return outcome
         reason = f"the copy {outcome.reason}"
     return Outcome(file, FAILED, f"{reason}, {options.retries + 1} times")
-
-
-def _first_line(error: BaseException) -> str:
-    """Of what an error says: libraries append pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" :.")

@@ -21,8 +21,7 @@ class SubsetOptions(Options):
         "never to be learnt from",
     )
     months: tuple[int, ...] | None = Field(
-        None,
-        description=f"Months of the images, 0 (September) to {MONTH_COUNT - 1}; null: all",
+        None, description=f"Months of the images, 0 (September) to {MONTH_COUNT - 1}; null: all"
     )
     chips: tuple[str, ...] | None = Field(None, description="Names of the chips; null: all")
     first: int | None = Field(

@@ -135,14 +135,10 @@ def open_web(address: str, options: AcquisitionOptions) -> Any:
 
 def open_stream(path: str, options: AcquisitionOptions) -> Any:
     """A seekable file, local or remote; BadInputError where an s3:// address has no bucket."""
-    require_bucket(path)
-    if path.startswith("s3://"):
-        path = path.removeprefix("s3://")
-        system = open_bucket(path.partition("/")[0], options)
-    elif path.startswith(("http://", "https://")):
-        system = open_web(path, options)
-    else:
+    if not path.startswith(("s3://", "http://", "https://")):
+        require_bucket(path)
         return fsspec.open(path, "rb").open()
+    system, path = _remote(path, options)
     system.info(path)  # a file of obstore's that can't be opened complains again when it is freed
     return system.open(path)
 
@@ -157,7 +153,6 @@ def open_ranges(path: str, options: AcquisitionOptions) -> tuple[int, Callable[[
         FileNotFoundError: There is no such file.
         BadInputError: An s3:// address has no bucket.
     """
-    require_bucket(path)
     if "://" not in path:
         file = Path(path)
 
@@ -167,14 +162,19 @@ def open_ranges(path: str, options: AcquisitionOptions) -> tuple[int, Callable[[
                 return opened.read(stop - start)
 
         return file.stat().st_size, read_local
-    if path.startswith("s3://"):
-        path = path.removeprefix("s3://")
-        system = open_bucket(path.partition("/")[0], options)
-    else:
-        system = open_web(path, options)
+    system, path = _remote(path, options)
     return int(system.info(path)["size"]), lambda start, stop: _read(
         system, path, start=start, end=stop
     )
+
+
+def _remote(address: str, options: AcquisitionOptions) -> tuple[Any, str]:
+    """The file system of an address, and what the file is called there."""
+    require_bucket(address)
+    if not address.startswith("s3://"):
+        return open_web(address, options), address
+    path = address.removeprefix("s3://")
+    return open_bucket(path.partition("/")[0], options), path
 
 
 def _client(address: str, options: AcquisitionOptions) -> dict[str, Any]:

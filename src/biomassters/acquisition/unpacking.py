@@ -21,7 +21,8 @@ from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import WantedFile, open_stream
 from biomassters.chips.archive.metadata import climbs
 from biomassters.errors import BadInputError
-from biomassters.io.row_journal import RowJournal
+from biomassters.io.files import RowJournal
+from biomassters.messages import first_line
 
 _PLACE = "place in the tar stream"
 _WRITERS = 8
@@ -35,14 +36,7 @@ def unpack_all(
 ) -> Iterator[Outcome]:
     """Unpacks files, first from where an earlier run stopped, then from before there.
 
-    Args:
-        root: Folder of the archive.
-        files: Which.
-        options: Names the parts.
-        journal: Keeps the place in the stream.
-
-    Yields:
-        What became of each.
+    The journal keeps the place in the stream of the parts that the options name.
 
     Raises:
         BadInputError: If a part is missing, a member leads out of the archive's folder or is a
@@ -101,9 +95,9 @@ class _TarStream:
         except BadInputError:
             raise
         except Exception as error:  # whatever a network library raises
-            reason = str(error).splitlines()[0]
             raise BadInputError(
-                f"acquisition.tar_parts: a part can't be opened ({reason}): check the names."
+                f"acquisition.tar_parts: a part can't be opened ({first_line(error)}): check the "
+                "names."
             ) from error
         names = (PurePosixPath(path).name for path in self._paths)
         self.identity = [[name, size] for name, size in zip(names, parts.sizes, strict=True)]

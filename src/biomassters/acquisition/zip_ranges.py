@@ -21,6 +21,7 @@ from typing import NamedTuple
 from biomassters.acquisition.options import AcquisitionOptions
 from biomassters.acquisition.sources import Source, WantedFile, open_ranges
 from biomassters.errors import BadInputError
+from biomassters.messages import first_line
 
 _END = Struct("<4s4H2LH")  # 4.3.16: of the directory
 _END64 = Struct("<4sQ2H2L4Q")  # 4.3.14
@@ -130,10 +131,9 @@ class _RangedZip:
                 "lie beside one another."
             ) from None
         except Exception as error:  # whatever a network library raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise BadInputError(
-                f"acquisition.zips: {path} can't be opened ({reason}): check the address and the "
-                "network."
+                f"acquisition.zips: {path} can't be opened ({first_line(error)}): check the "
+                "address and the network."
             ) from error
 
     def _fault(self, what: str, path: str = "") -> BadInputError:
@@ -161,10 +161,9 @@ class _RangedZip:
         try:
             return self._range(begin, end)
         except Exception as error:  # whatever a network library raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise BadInputError(
-                f"acquisition.zips: {self._place} can't be read in parts ({reason}): check the "
-                "network, or take a server that answers range requests."
+                f"acquisition.zips: {self._place} can't be read in parts ({first_line(error)}): "
+                "check the network, or take a server that answers range requests."
             ) from error
 
     def _find_end(self, last: _Part) -> _Directory:

@@ -16,37 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 MONTH_NAMES = (
-    "September",
-    "October",
-    "November",
-    "December",
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-)
+    "September", "October", "November", "December", "January", "February",
+    "March", "April", "May", "June", "July", "August",
+)  # fmt: skip
 MONTH_COUNT = len(MONTH_NAMES)
 
 
 @dataclass(frozen=True)
 class Band:
-    """One band; the reference scaling maps its minimum to 0, its maximum to 1.
-
-    Attributes:
-        none: Of a band that describes a pixel and measures nothing in it, such as a cloud
-            probability: the value where there is none. It doesn't tell whether the pixel was seen,
-            keeps the reference scaling, and is taken from the nearest pixel, never averaged.
-    """
+    """One band; the reference scaling maps its minimum to 0, its maximum to 1."""
 
     name: str
     unit: str
     reference_min: float
     reference_max: float
     description: str
+    # Of a band that describes a pixel and measures nothing in it, such as a cloud probability: the
+    # value where there is none. It doesn't tell whether the pixel was seen, keeps the reference
+    # scaling, and is taken from the nearest pixel, never averaged.
     none: int | None = None
 
 
@@ -56,40 +43,27 @@ class Sensor:
 
     What holds no data is said in one of two ways. With a ``floor`` each value says so itself, by
     lying below it; without, a pixel that is 0 in every band that measures was never seen.
-
-    Attributes:
-        name: Of its images wherever they are held, and of its array in a store; in upper case in
-            names of files and in metadata.
-        title: What people call it.
-        table: Its bands in file order, those that measure first.
-        archive_dtype: Type of the archive's TIFFs: floats, with a floor, or unsigned integers,
-            which are packed as they are.
-        packed_dtype: 16-bit integers of stores and batches; their least value is no data.
-        scale: What one of these is worth in the bands' unit.
-        nodata: Value in an archive's image of what has no data.
-        floor: Least value that is data, in the bands' unit.
-        groups: Neighbouring bands that hold data together or not at all.
-        every_month: Whether it sees every month, so that one without an image is incomplete.
-        cf_name: ``long_name`` of its array in a store.
-        cf_units: ``units`` likewise.
-        cf_comment: ``comment`` likewise.
-        band_axis: What its bands differ in.
     """
 
+    # Of its images wherever they are held, and of its array in a store; in upper case in names of
+    # files and in metadata.
     name: str
-    title: str
-    table: tuple[Band, ...]
+    title: str  # what people call it
+    table: tuple[Band, ...]  # its bands in file order, those that measure first
+    # Type of the archive's TIFFs: floats, with a floor, or unsigned integers, which are packed as
+    # they are.
     archive_dtype: np.dtype
-    packed_dtype: np.dtype
-    cf_name: str
-    groups: tuple[tuple[str, ...], ...]
-    scale: float = 1.0
-    nodata: float = 0.0
-    floor: float | None = None
+    packed_dtype: np.dtype  # 16-bit integers of stores and batches; their least value is no data
+    cf_name: str  # ``long_name`` of its array in a store
+    groups: tuple[tuple[str, ...], ...]  # neighbouring bands that hold data together or not at all
+    scale: float = 1.0  # what a packed integer is worth in the bands' unit
+    nodata: float = 0.0  # value in an archive's image of what has no data
+    floor: float | None = None  # least value that is data, in the bands' unit
+    # Whether it sees every month, so that one without an image is incomplete.
     every_month: bool = False
-    cf_units: str = "1"
-    cf_comment: str = ""
-    band_axis: str = "Band"
+    cf_units: str = "1"  # its ``units``
+    cf_comment: str = ""  # its ``comment``
+    band_axis: str = "Band"  # what its bands differ in
 
     @property
     def tag(self) -> str:

@@ -24,19 +24,12 @@ _CORNERS = ((0, 0), (0, 1), (1, 1), (1, 0))  # row, column; once around
 
 @dataclass(frozen=True)
 class GroundPixels:
-    """Pixels of a raster, measured on the ground.
+    """Pixels of a raster, measured on the ground."""
 
-    Attributes:
-        crs: Coordinate system, as WKT, ``EPSG:…`` or PROJ's own text.
-        transform: Affine coefficients a, b, c, d, e, f (pixel to map units).
-        height: Rows.
-        width: Columns.
-    """
-
-    crs: str
-    transform: tuple[float, ...]
-    height: int
-    width: int
+    crs: str  # coordinate system, as WKT, ``EPSG:…`` or PROJ's own text
+    transform: tuple[float, ...]  # affine coefficients a, b, c, d, e, f (pixel to map units)
+    height: int  # rows
+    width: int  # columns
 
     def areas_ha(
         self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None

@@ -48,9 +48,8 @@ class Fault(NamedTuple):
 def image_unit_fault(sensor: str, bands: Mapping[str, Values]) -> Fault | None:
     """What an image's values look like, if that isn't what they should be.
 
-    Args:
-        sensor: Name of the sensor; the unit of its first band decides what is looked for.
-        bands: Values by band, all of one shape [pixels]; NaN where there is no data.
+    The unit of the sensor's first band decides what is looked for. Values by band are all of one
+    shape [pixels]; NaN where there is no data.
     """
     unit, needed = SENSOR[sensor].table[0].unit, SENSOR[sensor].measured
     if unit == DB:
@@ -59,10 +58,10 @@ def image_unit_fault(sensor: str, bands: Mapping[str, Values]) -> Fault | None:
 
 
 def check_chip(chip: Chip, pixel_size_m: float, *, warn: bool = False) -> None:
-    """Refuse a chip in other units than the network knows.
+    """Refuse a chip in other units than the network knows; a part of its pixels is looked at.
 
     Args:
-        chip: The chip; a part of its pixels is looked at.
+        chip: The chip.
         pixel_size_m: What its pixels must measure on the ground, if it says where it lies.
         warn: Name it where clouds hide all of it in every month.
 

@@ -115,18 +115,9 @@ def write_predictions(
 ) -> PredictionFolder:
     """Write one ``{chip_id}_agbm.tif`` a chip into a folder that appears when complete.
 
-    Earlier predictions at the same place stay until the new ones are whole.
-
-    Args:
-        path: The folder.
-        predictions: The maps; taken one at a time.
-        weights: Which weights they come from, for whoever reads the folder later.
-        weights_fingerprint: Of these weights.
-        provenance: How the maps were made with them.
-        intervals: What is to be known of the bounds, for the files' tags.
-
-    Returns:
-        The folder, readable.
+    Earlier predictions at the same place stay until the new ones are whole. The maps are taken one
+    at a time; which weights made them and how, and what is to be known of their bounds
+    (``intervals``), stands in the files' tags and in the folder's manifest.
     """
     growing = path.with_name(f"{path.name}.partial")
     shutil.rmtree(growing, ignore_errors=True)

@@ -8,10 +8,11 @@ networks averaged) is named where it differs.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from biomassters.errors import BadInputError
+from biomassters.io.files import JsonModel
 from biomassters.messages import redact
 
 SIMULATION_NOTE = "simulation.json"  # beside an archive that was simulated
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(JsonModel):
     """How maps were made; None where nobody noted it.
 
     Attributes:
@@ -43,18 +44,6 @@ class Provenance:
     precision: str | None = None
     networks: int | None = None
     chip_pixels: int | None = None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None) -> "Provenance":
-        """Undo ``to_dict``; of nothing, an empty one."""
-        known = {name: (values or {}).get(name) for name in cls.__dataclass_fields__}
-        if known["views"] is not None:
-            known["views"] = tuple(known["views"])
-        return cls(**known)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
 
     def chosen_otherwise(self, calibrated: "Provenance") -> str:
         """Where the user chose otherwise than for the calibration, "" where not.
@@ -128,14 +117,10 @@ def warn_of_simulated_weights(
 def check_same_weights(
     what: object, made_by: str | None, weights: str, fingerprint: str, pipelines: str
 ) -> None:
-    """Refuse maps or a calibration that other weights made.
+    """Refuse maps or a calibration (``what``) that other weights made than those in use.
 
-    Args:
-        what: The maps or the calibration, for the message.
-        made_by: Fingerprint of the weights that made them; None where nobody noted it.
-        weights: The weights in use.
-        fingerprint: Theirs.
-        pipelines: Those that make it again.
+    ``made_by`` is the fingerprint of those that made it, None where nobody noted it; ``pipelines``
+    make it again.
 
     Raises:
         BadInputError: The fingerprints differ.

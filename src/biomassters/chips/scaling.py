@@ -1,11 +1,10 @@
 """Constants of the min-max scaling, by band name.
 
-The network scales its input itself (``network.band_scaler``); what it scales by travels with the
+The network scales its input itself (``BandScaler``); what it scales by travels with the
 weights.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import BAND_NAMES, BANDS, SENSORS
 from biomassters.errors import BadInputError
+from biomassters.io.files import JsonModel
 
 
 @dataclass(frozen=True)
-class BandScaling:
+class BandScaling(JsonModel):
     """What each band's values are scaled by: (x − minimum) / (maximum − minimum), not clipped.
 
     Attributes:
@@ -51,13 +51,10 @@ class BandScaling:
 
     @classmethod
     def measured(cls, statistics: pd.DataFrame) -> "BandScaling":
-        """The extremes of the training chips.
+        """The extremes of the training chips, by ``BandStatistics.to_frame``.
 
         A sensor whose pixels are 0 where never seen keeps 0 as minimum, so that such a pixel
         scales to 0 as an absent image does. A band with a value for none keeps its constants.
-
-        Args:
-            statistics: Band statistics, as ``BandStatistics.to_frame`` makes them.
 
         Raises:
             BadInputError: If a band has no pixels or a single value.
@@ -74,15 +71,6 @@ class BandScaling:
                         "be scaled by its own statistics: choose the reference scaling."
                     )
         return cls(minimum, maximum)
-
-    def to_dict(self) -> dict[str, dict[str, float]]:
-        """As JSON takes it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, float]]) -> "BandScaling":
-        """From what ``to_dict`` gave."""
-        return cls(dict(values["minimum"]), dict(values["maximum"]))
 
     def offset_and_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Minimum and (maximum − minimum), each float32 [bands] in the order of ``BANDS``."""

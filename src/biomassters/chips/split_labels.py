@@ -78,11 +78,9 @@ def no_labels(folder: object) -> str:
 
 
 def check_unit(test_means: Sequence[float], train_mean: float) -> None:
-    """Refuse test labels in another unit than the training labels.
+    """Refuse test labels in another unit than the training labels, by their means.
 
-    Args:
-        test_means: Mean of each test label.
-        train_mean: Mean of the training labels, Mg/ha; NaN where there are none.
+    ``test_means`` has one a label; that of the training labels is in Mg/ha, NaN without any.
 
     Raises:
         BadInputError: Their mean is beyond 3.2 times the training labels', or below a 3.2nd.

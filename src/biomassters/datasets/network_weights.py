@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kedro.io import AbstractDataset
-
 from biomassters.chips.provenance import Provenance
+from biomassters.datasets.paths import LocalDataset
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.starter import STARTER, STARTER_FILE, weights_file
@@ -89,12 +88,9 @@ class NetworkWeights:
     def provenance(
         self, inference: InferenceOptions, chip_pixels: int, networks: int | None = None
     ) -> Provenance:
-        """How maps are made with them.
+        """How maps are made with them on chips of this side in pixels.
 
-        Args:
-            inference: How they are used.
-            chip_pixels: Side of the chips that the network sees.
-            networks: How many are averaged at every pixel; None: all members.
+        So many networks are averaged at every pixel; None: all members.
         """
         from biomassters.inference.device import choose_device, precision_used
 
@@ -127,10 +123,14 @@ def load_weights(path: Path | str) -> NetworkWeights:
     return joint_weights([first, *map(_load, member_paths(first.description, path))])
 
 
-class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
+class NetworkWeightsDataset(LocalDataset[NetworkWeights, NetworkWeights]):
     """Weights as safetensors with a JSON beside them; nothing that unpickles code.
 
     Of networks that predict as one, the first has the file's name and its JSON lists the others.
+
+    Args:
+        filepath: The ``.safetensors`` file, or ``starter``.
+        metadata: For other tools, ignored here.
 
     Example:
         >>> path = "data/06_models/simulated/weights.safetensors"
@@ -138,14 +138,8 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Point at weights.
-
-        Args:
-            filepath: The ``.safetensors`` file, or ``starter``.
-            metadata: For other tools, ignored here.
-        """
+        super().__init__(filepath=filepath, metadata=metadata)
         self._filepath = weights_file(filepath)
-        self.metadata = metadata
 
     def load(self) -> NetworkWeights:
         """Rebuild the network on the CPU; raises BadInputError when the weights are missing."""
@@ -162,19 +156,11 @@ class NetworkWeightsDataset(AbstractDataset[NetworkWeights, NetworkWeights]):
             _save(weights, path.with_name(names[-1]))
         _save(first, path, names)
 
-    def _exists(self) -> bool:
-        return self._filepath.is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
-
 
 def member_paths(description: Mapping[str, Any], path: Path) -> list[Path]:
-    """The files of the other networks that predict together with one.
+    """The files of the other networks that predict together with the one at ``path``.
 
-    Args:
-        description: The JSON beside it, which may be anybody's.
-        path: Its weights file.
+    Its description, the JSON beside it, may be anybody's.
 
     Raises:
         BadInputError: They are no other weights files of the same folder.

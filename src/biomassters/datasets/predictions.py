@@ -1,36 +1,27 @@
-"""A folder of predicted maps as a Kedro dataset."""
+"""A folder of predicted maps, and a submission made of one, as Kedro datasets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from kedro.io import AbstractDataset
 
 from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
 from biomassters.chips.provenance import Provenance
+from biomassters.datasets.paths import LocalDataset
+from biomassters.submission.build import write_submission
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Maps to be written.
+    """Maps to be written."""
 
-    Attributes:
-        maps: One prediction a chip, made while they are written.
-        weights: Which weights make them.
-        weights_fingerprint: Of these weights.
-        provenance: How they make the maps.
-        intervals: What is to be known of the bounds, if there are any.
-    """
-
-    maps: Iterable[Prediction]
-    weights: str
-    weights_fingerprint: str | None = None
-    provenance: Provenance | None = None
-    intervals: str | None = None
+    maps: Iterable[Prediction]  # one prediction a chip, made while they are written
+    weights: str  # which weights make them
+    weights_fingerprint: str | None = None  # of these weights
+    provenance: Provenance | None = None  # how they make the maps
+    intervals: str | None = None  # what is to be known of the bounds, if there are any
 
 
-class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
+class PredictionsDataset(LocalDataset[Predictions, PredictionFolder]):
     """GeoTIFFs named ``{chip_id}_agbm.tif``, of one band, or of three with lower and upper bounds.
 
     The folder is complete or not there.
@@ -39,16 +30,6 @@ class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
         >>> path = "data/07_model_output/simulated/test"
         >>> PredictionsDataset(filepath=path).load()  # doctest: +SKIP
     """
-
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Point at a folder of predictions.
-
-        Args:
-            filepath: The folder.
-            metadata: For other tools, ignored here.
-        """
-        self._filepath = Path(filepath)
-        self.metadata = metadata
 
     def load(self) -> PredictionFolder:
         """Open the folder; raises BadInputError when it is missing or unfinished."""
@@ -65,8 +46,28 @@ class PredictionsDataset(AbstractDataset[Predictions, PredictionFolder]):
             data.intervals,
         )
 
-    def _exists(self) -> bool:
-        return self._filepath.is_dir()
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+@dataclass(frozen=True)
+class Submission:
+    """What is to be handed in."""
+
+    predictions: PredictionFolder  # maps of the test chips
+    chip_ids: tuple[str, ...]  # every chip that must be in it, and no other
+    chip_size: tuple[int, int]  # height and width of a map in pixels
+
+
+class SubmissionDataset(LocalDataset[Submission, Path]):
+    """One archive of ``{chip_id}_agbm.tif`` files, checked before it takes its name.
+
+    Example:
+        >>> path = "data/07_model_output/simulated/submission.tar.gz"
+        >>> SubmissionDataset(filepath=path).load()  # doctest: +SKIP
+    """
+
+    def load(self) -> Path:
+        """The path of the finished archive."""
+        return Path(self._filepath)
+
+    def save(self, data: Submission) -> None:
+        """Check and write; an earlier submission stays if this one fails."""
+        write_submission(self._filepath, data.predictions, data.chip_ids, data.chip_size)

@@ -15,10 +15,7 @@ from kedro_datasets.text import TextDataset
 from biomassters.datasets.paths import FolderDataset
 from biomassters.metrics import AGB_UNIT
 
-CURVES = {
-    "epoch/loss": "training loss",
-    "epoch/held_out_rmse_mg_per_ha": "held-out RMSE",
-}
+CURVES = {"epoch/loss": "training loss", "epoch/held_out_rmse_mg_per_ha": "held-out RMSE"}
 """Curves of TensorBoard's that are drawn, as ``training.monitoring`` names them."""
 
 

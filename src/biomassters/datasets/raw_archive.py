@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset
-
 from biomassters.chips.archive.archive import Archive
+from biomassters.datasets.paths import LocalDataset
 from biomassters.errors import BadInputError
 from biomassters.io.storage import place_of
 from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
@@ -14,12 +13,18 @@ if TYPE_CHECKING:  # rasterio takes long to import, and most commands don't need
     from biomassters.regions.chip_cutting import RegionChips
 
 
-class ArchiveDataset(AbstractDataset["SimulatedChips | RegionChips", Archive]):
+class ArchiveDataset(LocalDataset["SimulatedChips | RegionChips", Archive]):
     """A folder of chips in the layout that DrivenData publishes.
 
     Loading gives a handle that reads chips on demand. Saving takes simulated chips, or
     those that are cut from a region, and writes the same layout; an archive that came from
     elsewhere is never overwritten.
+
+    Args:
+        filepath: The archive's folder, or its URL.
+        parameter: The parameter that names it, for messages.
+        writable: Whether simulated chips may be written there.
+        metadata: For other tools, ignored here.
 
     Example:
         >>> ArchiveDataset(filepath="data/01_raw/simulated").load()  # doctest: +SKIP
@@ -33,18 +38,9 @@ class ArchiveDataset(AbstractDataset["SimulatedChips | RegionChips", Archive]):
         writable: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Point at an archive.
-
-        Args:
-            filepath: The archive's folder, or its URL.
-            parameter: The parameter that names it, for messages.
-            writable: Whether simulated chips may be written there.
-            metadata: For other tools, ignored here.
-        """
+        super().__init__(filepath=filepath, metadata=metadata)
         self._filepath = place_of(filepath)
-        self._parameter = parameter
-        self._writable = writable
-        self.metadata = metadata
+        self._parameter, self._writable = parameter, writable
 
     def load(self) -> Archive:
         """Open the archive; raises BadInputError when there is none."""
@@ -75,4 +71,4 @@ class ArchiveDataset(AbstractDataset["SimulatedChips | RegionChips", Archive]):
         return isinstance(self._filepath, str) or self._filepath.is_dir()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "writable": self._writable}
+        return {**super()._describe(), "writable": self._writable}

@@ -36,8 +36,7 @@ from biomassters.imagery.radiometry import Offset
 from biomassters.imagery.scene_choice import Choice, Offsets, coarse_grid
 from biomassters.imagery.scene_reader import SceneError, tally
 from biomassters.imagery.scenes import Scene
-from biomassters.io.files import publish_folder, require_space, sync_all
-from biomassters.io.row_journal import RowJournal
+from biomassters.io.files import RowJournal, publish_folder, require_space, sync_all
 from biomassters.messages import readable_bytes
 from biomassters.simulation.simulated_region import NOTE
 

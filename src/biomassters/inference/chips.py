@@ -43,16 +43,9 @@ _LOOKED_AT = 8  # chips of an archive, before any is predicted
 def predict_split(
     network: MonthNetwork, split: StoreSplit, indices: Sequence[int], options: InferenceOptions
 ) -> Iterator[Prediction]:
-    """Map chips of a store, whole and with every month they have.
+    """Map chips of a store, whole and with every month they have, in the order of ``indices``.
 
-    Args:
-        network: Any device; moved to the one of the options.
-        split: The chips' split.
-        indices: Which of its chips, each once.
-        options: Views, batch size, precision, device.
-
-    Yields:
-        One map a chip, in the order of ``indices``.
+    The network is moved to the device of the options.
 
     Raises:
         BadInputError: The network cannot take the chips' size, or predicts no number.
@@ -93,16 +86,7 @@ def predict_chips(
     read_chip: Callable[[str], Chip],
     options: InferenceOptions,
 ) -> Iterator[Prediction]:
-    """Map chips that lie in no store, read one at a time.
-
-    Args:
-        network: Any device; moved to the one of the options.
-        chip_ids: The chips.
-        read_chip: Reads one of them.
-        options: Views, precision, device; chips go one by one, whatever the batch size.
-
-    Yields:
-        One map a chip, where the chip lies.
+    """Map chips that lie in no store, read one at a time and predicted one by one.
 
     Raises:
         BadInputError: A chip has no image, a size that the network cannot take, other units than
@@ -154,21 +138,9 @@ def batch_of_chip(chip: Chip) -> Batch:
 
 
 def attention_of_split(
-    network: AgbNet,
-    split: StoreSplit,
-    indices: Sequence[int],
-    options: InferenceOptions,
-    *,
-    progress: bool = True,
+    network: AgbNet, split: StoreSplit, indices: Sequence[int], options: InferenceOptions
 ) -> pd.DataFrame:
     """Mean attention weight of every month of some chips, at every level; one view, unmirrored.
-
-    Args:
-        network: Any device; moved to the one of the options.
-        split: The chips' split.
-        indices: Which of its chips.
-        options: Batch size, precision, device.
-        progress: Show a bar on stderr.
 
     Returns:
         A row for each chip, level and month that the chip has: chip_id, stride (of the level, in
@@ -179,7 +151,7 @@ def attention_of_split(
     network.eval().to(device)
     rows: list[tuple[str, int, int, float, bool]] = []
     loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
-    with Progress("reading attention", len(indices), shown=progress) as bar:
+    with Progress("reading attention", len(indices)) as bar:
         for batch in loader:
             with autocast(device, options.precision):
                 levels = _levels(network, batch.to(device), options.cpu_parts)
@@ -207,9 +179,7 @@ def _levels(network: AgbNet, batch: Batch, parts: int) -> list[Tensor]:
 def month_weights(network: AgbNet, batch: Part) -> list[Tensor]:
     """What each month of each chip counts, the mean over pixels, at every level.
 
-    Args:
-        network: On the images' device.
-        batch: B chips, not scaled yet.
+    The network is on the device of the images, which are not scaled yet.
 
     Returns:
         A tensor a level, float32 [B, 12] on the CPU, in the order of the months that the chip

@@ -33,10 +33,9 @@ Result = TypeVar("Result")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a name means on this machine, with float32 arithmetic set for it.
+    """The torch device that a name (``auto``: the first GPU, else the CPU) means on this machine.
 
-    Args:
-        name: ``auto`` (the first GPU, else the CPU) or a torch device.
+    float32 arithmetic is set for it.
 
     Raises:
         BadInputError: This machine has no such device.
@@ -71,13 +70,7 @@ def precision_used(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context in which matrix products and convolutions run in a precision.
-
-    Args:
-        device: Where the network runs.
-        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the 16-bit type that a
-            GPU is made for, float32 elsewhere.
-    """
+    """A context in which matrix products and convolutions run in ``precision_used``."""
     precision = precision_used(device, precision)
     if precision == "float32":
         return nullcontext()
@@ -88,11 +81,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 class PartThreads:
-    """Threads that work on the parts of batches.
-
-    Args:
-        parts: Of a batch.
-        cores: That they may keep busy.
+    """Threads that work on the parts of batches and may keep so many cores busy.
 
     Attributes:
         count: Threads: not more than parts or cores.
@@ -115,14 +104,9 @@ class PartThreads:
         )
 
     def run(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Work on every item and wait for all.
+        """Work on every item and wait for all; what ``work`` returned, in the order of the items.
 
-        Args:
-            work: Runs in any thread, with the caller's autocast, gradient and inference modes.
-            items: The parts.
-
-        Returns:
-            What ``work`` returned, in the order of the items.
+        ``work`` runs in any thread, with the caller's autocast, gradient and inference modes.
 
         Raises:
             Exception: The first one by the order of the items, when all have ended.
@@ -140,9 +124,7 @@ class PartThreads:
 def part_threads(parts: int, cores: int | None = None) -> PartThreads:
     """The threads for batches of some number of parts, made once a process.
 
-    Args:
-        parts: Of a batch.
-        cores: That they may keep busy; None: all that the process may use.
+    They may keep so many cores busy; None: all that the process may use.
     """
     # Of each thread that asks, so that nobody waits for parts of another's batch.
     return _threads(parts, cores or usable_cores(), threading.get_ident())

@@ -17,18 +17,34 @@ from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, part_threads
 from biomassters.inference.options import InferenceOptions
-from biomassters.inference.views import apply_view
 from biomassters.loading.batches import Batch
 from biomassters.network.agb_net import AgbNet, Images
 from biomassters.network.folding import fold_batch_norm
 
+# Test-time views: axes that each reverses; it undoes itself. Forest and sensors have no preferred
+# side, so every view is as good a guess as the image itself.
+VIEWS: dict[str, tuple[int, ...]] = {
+    "identity": (),
+    "left_right": (-1,),
+    "up_down": (-2,),
+    "both": (-2, -1),  # the same as half a turn
+}
+
+
+def apply_view(x_HW: Tensor, view: str) -> Tensor:
+    """Look at images [..., H, W] of any type in another way, or turn a prediction back.
+
+    Raises:
+        ValueError: The view has no such name.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"No view is called {view!r}; choose from {', '.join(VIEWS)}.")
+    axes = VIEWS[view]
+    return x_HW.flip(axes) if axes else x_HW
+
 
 class MeanNetwork(nn.Module):
-    """The mean of networks that were trained on different folds of the same data.
-
-    Args:
-        members: At least one; all scale images alike.
-    """
+    """The mean of networks, at least one, trained on different folds of the same data."""
 
     def __init__(self, members: Sequence[AgbNet]) -> None:
         super().__init__()
@@ -69,14 +85,8 @@ def ready_network(
 ) -> MonthNetwork:
     """The same network for prediction alone, computed the fastest way that was asked for.
 
-    Args:
-        network: Moved to ``device`` and configured.
-        options: Execution, and whether BatchNorm is folded.
-        device: Where it will predict.
-
-    Returns:
-        In evaluation mode; a copy when BatchNorm is folded, which can neither be trained nor
-        saved.
+    It is moved to the device, configured and in evaluation mode; a copy when BatchNorm is folded,
+    which can neither be trained nor saved.
     """
     members = [
         member.to(device).configure(options.execution).eval()
@@ -159,7 +169,7 @@ def predict_batch(
     *,
     parts: int = 1,
 ) -> Tensor:
-    """Biomass of one batch, averaged over views.
+    """Biomass of one batch, averaged over views: float32 [B, H, W], Mg/ha.
 
     The network is used as it is: call ``eval()`` before, or batch normalization looks at the
     batch.
@@ -169,13 +179,10 @@ def predict_batch(
         images: By sensor [M, bands, H, W], on the network's device.
         chip_of_month: int64 [M].
         chip_count: B.
-        views: Names of ``views.VIEWS``.
+        views: Names of ``VIEWS``.
         clip_negative: Set negative means to 0. The mean comes first, so that views which
             disagree around 0 are not pushed up.
         parts: See ``predict_views``.
-
-    Returns:
-        float32 [B, H, W], Mg/ha.
     """
     agb_VBHW = predict_views(network, images, chip_of_month, chip_count, views, parts=parts)
     mean = agb_VBHW.mean(dim=0)
@@ -193,20 +200,12 @@ def predict_views(
     parts: int = 1,
     cores: int | None = None,
 ) -> Tensor:
-    """Biomass of one batch as each view sees it, turned back; otherwise as ``predict_batch``.
+    """Biomass of one batch as each view sees it, turned back: float32 [V, B, H, W], not clipped.
 
-    Args:
-        network: As for ``predict_batch``.
-        images: As for ``predict_batch``.
-        chip_of_month: As for ``predict_batch``.
-        chip_count: B.
-        views: Names of ``views.VIEWS``.
-        parts: On a CPU, parts of the batch that are worked side by side (``part_threads``).
-        cores: That may be kept busy, with the same bits for any number up to ``parts``: a batch of
-            fewer chips leaves threads idle. None: all that the process may use, inside a part too.
-
-    Returns:
-        float32 [V, B, H, W], Mg/ha, not clipped.
+    Arguments as of ``predict_batch``. On a CPU so many ``parts`` of the batch are worked side by
+    side (``part_threads``), and ``cores`` may be kept busy, with the same bits for any number up to
+    ``parts``: a batch of fewer chips leaves threads idle. None: all that the process may use,
+    inside a part too.
     """
 
     def look(part: Part) -> Tensor:

@@ -3,7 +3,7 @@
 A file or folder appears under its name only when it is whole. What somebody else made is read
 only where it is a regular file, and no larger than it may be: a pipe or a device in its place
 would keep a run waiting for ever, and a sparse file of a few bytes may declare more than the
-memory holds.
+memory holds. ``RowJournal`` notes what is done of long work.
 """
 
 import ctypes
@@ -14,10 +14,11 @@ import os
 import shutil
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from biomassters.errors import BadInputError
 from biomassters.messages import readable_bytes
@@ -25,6 +26,7 @@ from biomassters.messages import readable_bytes
 MOST_TEXT_BYTES = 64 * 2**20  # of JSON and the like, which Python makes ten times as large
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_DONE = {"complete": True}
 
 
 # ---- Writing
@@ -64,12 +66,7 @@ def sync_all(paths: Iterable[Path]) -> None:
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
-    """Refuse work that the disk has no room for.
-
-    Args:
-        folder: An existing folder on the disk.
-        needed_bytes: What will be written.
-        purpose: What for, in the message.
+    """Refuse work (``purpose``, for the message) that the disk of a folder has no room for.
 
     Raises:
         BadInputError: Less is free than needed.
@@ -82,13 +79,19 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
-def is_disk_full(error: OSError) -> bool:
-    """Whether a write failed for lack of space, or of quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+@contextmanager
+def full_disk_explained(sentence: str) -> Iterator[None]:
+    """Say this in a BadInputError where the block fails for lack of space, or of quota."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInputError(sentence) from error
 
 
-def try_lock(file: IO[Any]) -> bool:
-    """Lock an open file for this process; False where another one has it.
+def try_lock(file: IO[Any] | int) -> bool:
+    """Lock an open file or folder for this process; False where another one has it.
 
     The system ends the lock with the process, also a killed one, and the lock needs no file of its
     own beside the one that it protects.
@@ -101,14 +104,10 @@ def try_lock(file: IO[Any]) -> bool:
 
 
 def publish_folder(new: Path, place: Path) -> None:
-    """Give a complete folder its name; a folder of that name is replaced and deleted.
+    """Give a complete folder its name on the same disk; one of that name is replaced and deleted.
 
     On Linux the two change places in one step, so there is no moment without a complete
     folder. Elsewhere there is an instant between two renames.
-
-    Args:
-        new: The complete folder, on the same disk.
-        place: Where it belongs.
     """
     old = place.with_name(place.name + ".old")
     if not place.exists():
@@ -174,9 +173,7 @@ def _irregular_kind(mode: int) -> str | None:
 def open_regular(path: Path | str, directory: int | None = None) -> int:
     """A descriptor of a regular file, opened without waiting for whoever writes to a pipe.
 
-    Args:
-        path: The file.
-        directory: Descriptor of the folder that a relative path begins in.
+    ``directory`` is a descriptor of the folder that a relative path begins in.
 
     Raises:
         IrregularFileError: It is something else.
@@ -215,27 +212,109 @@ def read_regular(path: Path | str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
 
 
 def read_json(
-    path: Path | str,
-    remedy: str,
-    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    path: Path | str, remedy: str, object_hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> Any:
-    """The content of a JSON file.
+    """The content of a JSON file; ``remedy``, what to give instead, ends the message.
 
-    Args:
-        path: The file.
-        remedy: What to give instead, as the end of a sentence.
-        object_hook: What becomes of each object as soon as it is read; see ``json.loads``.
+    ``object_hook`` makes something of each object as soon as it is read, as of ``json.loads``.
 
     Raises:
         BadInputError: It can't be read, or is no JSON.
     """
     try:
-        return json.loads(read_regular(path), object_hook=object_hook)
+        content = read_regular(path)
     except OSError as error:
         raise BadInputError(f"{path} can't be read ({error.strerror}); {remedy}.") from None
-    except BadInputError:
-        raise
+    try:
+        return json.loads(content, object_hook=object_hook)
     except RecursionError:
         raise BadInputError(f"{path} is nested too deeply: {remedy}.") from None
     except ValueError:
         raise BadInputError(f"{path} is not JSON: {remedy}.") from None
+
+
+class JsonModel:
+    """A frozen dataclass of plain values that goes to JSON and comes back as it was."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> Self:
+        """What ``to_dict`` gave, as JSON has it; of nothing an empty one, without unknown names."""
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in (values or {}).items()
+            if name in cls.__dataclass_fields__  # type: ignore[attr-defined]
+        }
+        return cls(**known)
+
+
+# ---- Work that falls apart into rows, such as chips
+
+
+class RowJournal:
+    """What is done survives a kill: append-only lines, one an entry, the last one of a key counts.
+
+    A journal that was completed is emptied at the next start: then everything is to be looked
+    at again. Only one process at a time may hold it. ``work``, what is done, is for messages.
+
+    Raises:
+        BadInputError: Another process holds it.
+    """
+
+    def __init__(self, path: Path, work: str) -> None:
+        self._work = work
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+", buffering=0)
+        if not try_lock(self._file):
+            self._file.close()
+            raise BadInputError(
+                f"Another run is {work} ({path} is locked): wait until it ends, then run again."
+            )
+        self.entries = self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, key: str, value: Any) -> None:
+        """Notes that the work of a key is done."""
+        self.entries[key] = value
+        self._write({"key": key, "value": value})
+
+    def complete(self) -> None:
+        """Notes that all work is done; the next run begins anew."""
+        self._write(_DONE)
+
+    def restart(self) -> None:
+        """Forgets everything."""
+        self._file.truncate(0)
+        self.entries = {}
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with full_disk_explained(
+            f"The disk is full while {self._work} ({self._file.name} can't grow): free some "
+            "space and run again, what is done so far is kept."
+        ):
+            self._file.write(json.dumps(line).encode() + b"\n")
+
+    def _read(self) -> dict[str, Any]:
+        self._file.seek(0)
+        text = self._file.read()
+        entries = {}
+        for line in text.splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:  # torn by a kill or a power cut
+                continue
+            if values == _DONE:
+                self._file.truncate(0)
+                return {}
+            entries[values["key"]] = values["value"]
+        if text and not text.endswith(b"\n"):
+            self._file.write(b"\n")
+        return entries

@@ -56,7 +56,7 @@ def gdal_environment(**settings: Any) -> Iterator[None]:
 
 
 def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **profile: Any) -> Any:
-    """Open a raster, within ``gdal_environment``.
+    """Open a raster, within ``gdal_environment``: rasterio's dataset.
 
     Args:
         place: A GeoTIFF; a regular file.
@@ -64,9 +64,6 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
         images: Whether it is an image of a region, which may lie at an address and may be
             JPEG 2000, by its name.
         profile: Of a file that is written.
-
-    Returns:
-        rasterio's dataset.
 
     Raises:
         BadInputError: It is no regular file, lies at an address of an unknown kind, or has blocks
@@ -101,9 +98,7 @@ def open_raster(place: Path | str, mode: str = "r", *, images: bool = False, **p
 def open_bytes(content: bytes | memoryview, name: str) -> Iterator[Any]:
     """Open a GeoTIFF that lies in memory, within ``gdal_environment``; errors as ``open_raster``.
 
-    Args:
-        content: Its bytes; at least one.
-        name: For messages.
+    It has at least one byte; messages call it by ``name``.
     """
     from rasterio.errors import RasterioError, RasterioIOError
     from rasterio.io import MemoryFile
@@ -136,17 +131,10 @@ def _checked(file: Any, name: str) -> Any:
 
 
 def parse_crs(text: Any, what: str) -> Any:
-    """A coordinate system that a file or a parameter names.
+    """The ``rasterio.crs.CRS`` that a file or a parameter (``what``, for the message) names.
 
-    PROJ would fetch a definition from an address, and read one from a file: only codes and
-    definitions are understood here.
-
-    Args:
-        text: ``EPSG:…``, ``OGC:…``, ``urn:ogc:def:crs:…``, WKT or PROJJSON.
-        what: Who names it, for the message.
-
-    Returns:
-        ``rasterio.crs.CRS``.
+    PROJ would fetch a definition from an address, and read one from a file: only codes
+    (``EPSG:…``, ``OGC:…``, ``urn:ogc:def:crs:…``), WKT and PROJJSON are understood here.
 
     Raises:
         BadInputError: It is none of these, or unknown.

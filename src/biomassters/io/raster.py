@@ -34,17 +34,10 @@ MOST_RASTER_BYTES = 256 * 2**20  # of one file of an archive: 40 times the large
 def read_raster(
     path: Place, expected: RasterSpec | None = None
 ) -> tuple[NDArray, Georeference | None]:
-    """Reads a raster and where it lies.
-
-    Args:
-        path: A TIFF, or its URL.
-        expected: What it should be, or None for anything.
-
-    Returns:
-        Its values [bands, height, width], in native byte order, and its georeference.
+    """Values [bands, height, width] of a TIFF, in native byte order, and where it lies.
 
     Raises:
-        DamagedFileError: If it can't be read or isn't as expected.
+        DamagedFileError: It can't be read or isn't as expected.
     """
     data = read_file(path)
     layout = _layout(path, data, expected)
@@ -55,18 +48,18 @@ def read_raster(
 
 
 def read_raster_into(path: Place, out: NDArray, fetched: bytes | None = None) -> bool:
-    """Reads a raster into an array whose type and shape state what it should be.
+    """Read a raster into an array [bands, height, width] whose type and shape are expected of it.
 
     Args:
         path: A TIFF, or its URL.
-        out: [bands, height, width]; undefined after an error.
+        out: Undefined after an error.
         fetched: Its bytes, where they are at hand.
 
     Returns:
         Whether the file may say where it lies (see ``read_georeference``).
 
     Raises:
-        DamagedFileError: If it can't be read or has another size, type or band count.
+        DamagedFileError: It can't be read or has another size, type or band count.
     """
     expected = RasterSpec(out.shape[0], out.dtype, (out.shape[1], out.shape[2]))
     data = read_file(path, fetched)
@@ -79,19 +72,12 @@ def read_raster_into(path: Place, out: NDArray, fetched: bytes | None = None) ->
 
 
 def view_pixels(path: Place, data: memoryview, expected: RasterSpec) -> NDArray:
-    """A raster's pixels in the bytes of its file, where they lie so.
+    """Values [bands, height, width] in the bytes of a raster's file; a view of them if possible.
 
-    Args:
-        path: The file or its URL, for messages, and for GDAL where the pixels of a local file
-            don't lie in one piece.
-        data: Its bytes.
-        expected: What it should be.
-
-    Returns:
-        Its values [bands, height, width]; a view of ``data`` if possible.
+    Where the pixels of a local file don't lie in one piece, GDAL reads it at its ``path``.
 
     Raises:
-        DamagedFileError: If it isn't as expected.
+        DamagedFileError: It isn't as expected.
     """
     layout = _layout(path, data, expected)
     return _read_with_gdal(path, data, expected)[0] if layout is None else layout.pixels(data)
@@ -117,36 +103,27 @@ def read_georeference(path: Place) -> Georeference | None:
     Raises:
         DamagedFileError: If it can't be read.
     """
-    with _opened(path, read(str(path)) if is_url(path) else None) as source:
+    with _opened(path) as source:
         return _georeference(source)
 
 
 def nan_is_nodata(path: Place, content: bytes | memoryview | None = None) -> bool:
     """Whether a raster says that NaN is no data, as the label of a partly labelled chip does.
 
-    Args:
-        path: The file, or its URL.
-        content: Its bytes, where they are at hand.
+    Its ``content`` is read from its path unless it is at hand.
 
     Raises:
-        DamagedFileError: If it can't be read.
+        DamagedFileError: It can't be read.
     """
-    if content is None and is_url(path):
-        content = read(str(path))
     with _opened(path, content) as source:
         return source.nodata is not None and bool(np.isnan(source.nodata))
 
 
 def decode_with_gdal(content: bytes, name: str, most_bytes: int) -> NDArray:
-    """The pixels [bands, height, width] of a raster's bytes.
-
-    Args:
-        content: The file.
-        name: For messages.
-        most_bytes: What its pixels may take; nothing larger is decoded.
+    """The pixels [bands, height, width] of a raster's bytes; ``name`` is for messages.
 
     Raises:
-        DamagedFileError: If it can't be read or is larger.
+        DamagedFileError: It can't be read, or its pixels would take more than ``most_bytes``.
     """
     if not content:
         raise DamagedFileError(name, "is empty")
@@ -165,14 +142,10 @@ _scratch = threading.local()
 
 
 def read_file(path: Place, fetched: bytes | None = None) -> memoryview:
-    """A file's bytes, in a buffer that the thread's next call overwrites.
-
-    Args:
-        path: The file, or its URL.
-        fetched: Its bytes, where they are at hand.
+    """A file's bytes (``fetched``, if at hand), in a buffer that the thread's next call overwrites.
 
     Raises:
-        DamagedFileError: If it can't be read or is empty.
+        DamagedFileError: It can't be read or is empty.
     """
     try:
         if fetched is not None or is_url(path):
@@ -239,18 +212,18 @@ def _read_with_gdal(
 
 
 @contextmanager
-def _opened(path: Place, content: bytes | memoryview | None) -> Iterator[Any]:
+def _opened(path: Place, content: bytes | memoryview | None = None) -> Iterator[Any]:
     """Rasterio's dataset of a local file, or of content that came from elsewhere."""
     from rasterio.errors import RasterioError
 
+    if content is None and is_url(path):
+        content = read(str(path))
     damage: DamagedFileError | None = None
     try:
         with gdal_environment(), ExitStack() as stack:
             with _without_georeference_warning():
-                if content is None:
-                    source = stack.enter_context(open_raster(path))
-                else:
-                    source = stack.enter_context(open_bytes(content, str(path)))
+                opened = open_raster(path) if content is None else open_bytes(content, str(path))
+                source = stack.enter_context(opened)
             yield source
     except (RasterioError, OSError) as error:
         damage = DamagedFileError(path, _unreadable(error))
@@ -289,8 +262,7 @@ def _require_size(source: Any, path: Place, most_bytes: int) -> None:
     size = source.count * source.height * source.width * np.dtype(source.dtypes[0]).itemsize
     if size > most_bytes:
         raise DamagedFileError(
-            path,
-            f"declares {source.count} bands of {source.height:,} x {source.width:,} pixels",
+            path, f"declares {source.count} bands of {source.height:,} x {source.width:,} pixels"
         )
 
 

@@ -71,12 +71,7 @@ class RasterSpec:
 
 
 def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
-    """One clause on the first of some damaged files and the number of others.
-
-    Args:
-        subject: How the first file is called.
-        damage: At least one.
-    """
+    """One clause on the first of damaged files, called ``subject``, and the number of others."""
     clause = f"{subject} {damage[0].reason}"
     if len(damage) == 1:
         return clause
@@ -85,12 +80,9 @@ def describe(subject: Path | str, damage: Sequence[DamagedFileError]) -> str:
 
 
 def image_fault(image: NDArray) -> str | None:
-    """What is wrong with the values of one month's image, or None.
+    """What is wrong with the values of one month's image (float32 in dB or uint16), or None.
 
     An image that is nodata everywhere is not damaged.
-
-    Args:
-        image: float32 [4, H, W] in dB or uint16 [11, H, W].
     """
     if not image.any():
         return "is 0 everywhere"
@@ -104,9 +96,7 @@ MOST_AGB = 100_000.0
 def label_fault(agb_mg_per_ha: NDArray[np.float32], *, partly: bool = False) -> str | None:
     """What is wrong with the values of a label in Mg/ha, or None.
 
-    Args:
-        agb_mg_per_ha: Real, any shape.
-        partly: Whether its file says that NaN means no label; elsewhere NaN is damage.
+    ``partly``: whether its file says that NaN means no label; elsewhere NaN is damage.
     """
     labelled = agb_mg_per_ha[~np.isnan(agb_mg_per_ha)] if partly else agb_mg_per_ha
     if not labelled.size:

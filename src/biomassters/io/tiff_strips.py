@@ -54,13 +54,9 @@ class StripLayout:
 
 
 def parse_strip_layout(data: Buffer) -> StripLayout | None:
-    """Reads a TIFF's header.
+    """The layout in a TIFF's header, of which ``data`` begins with the whole.
 
-    Args:
-        data: The file from its beginning, at least to the end of its header.
-
-    Returns:
-        The layout, or None where this is not an uncompressed TIFF of contiguous strips.
+    None where this is not an uncompressed TIFF of contiguous strips.
     """
     order = _BYTE_ORDERS.get(bytes(data[:4]))
     if order is None:

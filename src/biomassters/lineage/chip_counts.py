@@ -8,8 +8,7 @@ from biomassters.chips.archive.archive import Archive
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.chip_store import Packing
-from biomassters.datasets.predictions import Predictions
-from biomassters.datasets.submission import Submission
+from biomassters.datasets.predictions import Predictions, Submission
 from biomassters.simulation.simulated_chips import SimulatedChips
 
 _READ_BACK = (Packing, Predictions, SimulatedChips)

@@ -58,18 +58,11 @@ class Batch:
         return len(self.samples)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The batch on a device.
+        """The batch on a device; this one when it lies there already.
 
         From pinned memory the copy runs beside the computation; the loader doesn't touch
-        the memory again before it is done.
-
-        Args:
-            device: Where to.
-            non_blocking: Whether to return before a copy to a GPU is done; one from a GPU is
-                always waited for, or its reader would find what was there before.
-
-        Returns:
-            A batch on the device; this one when it lies there already.
+        the memory again before it is done. One to a GPU need not be waited for (``non_blocking``);
+        one from a GPU always is, or its reader would find what was there before.
         """
         device = torch.device(device)
         if device == self.agb.device:
@@ -189,10 +182,6 @@ def ahead_on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[
 
     From pinned memory a copy needs no processor, and on its own stream it doesn't queue behind
     the computation. The loader waits for a copy before it fills that memory again.
-
-    Args:
-        batches: In memory that may be filled again once the next is asked for.
-        device: Where they go.
     """
     if device.type != "cuda":
         yield from batches

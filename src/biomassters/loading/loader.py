@@ -7,7 +7,7 @@ release the GIL, so a few threads keep as many cores busy.
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
@@ -76,14 +76,8 @@ class ThreadedLoader:
     def __iter__(self) -> Iterator[Batch]:
         return self.load(self._batches)
 
-    def load(self, batches: Sequence[Sequence[Sample]]) -> Iterator[Batch]:
-        """Read other batches with the same memory.
-
-        Args:
-            batches: Samples of each batch.
-
-        Yields:
-            The batches, in order.
+    def load(self, batches: Sequence[Sequence[Sample]]) -> Generator[Batch, None, None]:
+        """Read batches of samples with the same memory; closed early, the threads end as well.
 
         Raises:
             BadInputError: A chip can't be read, takes longer than the timeout, or a thread ended.

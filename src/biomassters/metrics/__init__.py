@@ -1,6 +1,5 @@
 """How good predictions are; numpy and pandas only. Begin with ``scores``."""
 
-from biomassters.metrics.pixel_sums import labelled_pixels
 from biomassters.metrics.scores import (
     AGB_UNIT,
     CLASS_EDGES_MG_PER_HA,
@@ -8,6 +7,8 @@ from biomassters.metrics.scores import (
     LABEL_LIMIT_MG_PER_HA,
     DensityHistogram,
     ScoreAccumulator,
+    checked_pixels,
+    labelled_pixels,
 )
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LABEL_LIMIT_MG_PER_HA",
     "DensityHistogram",
     "ScoreAccumulator",
+    "checked_pixels",
     "labelled_pixels",
 ]

@@ -87,12 +87,7 @@ class DecoderBlock(nn.Module):
 
 
 class ConvBnRelu(nn.Sequential):
-    """3×3 convolution without bias → BatchNorm → ReLU.
-
-    Args:
-        in_channels: C.
-        out_channels: N.
-    """
+    """3×3 convolution without bias → BatchNorm → ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         convolution = Convolution(in_channels, out_channels)
@@ -115,9 +110,6 @@ class ScSE(nn.Module):
     """Gate an image by channel and by pixel: x·cSE(x) + x·sSE(x).
 
     The names of the parts are those of the reference's weights.
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:

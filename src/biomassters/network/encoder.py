@@ -11,8 +11,6 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -22,7 +20,9 @@ from huggingface_hub import try_to_load_from_cache
 from timm.models import get_deprecated_models, get_pretrained_cfg
 from torch import Tensor, nn
 
+from biomassters.console import quiet
 from biomassters.errors import BadInputError
+from biomassters.messages import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +88,10 @@ class Encoder(nn.Module):
 
 
 def resolve_backbone(name: str) -> str:
-    """The name that today's timm uses for a backbone.
+    """The name that today's timm uses for a backbone, such as ``tf_efficientnetv2_l.in21k``.
 
-    Args:
-        name: A timm model name, with or without the tag of its weights; names that timm has
-            replaced, such as ``tf_efficientnetv2_l_in21k``, are understood.
-
-    Returns:
-        The current name, such as ``tf_efficientnetv2_l.in21k``.
+    With or without the tag of its weights; names that timm has replaced, such as
+    ``tf_efficientnetv2_l_in21k``, are understood.
 
     Raises:
         BadInputError: timm has no such model.
@@ -117,15 +113,9 @@ def resolve_backbone(name: str) -> str:
 
 
 def create_features(name: str, in_channels: int, *, pretrained: bool = False) -> nn.Module:
-    """Build the feature extractor of a resolved backbone.
+    """The feature extractor of a resolved backbone: [N, C, H, W] → five tensors at ``STRIDES``.
 
-    Args:
-        name: As ``resolve_backbone`` returns it.
-        in_channels: Input bands.
-        pretrained: Load timm's weights (network access).
-
-    Returns:
-        A timm module that maps [N, C, H, W] to five tensors at strides 2, 4, 8, 16, 32.
+    ``pretrained`` loads timm's weights (network access).
 
     Raises:
         BadInputError: The backbone has no five such levels.
@@ -180,17 +170,16 @@ def check_pretrained(backbone: str) -> None:
 def _fetch_rgb_weights(backbone: str) -> dict[str, Tensor]:
     check_pretrained(backbone)
     try:
-        with _quiet_hub():
+        with quiet("huggingface_hub", "timm"):
             return create_features(backbone, RGB_BANDS, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client raises
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise _no_weights(backbone, reason) from error
+        raise _no_weights(backbone, first_line(error)) from error
 
 
 def _no_weights(backbone: str, reason: str) -> BadInputError:
     return BadInputError(
         f"network.pretrained asks for weights of {backbone} that cannot be had "
-        f"({reason.rstrip('.')}): put them into the hub's cache on this machine, or set "
+        f"({reason}): put them into the hub's cache on this machine, or set "
         "network.pretrained=false, or network.allow_random_start=true to go on from random weights "
         "wherever they cannot be had."
     )
@@ -219,31 +208,11 @@ def _hub_answers() -> bool:
         return False
 
 
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Silence the hub client's own warnings: the one line that matters is ours."""
-    levels = {log: log.level for log in map(logging.getLogger, ("huggingface_hub", "timm"))}
-    try:
-        for log in levels:
-            log.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for log, level in levels.items():
-            log.setLevel(level)
-
-
 def adapt_stem(rgb: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Three-band weights for a network that sees other bands.
+    """Three-band weights (``rgb``) in the names and shapes of a network that sees other bands.
 
     The stem's weights are repeated over the bands and scaled by 3 / bands, which keeps the
     size of its output, as the reference does. Nothing else changes.
-
-    Args:
-        rgb: Weights for three bands.
-        target: Weights of the same backbone for other bands; only names and shapes are read.
-
-    Returns:
-        Weights with the names and shapes of ``target``.
 
     Raises:
         BadInputError: Anything but a stem differs.

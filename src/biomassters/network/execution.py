@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from biomassters.messages import first_line
 from biomassters.network.decoder import Decoder
 from biomassters.network.encoder import Encoder
 
@@ -26,16 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 def recompute_levels(encoder: Encoder, decoder: Decoder, levels: Collection[int]) -> None:
-    """Recompute the activations of these levels in the backward pass, and of no others.
+    """Recompute the activations of these levels, 0 to 4, in the backward pass, and of no others.
 
     Level 0 is stride 2 … level 4 stride 32. A level holds the encoder's stages that lead to its
-    features and the decoder block that joins them; level 0 also the last block, at stride 1.
-
-    Args:
-        encoder: Its stages are recomputed where timm hands them out one by one, which is so for
-            the EfficientNet, MobileNet and ResNet families; otherwise they are left alone.
-        decoder: Its blocks are always recomputed.
-        levels: Levels, 0 to 4.
+    features and the decoder block that joins them; level 0 also the last block, at stride 1. The
+    encoder's stages are left alone where timm doesn't hand them out one by one, as it does for
+    the EfficientNet, MobileNet and ResNet families.
     """
     blocks = list(decoder.blocks)
     for level, encoding in enumerate(_encoder_stages(encoder.model)):
@@ -108,9 +105,8 @@ def _unchanged_statistics(module: nn.Module) -> Iterator[None]:
 class CompiledOrPlain:
     """A part of the network, compiled at its first call; plain from then on if that fails.
 
-    Args:
-        part: Takes images, or features of several levels.
-        name: For the log, which says once that it runs plainly.
+    It takes images, or features of several levels; the log says once, by its name, that it runs
+    plainly.
     """
 
     def __init__(self, part: Callable[..., Any], name: str) -> None:
@@ -129,8 +125,8 @@ class CompiledOrPlain:
             return self._compiled(images)
         except Exception as error:  # a compiler fails in any way there is
             self._plain = True
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            logger.warning("The %s runs uncompiled: torch.compile failed (%s).", self.name, reason)
+            why = first_line(error)
+            logger.warning("The %s runs uncompiled: torch.compile failed (%s).", self.name, why)
             return self.part(images)
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles compile for themselves

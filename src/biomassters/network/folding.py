@@ -22,28 +22,19 @@ _RELATIVE_TOLERANCE = 1e-6
 
 
 def fold_batch_norm(network: AgbNet) -> AgbNet:
-    """A copy for inference, in which BatchNorm has become part of the convolutions.
+    """A copy in evaluation mode, in which BatchNorm has become part of the convolutions.
 
     In the encoder, which norm follows which convolution is seen by running a small image through
     it, so this works for any backbone; a norm that follows no convolution stays. All of it happens
     in float64 on the CPU: on a GPU, TF32 or autocast would round features by more than any
-    tolerance that still finds a mistake.
-
-    Args:
-        network: Left as it is.
-
-    Returns:
-        A copy in evaluation mode on the same device. It can neither be trained nor saved.
+    tolerance that still finds a mistake. The copy can neither be trained nor saved.
 
     Raises:
         BadInputError: The encoder's features would change by more than rounding.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
     head = folded.segmentation_head.weight
-    for part, fold in (
-        (folded.decoder, _fold_decoder),
-        (folded.encoder.model, _fold_encoder),
-    ):
+    for part, fold in ((folded.decoder, _fold_decoder), (folded.encoder.model, _fold_encoder)):
         part.to("cpu", torch.float64)
         with torch.autocast("cpu", enabled=False):
             fold(part)

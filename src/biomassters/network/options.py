@@ -26,8 +26,7 @@ class NetworkOptions(Options):
         description="Name of a timm model with feature levels at strides 2, 4, 8, 16, 32.",
     )
     pretrained: bool = Field(
-        default=False,
-        description="Start from timm's weights; refused when they cannot be fetched.",
+        default=False, description="Start from timm's weights; refused when they cannot be fetched."
     )
     allow_random_start: bool = Field(
         default=False,

@@ -24,11 +24,6 @@ def weights_file(name: Path | str) -> Path:
 
 
 def calibration_file(weights: Path | str, default: Path | str) -> Path:
-    """Where the intervals of weights are: handed on beside them, or where a run calibrated them.
-
-    Args:
-        weights: The weights file, or ``starter``.
-        default: Of the run.
-    """
+    """Where the intervals of weights are: handed on beside them, or where a run calibrated them."""
     beside = weights_file(weights).with_suffix(".uncertainty.json")
     return beside if beside.is_file() else Path(default)

@@ -27,19 +27,12 @@ SCORED_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Months:
-    """Which packed month belongs to which chip.
+    """Which packed month belongs to which chip."""
 
-    Attributes:
-        chip: int64 [M], ascending: the chip of each month; a chip has at most 12.
-        slot: int64 [M]: its place among the months of its chip.
-        month: int64 [B, 12]: the packed month in each place; any month where there is none.
-        chip_count: B.
-    """
-
-    chip: Tensor
-    slot: Tensor
-    month: Tensor
-    chip_count: int
+    chip: Tensor  # int64 [M], ascending: the chip of each month; a chip has at most 12
+    slot: Tensor  # int64 [M]: its place among the months of its chip
+    month: Tensor  # int64 [B, 12]: the packed month in each place; any month where there is none
+    chip_count: int  # B
 
     @classmethod
     def of(cls, chip_of_month: Tensor, chip_count: int) -> "Months":
@@ -52,11 +45,7 @@ class Months:
 
 
 class TemporalAttention(nn.Module):
-    """Pool the months of each chip at one level.
-
-    Args:
-        channels: D, channels of the level.
-    """
+    """Pool the months of each chip at one level, of D channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -99,11 +88,7 @@ class TemporalAttention(nn.Module):
 
 
 def softmax_over_months(scores_MHW: Tensor, months: Months) -> Tensor:
-    """Softmax over the months of each chip, pixel by pixel.
-
-    Args:
-        scores_MHW: Scores of the packed months.
-        months: Which chip they belong to.
+    """Softmax over the months of each chip, pixel by pixel, of the packed months' scores.
 
     Returns:
         [B, 12, H, W]; over the places of a chip it sums to 1; 0 where there is no month.
@@ -114,15 +99,9 @@ def softmax_over_months(scores_MHW: Tensor, months: Months) -> Tensor:
 
 
 def sum_over_months(features_MDHW: Tensor, weights_BTHW: Tensor, months: Months) -> Tensor:
-    """Σ over a chip's months of weight × feature.
+    """Σ over a chip's months of weight × feature: [B, D, H, W] in the type of the features.
 
-    Args:
-        features_MDHW: Features of the packed months.
-        weights_BTHW: Their weights, float32, as ``softmax_over_months`` lays them out.
-        months: Which chip they belong to.
-
-    Returns:
-        [B, D, H, W] in the type of the features.
+    The weights are float32, as ``softmax_over_months`` lays them out.
     """
     pooled: Tensor = _WeightedSum.apply(features_MDHW, weights_BTHW, months)
     return pooled

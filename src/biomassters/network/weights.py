@@ -18,6 +18,7 @@ from biomassters.chips.bands import BAND_NAMES
 from biomassters.chips.scaling import BandScaling
 from biomassters.errors import BadInputError
 from biomassters.io.files import read_json, write_durably
+from biomassters.messages import first_line
 from biomassters.network.agb_net import AgbNet
 from biomassters.network.options import NetworkOptions
 from biomassters.network.starter import weights_file
@@ -59,11 +60,12 @@ def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(_bytes_of(state[name]))
+        digest.update(tensor_bytes(state[name]))
     return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Its numbers in the order of its indices, whatever its device and layout."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
 
@@ -100,11 +102,9 @@ def save_network(
         "network": network.options.model_dump() | {"backbone": network.encoder.backbone},
         "bands": list(BAND_NAMES),
         "scaling": network.scaling.to_dict(),
-        "data_fingerprint": None,
-        "recipe": None,
-        "fingerprint": None,
-        "trained_on": None,
-        "started_from": None,
+        **dict.fromkeys(
+            ("data_fingerprint", "recipe", "fingerprint", "trained_on", "started_from")
+        ),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "weights_never_called": network.weights_never_called(),
         **(description or {}),
@@ -126,12 +126,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
     """Write a safetensors file tensor by tensor: the library would hold all of it twice.
 
     The format (https://huggingface.co/docs/safetensors): the header's length as a little-endian
-    64-bit integer, a JSON header of types, shapes and offsets, then the tensors' bytes.
-
-    Args:
-        path: The file; it appears whole or not at all.
-        tensors: On any device, of any memory format.
-        metadata: Strings for the header.
+    64-bit integer, a JSON header of types, shapes and offsets, then the tensors' bytes. They may
+    lie on any device in any memory format; the file appears whole or not at all.
     """
     entries: dict[str, object] = {"__metadata__": metadata}
     end = 0
@@ -148,7 +144,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
     def parts() -> Iterator[bytes | memoryview]:
         yield len(header).to_bytes(8, "little")
         yield header
-        yield from map(_bytes_of, tensors.values())
+        yield from map(tensor_bytes, tensors.values())
 
     write_durably(path, parts())
 
@@ -201,14 +197,7 @@ def read_description(path: Path | str) -> dict[str, Any]:
 
 
 def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet:
-    """Rebuild a network from its weights file and the JSON beside it.
-
-    Args:
-        path: The weights file, or ``starter``.
-        device: Where to.
-
-    Returns:
-        The network in evaluation mode.
+    """Rebuild a network, in evaluation mode, from its weights file (or ``starter``) and its JSON.
 
     Raises:
         BadInputError: A file is missing or damaged, the two do not belong together, or numbers
@@ -227,7 +216,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> AgbNet
         scaling = BandScaling.from_dict(description["scaling"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(
-            f"{description_path(path)} does not describe a network: {_first_line(error)}."
+            f"{description_path(path)} does not describe a network: {first_line(error)}."
         ) from error
     return network_of_tensors(options, scaling, tensors, str(path)).to(device)
 
@@ -242,7 +231,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             tensors = _in_float32(read)
     except (SafetensorError, OSError) as error:
         raise BadInputError(
-            f"{path} is damaged or no safetensors file ({_first_line(error)}): copy it again."
+            f"{path} is damaged or no safetensors file ({first_line(error)}): copy it again."
         ) from error
     beside = description_path(path)
     if digest != hashlib.sha256(beside.read_bytes()).hexdigest():
@@ -259,20 +248,12 @@ def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def network_of_tensors(
     options: NetworkOptions, scaling: BandScaling, tensors: dict[str, Tensor], source: str
 ) -> AgbNet:
-    """A network, in evaluation mode, that takes over tensors without copying them.
+    """A network, in evaluation mode, that takes over its whole state without copying it.
 
-    Args:
-        options: The architecture.
-        scaling: Minimum and maximum of each band.
-        tensors: Its whole state; emptied, so that no number is held twice.
-        source: Where they come from, for messages.
+    ``tensors`` is emptied, so that no number is held twice; ``source`` is for messages.
 
     Raises:
         BadInputError: The tensors do not fit, or hold NaN, infinity or a negative variance.
@@ -320,9 +301,6 @@ def unusable_number(tensors: Mapping[str, Tensor]) -> str | None:
 
     Any of them gives maps without a warning (of nothing, or of NaN).
 
-    Args:
-        tensors: By name; integers are not looked at.
-
     Returns:
         End of a sentence that names the first such tensor; None where all are usable.
     """
@@ -342,10 +320,7 @@ def unusable_number(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def parameter_table(network: AgbNet) -> pd.DataFrame:
-    """Count the parameters of each part.
-
-    Args:
-        network: May lie on the meta device, where it takes no memory.
+    """Count the parameters of each part of a network, which may lie on the meta device.
 
     Returns:
         Columns part, parameters and tensors: the encoder, the attention of each level (0: stride

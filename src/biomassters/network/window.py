@@ -17,6 +17,7 @@ from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
 from biomassters.errors import BadInputError
+from biomassters.messages import first_line
 from biomassters.network.encoder import STRIDES, Encoder
 
 LARGEST_WINDOW = 1024
@@ -33,13 +34,9 @@ class UntrainedKernel(NamedTuple):
 
 @cache
 def untrained_kernels(backbone: str, side: int) -> tuple[UntrainedKernel, ...]:
-    """The encoder's convolutions that a square image does not train wholly.
+    """The encoder's convolutions that a square image (side in pixels) does not train wholly.
 
     The decoder need not be asked: its kernels are 3 × 3, on maps of twice the encoder's side.
-
-    Args:
-        backbone: Name of a timm model.
-        side: Of the image, pixels; a multiple of 32.
 
     Returns:
         In the order in which they are called; empty where all taps of all kernels meet pixels.
@@ -48,7 +45,6 @@ def untrained_kernels(backbone: str, side: int) -> tuple[UntrainedKernel, ...]:
         encoder = Encoder(backbone, in_channels=1).eval()
         image = torch.empty(1, 1, side, side)
     found: list[UntrainedKernel] = []
-
     names = {layer: name for name, layer in encoder.named_modules()}
 
     def look(layer: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -64,9 +60,8 @@ def untrained_kernels(backbone: str, side: int) -> tuple[UntrainedKernel, ...]:
         with torch.no_grad():
             encoder(image)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise BadInputError(
-            f"The backbone {backbone} does not take images of {side} pixels ({reason})."
+            f"The backbone {backbone} does not take images of {side} pixels ({first_line(error)})."
         ) from error
     return tuple(found)
 
@@ -110,14 +105,10 @@ def check_trained_window(description: Mapping[str, Any], side: int, name: str) -
     """Refuse weights, some of whose kernels were not wholly trained, on larger images than theirs.
 
     Smaller images than those of the training are no such trouble: what acts on them was trained.
-
-    Args:
-        description: The JSON beside the weights; such as say nothing of their crops pass.
-        side: Of the images to be mapped, pixels.
-        name: Of the weights.
+    Weights whose description says nothing of their crops pass.
 
     Raises:
-        BadInputError: Taps that were never trained would act.
+        BadInputError: Taps that were never trained would act on images of this side in pixels.
     """
     recipe = description.get("recipe") or {}
     trained = description.get("window") or recipe.get("crop") or description.get("chip_size")
@@ -135,10 +126,7 @@ def check_trained_window(description: Mapping[str, Any], side: int, name: str) -
 def check_window(backbone: str, side: int, what: str) -> None:
     """Refuse to train on images that leave a part of a kernel as it was born.
 
-    Args:
-        backbone: Name of a timm model.
-        side: Of the images, pixels; a multiple of 32.
-        what: What decides the side, to begin the sentence with.
+    ``what`` decides the side in pixels, a multiple of 32, and begins the sentence.
 
     Raises:
         BadInputError: There is such a kernel.

@@ -16,8 +16,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.io.files import write_durably
-from biomassters.io.row_journal import RowJournal
+from biomassters.io.files import RowJournal, write_durably
 from biomassters.messages import redact
 from biomassters.regions.tiling import Block
 

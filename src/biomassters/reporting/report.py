@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
-from biomassters.chips.quality.summary import summarise_data
-from biomassters.chips.spatial_blocks import chip_places
+from biomassters.chips.folds import chip_places
+from biomassters.chips.quality.chip_table import summarise_data
 from biomassters.console import tracked
 from biomassters.io.files import read_json
 from biomassters.metrics import AGB_UNIT, DensityHistogram

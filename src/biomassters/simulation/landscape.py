@@ -65,27 +65,17 @@ OUTLIER_SHARE = 2e-5  # the real labels hold rare outliers, up to thousands of M
 
 @dataclass(frozen=True)
 class LandCover:
-    """The cover of a window, arrays [H, W].
+    """The cover of a window, arrays [H, W]."""
 
-    Attributes:
-        water: Lakes.
-        bog: Open, treeless or nearly treeless bogs.
-        field: Arable land.
-        field_patch: Number of the parcel, for what is sown on it.
-        built: Buildings and streets.
-        town: Gardens, parks and everything else within a settlement, buildings included.
-        wetness: Standard normal, high where the ground is wet.
-        terrain: Standard normal, high on hills.
-    """
-
-    water: NDArray[np.bool_]
-    bog: NDArray[np.bool_]
-    field: NDArray[np.bool_]
-    field_patch: Hashes
-    built: NDArray[np.bool_]
+    water: NDArray[np.bool_]  # lakes
+    bog: NDArray[np.bool_]  # open, treeless or nearly treeless bogs
+    field: NDArray[np.bool_]  # arable land
+    field_patch: Hashes  # number of the parcel, for what is sown on it
+    built: NDArray[np.bool_]  # buildings and streets
+    # Gardens, parks and everything else within a settlement, buildings included.
     town: NDArray[np.bool_]
-    wetness: Field
-    terrain: Field
+    wetness: Field  # standard normal, high where the ground is wet
+    terrain: Field  # standard normal, high on hills
 
     @property
     def forest(self) -> NDArray[np.bool_]:
@@ -95,34 +85,20 @@ class LandCover:
 
 @dataclass(frozen=True)
 class Forest:
-    """The trees of a window, arrays [H, W], float32 but for the stand.
+    """The trees of a window, arrays [H, W], float32 but for the stand."""
 
-    Attributes:
-        agb_mg_per_ha: Aboveground biomass density.
-        seen_mg_per_ha: What it looks like from above: the biomass of an average stand that has
-            these crowns.
-        label_mg_per_ha: The same as the label has it, with its errors and few outliers.
-        height_m: Height of the stand's trees.
-        crown_cover: Share of the ground under crowns.
-        pine: Share of pine in the stand; the three shares sum to 1.
-        spruce: Share of spruce.
-        birch: Share of birch and other broad-leaved trees.
-        fertility: Of the site, 0 (barren) to 1 (herb-rich).
-        years_since_cut: Age of the stand.
-        stand: Number of the stand, uint32.
-    """
-
-    agb_mg_per_ha: Field
+    agb_mg_per_ha: Field  # aboveground biomass density
+    # What it looks like from above: the biomass of an average stand that has these crowns.
     seen_mg_per_ha: Field
-    label_mg_per_ha: Field
-    height_m: Field
-    crown_cover: Field
-    pine: Field
-    spruce: Field
-    birch: Field
-    fertility: Field
-    years_since_cut: Field
-    stand: Hashes
+    label_mg_per_ha: Field  # the same as the label has it, with its errors and few outliers
+    height_m: Field  # height of the stand's trees
+    crown_cover: Field  # share of the ground under crowns
+    pine: Field  # share of pine in the stand; the three shares sum to 1
+    spruce: Field  # share of spruce
+    birch: Field  # share of birch and other broad-leaved trees
+    fertility: Field  # of the site, 0 (barren) to 1 (herb-rich)
+    years_since_cut: Field  # age of the stand
+    stand: Hashes  # number of the stand, uint32
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from scipy.special import ndtri
 
 from biomassters.chips.bands import CLP_NONE, S2
 from biomassters.simulation.landscape import MARGIN_PIXELS, Landscape, without_margin
+from biomassters.simulation.options import YearOptions
 from biomassters.simulation.random_fields import Field, Window, normal, patch_uniform, smooth
 from biomassters.simulation.year import Availability, Weather
 
@@ -97,18 +98,12 @@ def make_reflectance(
     landscape: Landscape,
     weather: Weather,
     availability: Availability,
-    *,
-    cloudiness: float,
+    options: YearOptions,
     rng: np.random.Generator,
 ) -> NDArray[np.uint16]:
-    """Simulates a year of Sentinel-2 composites.
+    """Simulates a year of Sentinel-2 composites; arguments as of ``simulate_year``.
 
-    Args:
-        landscape: What is looked at.
-        weather: The year's weather.
-        availability: Which images exist, and where they end.
-        cloudiness: Factor on the cloud cover.
-        rng: Source of what a whole image shares: clouds' cover, haze, brightness.
+    ``rng`` draws what a whole image shares: clouds' cover, haze, brightness.
 
     Returns:
         uint16 [12, 11, H, W], reflectance × 10,000 and cloud probability; all zero in a month
@@ -120,7 +115,9 @@ def make_reflectance(
     light = _illumination(landscape, weather.sun_height)
     low_sun = 1 - weather.sun_height / weather.sun_height.max()
     strength = SHADE_SUMMER + (SHADE_WINTER - SHADE_SUMMER) * low_sun  # of full shade, [12]
-    cover = np.minimum(cloudiness * rng.gamma(COVER_SHAPE, COVER_SCALE, 12), CLOUD_COVER_MAX)
+    cover = np.minimum(
+        options.cloudiness * rng.gamma(COVER_SHAPE, COVER_SCALE, 12), CLOUD_COVER_MAX
+    )
     out = np.zeros((12, 11, *window.shape), np.uint16)
     for month, month_rng in enumerate(rng.spawn(12)):
         if not availability.s2[month]:
@@ -250,17 +247,11 @@ def _snow(landscape: Landscape, window: Window, cover: float) -> Field:
 
 @dataclass(frozen=True)
 class _Clouds:
-    """What is left of clouds in a monthly composite, float32 [H, W].
+    """What is left of clouds in a monthly composite, float32 [H, W]."""
 
-    Attributes:
-        opacity: Share of the light that comes from the cloud, 0 to 1.
-        shadow: Factor on the ground's reflectance, 1 without shadow.
-        probability: As a cloud detector would put it, 0 to 100.
-    """
-
-    opacity: Field
-    shadow: Field
-    probability: Field
+    opacity: Field  # share of the light that comes from the cloud, 0 to 1
+    shadow: Field  # factor on the ground's reflectance, 1 without shadow
+    probability: Field  # as a cloud detector would put it, 0 to 100
 
 
 def _cloud_depth(window: Window, seed: int, month: int, level: float) -> Field:

@@ -12,19 +12,6 @@ from biomassters.options import Options
 
 CHIP_STEP_PIXELS = 32
 
-Cloudiness = Annotated[
-    float, Field(ge=0, le=3, description="Factor on the cloud cover of the Sentinel-2 composites")
-]
-Looks = Annotated[
-    float,
-    Field(ge=1, description="Equivalent number of looks of a monthly Sentinel-1 composite"),
-]
-MissingImages = Annotated[
-    bool,
-    Field(description="Whether months, orbits and swath borders are missing as in the archive"),
-]
-
-
 Strength = Annotated[float, Field(ge=0, le=3)]
 
 
@@ -36,8 +23,7 @@ class VarietyOptions(Options):
     """
 
     levels: Strength = Field(
-        0.0,
-        description="Correct radar of open ground and young stands to the real chips' levels",
+        0.0, description="Correct radar of open ground and young stands to the real chips' levels"
     )
     climate: Strength = Field(0.0, description="Mild and cold winters, with or without snow")
     layover: Strength = Field(
@@ -66,16 +52,27 @@ class VarietyOptions(Options):
     labels: Strength = Field(0.0, description="Noise and misregistration of laser-scanned labels")
 
 
-class SimulationOptions(Options):
+class YearOptions(Options):
+    """A year of simulated images, be they of chips or of a region."""
+
+    cloudiness: float = Field(
+        1.0, ge=0, le=3, description="Factor on the cloud cover of the Sentinel-2 composites"
+    )
+    speckle_looks: float = Field(
+        20.0, ge=1, description="Equivalent number of looks of a monthly Sentinel-1 composite"
+    )
+    missing_images: bool = Field(
+        True, description="Whether months, orbits and swath borders are missing as in the archive"
+    )
+
+
+class SimulationOptions(YearOptions):
     """Size, seed and weather of a simulated archive."""
 
     seed: int = Field(20230115, ge=0, description="Chooses the landscape and the weather")
     train_chips: int = Field(200, ge=1, description="Chips with a label")
     test_chips: int = Field(24, ge=0, description="Chips without a label")
     chip_size: int = Field(96, gt=0, description="Rows and columns of a chip, in 10 m pixels")
-    cloudiness: Cloudiness = 1.0
-    speckle_looks: Looks = 20.0
-    missing_images: MissingImages = True
     variety: VarietyOptions = VarietyOptions()
 
     @field_validator("chip_size")
@@ -87,7 +84,7 @@ class SimulationOptions(Options):
         return chip_size
 
 
-class RegionSimulationOptions(Options):
+class RegionSimulationOptions(YearOptions):
     """Size, place, months and weather of a simulated region."""
 
     seed: int = Field(
@@ -98,9 +95,6 @@ class RegionSimulationOptions(Options):
     months: tuple[int, ...] = Field(
         tuple(range(MONTH_COUNT)), min_length=1, description="Months to write, 0 (September) to 11"
     )
-    cloudiness: Cloudiness = 1.0
-    speckle_looks: Looks = 20.0
-    missing_images: MissingImages = True
     crs: str = Field("EPSG:3067", min_length=1, description="Coordinate system, in metres")
     west_m: float = Field(400_000.0, description="Easting of the left border")
     north_m: float = Field(6_900_000.0, description="Northing of the upper border")

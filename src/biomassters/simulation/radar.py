@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from biomassters.chips.bands import S1_NODATA_DB
 from biomassters.simulation.landscape import MARGIN_PIXELS, Landscape, without_margin
+from biomassters.simulation.options import YearOptions
 from biomassters.simulation.random_fields import Field, normal, patch_uniform, smooth
 from biomassters.simulation.year import Availability, Weather
 
@@ -49,18 +50,12 @@ def make_backscatter(
     landscape: Landscape,
     weather: Weather,
     availability: Availability,
-    *,
-    looks: float,
+    options: YearOptions,
     rng: np.random.Generator,
 ) -> Field:
-    """Simulates a year of Sentinel-1 composites.
+    """Simulates a year of Sentinel-1 composites; arguments as of ``simulate_year``.
 
-    Args:
-        landscape: What is looked at.
-        weather: The year's weather.
-        availability: Which orbits have data.
-        looks: Equivalent number of looks of a composite.
-        rng: Source of the offsets of the two orbits.
+    ``rng`` draws the offsets of the two orbits.
 
     Returns:
         float32 [12, 4, H, W] in dB, bands in the archive's order; −9999 where an orbit has
@@ -68,7 +63,7 @@ def make_backscatter(
     """
     orbit_db = ORBIT_DB * rng.standard_normal(2)
     power = _surface(landscape, weather)[:, None] * _still_texture(landscape, orbit_db)
-    db = _measure(power * _flicker(landscape, looks), landscape)
+    db = _measure(power * _flicker(landscape, options.speckle_looks), landscape)
     db[~availability.s1_orbits] = S1_NODATA_DB
     return db.reshape(12, 4, *db.shape[-2:])
 
@@ -76,13 +71,10 @@ def make_backscatter(
 def water_cloud(
     biomass: Field, canopy: Field | float, ground: Field | float, extinction: float
 ) -> Field:
-    """Backscatter of a canopy over ground, linear power.
+    """Backscatter of a canopy of some biomass (Mg/ha) over ground, linear power.
 
-    Args:
-        biomass: Of the canopy, Mg/ha.
-        canopy: Backscatter of an opaque canopy.
-        ground: Backscatter of the bare ground.
-        extinction: Two-way, ha/Mg.
+    ``canopy`` is that of an opaque canopy, ``ground`` that of bare ground; the extinction is
+    two-way, in ha/Mg.
     """
     through = np.exp(-np.float32(extinction) * biomass)
     return canopy * (1 - through) + ground * through

@@ -2,7 +2,8 @@
 
 White noise hashes the seed, the name of the field and the pixel's row and column, so that a value
 never depends on the window it is made in. Smooth fields interpolate such noise from a coarse grid
-of points; patches are the cells around such points. ``landscape`` builds the forest of them.
+of points; patches are the cells around such points. Every field takes its window (or places), the
+landscape's seed and the field's name. ``landscape`` builds the forest of them.
 """
 
 import hashlib
@@ -36,10 +37,7 @@ class Window:
     def padded(self, margin: int) -> "Window":
         """The window with a margin on all sides."""
         return Window(
-            self.top - margin,
-            self.left - margin,
-            self.height + 2 * margin,
-            self.width + 2 * margin,
+            self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin
         )
 
 
@@ -87,14 +85,7 @@ def uniform(window: Window, seed: int, *name: str | int) -> Field:
 
 
 def normal(window: Window, seed: int, *name: str | int, count: int = 1) -> Field:
-    """float32 [count, H, W]: independent fields of standard normal white noise (Box & Muller 1958).
-
-    Args:
-        window: Where.
-        seed: Seed of the landscape.
-        *name: Name of the field.
-        count: Number of independent fields.
-    """
+    """float32 [count, H, W]: independent standard normal white noise (Box & Muller 1958)."""
     fields: list[Field] = []
     for pair in range((count + 1) // 2):
         base = _hashes(window, seed, *name, pair)
@@ -124,12 +115,8 @@ def _spline_weights(start: int, count: int, spacing: float) -> tuple[int, Field]
 def smooth(window: Window, seed: int, *name: str | int, grain: float, octaves: int = 1) -> Field:
     """float32 [H, W]: smooth Gaussian noise, standard normal at every pixel.
 
-    Args:
-        window: Where.
-        seed: Seed of the landscape.
-        *name: Name of the field.
-        grain: Distance in pixels over which the field changes.
-        octaves: Fields of half the grain and half the weight, each after the other, to add.
+    It changes over ``grain`` pixels; each of further octaves, which are added, has half the grain
+    and half the weight of the one before.
     """
     total = np.zeros(window.shape, np.float32)
     power = 0.0
@@ -146,12 +133,7 @@ def smooth(window: Window, seed: int, *name: str | int, grain: float, octaves: i
 def warped_place(window: Window, seed: int, *name: str | int, grain: float, shift: float) -> Place:
     """Rows and columns [H, W] of a window, displaced so that patches' borders become crooked.
 
-    Args:
-        window: Where.
-        seed: Seed of the landscape.
-        *name: Name of the field.
-        grain: Distance in pixels over which the displacement changes.
-        shift: Its standard deviation in pixels.
+    The displacement has a standard deviation of ``shift`` pixels and changes over ``grain``.
     """
     rows = np.arange(window.top, window.top + window.height, dtype=np.float32)[:, None]
     columns = np.arange(window.left, window.left + window.width, dtype=np.float32)[None, :]
@@ -163,14 +145,8 @@ def warped_place(window: Window, seed: int, *name: str | int, grain: float, shif
 def patches(place: Place, seed: int, *name: str | int, spacing: float) -> Hashes:
     """uint32 [H, W]: the number of the patch (a stand, a field) that each place lies in.
 
-    Patches tile the plane: each is the Voronoi cell of one random point in a square (Worley 1996,
-    "A cellular texture basis function", SIGGRAPH).
-
-    Args:
-        place: Rows and columns.
-        seed: Seed of the landscape.
-        *name: Name of the field.
-        spacing: Side of the squares, in pixels.
+    Patches tile the plane: each is the Voronoi cell of one random point in a square of ``spacing``
+    pixels (Worley 1996, "A cellular texture basis function", SIGGRAPH).
     """
     row_key, column_key = key(seed, *name)
     y, x = (axis / np.float32(spacing) for axis in place)

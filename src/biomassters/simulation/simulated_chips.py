@@ -23,11 +23,7 @@ from biomassters.chips.split_labels import TEST_LABELS_FOLDER
 from biomassters.errors import BadInputError
 from biomassters.io.files import publish_folder
 from biomassters.io.raster import write_raster
-from biomassters.simulation.landscape import (
-    MARGIN_PIXELS,
-    Landscape,
-    make_landscape,
-)
+from biomassters.simulation.landscape import MARGIN_PIXELS, Landscape, make_landscape
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.random_fields import Window, key, mix
 from biomassters.simulation.simulated_images import simulate_year
@@ -77,14 +73,9 @@ def chip_window(options: SimulationOptions, index: int) -> Window:
 
 
 def simulate_chip(options: SimulationOptions, index: int) -> Chip:
-    """Makes one chip, the same whatever was made before it.
+    """Makes one chip, the same whatever was made before it; the training chips come first.
 
-    Args:
-        options: Size, seed and weather.
-        index: 0 up to the number of chips; the training chips come first.
-
-    Returns:
-        The chip; in the test split without a label, as in the real archive.
+    In the test split it has no label, as in the real archive.
     """
     split = "train" if index < options.train_chips else "test"
     sequence = np.random.SeedSequence([options.seed, index])
@@ -121,15 +112,10 @@ def _label(landscape: Landscape) -> NDArray[np.float32]:
     return landscape.forest.label_mg_per_ha[down : down + height, right : right + width]
 
 
-def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True) -> bool:
+def write_simulated(chips: SimulatedChips, root: Path) -> bool:
     """Writes simulated chips as a raw archive, unless the same chips are there already.
 
     The labels of the test chips lie in a folder of their own, as the challenge published them.
-
-    Args:
-        chips: The chips.
-        root: Folder of the archive.
-        progress: Whether to show a progress bar.
 
     Returns:
         Whether anything was written.
@@ -149,7 +135,7 @@ def write_simulated(chips: SimulatedChips, root: Path, *, progress: bool = True)
             return False
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no simulation, or one that was interrupted
-    write_archive(root, chips, total=len(chips), progress=progress)
+    write_archive(root, chips, total=len(chips))
     _write_test_labels(chips.options, root)
     facts = {"fingerprint": chips.fingerprint, "options": chips.options.model_dump()}
     partial = note.with_suffix(".partial")

@@ -13,29 +13,23 @@ from numpy.typing import NDArray
 from biomassters.chips.bands import S1, S2, SENSORS
 from biomassters.simulation.landscape import Landscape
 from biomassters.simulation.optical import make_reflectance
-from biomassters.simulation.options import RegionSimulationOptions, SimulationOptions
+from biomassters.simulation.options import YearOptions
 from biomassters.simulation.radar import make_backscatter
 from biomassters.simulation.year import Availability, Weather
 
-Options = SimulationOptions | RegionSimulationOptions
-MakeYear = Callable[[Landscape, Weather, Availability, Options, np.random.Generator], NDArray[Any]]
+MakeYear = Callable[
+    [Landscape, Weather, Availability, YearOptions, np.random.Generator], NDArray[Any]
+]
 """Gives [12, bands, H, W] in the archive's type and unit, ``nodata`` where there is no data."""
 
-SIMULATED: Mapping[str, MakeYear] = {
-    S1.name: lambda land, weather, there, options, rng: make_backscatter(
-        land, weather, there, looks=options.speckle_looks, rng=rng
-    ),
-    S2.name: lambda land, weather, there, options, rng: make_reflectance(
-        land, weather, there, cloudiness=options.cloudiness, rng=rng
-    ),
-}
+SIMULATED: Mapping[str, MakeYear] = {S1.name: make_backscatter, S2.name: make_reflectance}
 
 
 def simulate_year(
     landscape: Landscape,
     weather: Weather,
     available: Availability,
-    options: Options,
+    options: YearOptions,
     random: Callable[[int], np.random.Generator],
 ) -> dict[str, NDArray[Any]]:
     """A year of every sensor.

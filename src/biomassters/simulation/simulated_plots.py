@@ -29,12 +29,7 @@ _SIDE = 4  # municipalities along each side of the region
 def simulate_plots(
     region: Path, plots: int, seed: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Draw plots of a region that was written.
-
-    Args:
-        region: Its folder, with ``agb.tif``.
-        plots: In each design.
-        seed: Of the draws.
+    """Draw so many plots in each design in a region that was written, with ``agb.tif``.
 
     Returns:
         Tables ``simple_random``, ``stratified`` (by four districts of unequal size, with a column

@@ -17,11 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import (
-    PIXEL_SIZE_M,
-    SENSOR,
-    SENSORS,
-)
+from biomassters.chips.bands import PIXEL_SIZE_M, SENSOR, SENSORS
 from biomassters.chips.store.chunks import pack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
@@ -47,17 +43,12 @@ _REGION = 0x7E6104  # keeps the draws apart from those of the chips
 
 @dataclass(frozen=True, eq=False)
 class RegionTile:
-    """A window of a region, with all that there is to see.
+    """A window of a region, with all that there is to see."""
 
-    Attributes:
-        window: Where, from the region's upper left corner.
-        images: By sensor [12, bands, H, W], packed integers as in a chip store.
-        agb_mg_per_ha: float32 [H, W], the truth.
-    """
-
-    window: Window
+    window: Window  # where, from the region's upper left corner
+    # By sensor [12, bands, H, W], packed integers as in a chip store.
     images: Mapping[str, NDArray[Any]]
-    agb_mg_per_ha: NDArray[np.float32]
+    agb_mg_per_ha: NDArray[np.float32]  # float32 [H, W], the truth
 
 
 class SimulatedRegion:
@@ -117,13 +108,10 @@ def _even(count: int) -> int:
     return count + count % 2
 
 
-def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True) -> bool:
+def write_region(region: SimulatedRegion, folder: Path) -> bool:
     """Write ``S1_00.tif`` … ``S2_11.tif``, ``agb.tif`` and ``label.tif``, unless they are there.
 
-    Args:
-        region: What to write.
-        folder: Where to; takes its name when every file is complete.
-        progress: Show a bar on stderr.
+    The folder takes its name when every file is complete.
 
     Returns:
         Whether anything was written.
@@ -147,7 +135,7 @@ def write_region(region: SimulatedRegion, folder: Path, *, progress: bool = True
     a_pixel = 2 * sum(map(operator.mul, images, bands)) + 4
     needed = options.width * options.height * a_pixel
     require_space(partial.parent, needed, f"The simulated region in {folder}")
-    _write_images(region, partial, progress)
+    _write_images(region, partial)
     (partial / NOTE).write_text(json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
     if folder.exists():
         shutil.rmtree(folder)  # an earlier simulation: _is_there refuses anything else
@@ -169,7 +157,7 @@ def _is_there(folder: Path, fingerprint: str) -> bool:
     return bool(found == fingerprint)
 
 
-def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None:
+def _write_images(region: SimulatedRegion, folder: Path) -> None:
     """Every image that exists, and the truth, all open at once and written tile by tile."""
     # Imported here: the command line would wait for rasterio.
     from rasterio.windows import Window as RasterWindow
@@ -204,7 +192,7 @@ def _write_images(region: SimulatedRegion, folder: Path, progress: bool) -> None
             )
         )  # fmt: skip
         truth.units = label.units = ("Mg/ha",)
-        for tile in tracked(region.tiles(), "simulating", tiles, shown=progress):
+        for tile in tracked(region.tiles(), "simulating", tiles):
             place = RasterWindow(
                 tile.window.left, tile.window.top, tile.window.width, tile.window.height
             )

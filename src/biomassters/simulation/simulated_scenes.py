@@ -43,12 +43,9 @@ _NODATA = -32768.0
 
 
 def write_scenes(images: Path, folder: Path, options: SceneSimulationOptions) -> None:
-    """Write scenes, their items, and the description of this catalogue.
+    """Write scenes of a simulated region, their items, and the description of this catalogue.
 
-    Args:
-        images: A simulated region, ``S1_00.tif`` … ``S2_11.tif``.
-        folder: Where to; takes its name when everything is written.
-        options: How many, and when.
+    The folder takes its name when everything is written.
 
     Raises:
         BadInputError: There is no simulated region, or the folder holds something else.

@@ -75,64 +75,37 @@ MEMBERS = 11  # of ``optical.MEMBERS``
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """What holds for a whole chip.
+    """What holds for a whole chip."""
 
-    Attributes:
-        moisture: Added to the weather's, in its standard deviations.
-        patchy_moisture_db: Of the ground, for one standard deviation of its wetness.
-        canopy_db: Added to the canopy's backscatter, [2 polarizations].
-        ground_db: Added to that of soil, bog and field, [2 polarizations].
-        extinction: Factor on the canopy's extinction.
-        orbit_db: Of calibration and incidence angle, [2 orbits, 2 polarizations].
-        roughness: Factor on radar's texture.
-        relief: Factor on slopes.
-        temperature_c: Added to the weather's, [12].
-        layover_pixels: Columns that crowns are displaced towards the sensor, by orbit.
-        leaf_shift_c: How much warmer a month must be for the birches' leaves.
-        green_shift_c: Likewise for grass and understory.
-        spectra: Factors on the members' spectra, [11, 10 bands].
-        species: Added to the scores of pine, spruce and birch, [3].
-        texture: Factor on the optical texture.
-        gain: Factors on reflectance, [12, 10].
-        haze_counts: Added to it, [12, 10].
-        veil: Optical depth of thin cloud that no mask knows of, [12].
-        seams: Months that are put together from two days, bool [12].
-        seam_gain: Factors on the second day, [12, 10].
-        seam_haze_counts: Added to it, [12, 10].
-        coarse_start: First row and column of a whole 20 m pixel, 0 or 1, where bands of that
-            size have one value, noise included, in each; None: noise differs at 10 m.
-        crowns: Factor on the crowns' area at one biomass.
-        structure: How far what is seen of a forest differs from its biomass; 1 is usual.
-        label_noise: Of laser scanning, likewise.
-        label_shift: Rows and columns that the label lies off, whole pixels.
-    """
-
-    moisture: float
-    patchy_moisture_db: float
-    canopy_db: Table
-    ground_db: Table
-    extinction: float
-    orbit_db: Table
-    roughness: float
-    relief: float
-    temperature_c: Table
+    moisture: float  # added to the weather's, in its standard deviations
+    patchy_moisture_db: float  # of the ground, for one standard deviation of its wetness
+    canopy_db: Table  # added to the canopy's backscatter, [2 polarizations]
+    ground_db: Table  # added to that of soil, bog and field, [2 polarizations]
+    extinction: float  # factor on the canopy's extinction
+    orbit_db: Table  # of calibration and incidence angle, [2 orbits, 2 polarizations]
+    roughness: float  # factor on radar's texture
+    relief: float  # factor on slopes
+    temperature_c: Table  # added to the weather's, [12]
+    # Columns that crowns are displaced towards the sensor, by orbit.
     layover_pixels: tuple[int, int]
-    leaf_shift_c: float
-    green_shift_c: float
-    spectra: Table
-    species: Table
-    texture: float
-    gain: Table
-    haze_counts: Table
-    veil: Table
-    seams: NDArray[np.bool_]
-    seam_gain: Table
-    seam_haze_counts: Table
+    leaf_shift_c: float  # how much warmer a month must be for the birches' leaves
+    green_shift_c: float  # likewise for grass and understory
+    spectra: Table  # factors on the members' spectra, [11, 10 bands]
+    species: Table  # added to the scores of pine, spruce and birch, [3]
+    texture: float  # factor on the optical texture
+    gain: Table  # factors on reflectance, [12, 10]
+    haze_counts: Table  # added to it, [12, 10]
+    veil: Table  # optical depth of thin cloud that no mask knows of, [12]
+    seams: NDArray[np.bool_]  # months that are put together from two days, bool [12]
+    seam_gain: Table  # factors on the second day, [12, 10]
+    seam_haze_counts: Table  # added to it, [12, 10]
+    # First row and column of a whole 20 m pixel, 0 or 1, where bands of that size have one value,
+    # noise included, in each; None: noise differs at 10 m.
     coarse_start: int | None
-    crowns: float
-    structure: float
-    label_noise: float
-    label_shift: tuple[int, int]
+    crowns: float  # factor on the crowns' area at one biomass
+    structure: float  # how far what is seen of a forest differs from its biomass; 1 is usual
+    label_noise: float  # of laser scanning, likewise
+    label_shift: tuple[int, int]  # rows and columns that the label lies off, whole pixels
 
 
 def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:

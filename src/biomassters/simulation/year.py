@@ -60,35 +60,20 @@ SWATH_HEADING_DEG = 14.0  # of the orbit against north in Finland
 
 @dataclass(frozen=True)
 class Weather:
-    """A year's weather at a place, arrays [12] from September to August.
+    """A year's weather at a place, arrays [12] from September to August."""
 
-    Attributes:
-        temperature_c: Monthly mean.
-        frost: Share of the month in which soil and trees are frozen, 0 to 1.
-        snow_cover: Share of open ground under snow, 0 to 1.
-        wet_snow: How much melting snow there is, 0 to 1.
-        ice: Share of the lakes under snow-covered ice.
-        moisture: Of soil and canopy, standard normal.
-        wind: Roughness of the lakes, standard normal.
-        leaves: Share of the broad-leaved trees' leaves, 0 to 1.
-        green: Greenness of grass and understory, 0 to 1.
-        crop_green: Growth of spring cereals, 0 to 1.
-        crop_ripe: Share of them that is ripe or stubble.
-        sun_height: Sine of the noon sun's elevation.
-    """
-
-    temperature_c: Monthly
-    frost: Monthly
-    snow_cover: Monthly
-    wet_snow: Monthly
-    ice: Monthly
-    moisture: Monthly
-    wind: Monthly
-    leaves: Monthly
-    green: Monthly
-    crop_green: Monthly
-    crop_ripe: Monthly
-    sun_height: Monthly
+    temperature_c: Monthly  # monthly mean
+    frost: Monthly  # share of the month in which soil and trees are frozen, 0 to 1
+    snow_cover: Monthly  # share of open ground under snow, 0 to 1
+    wet_snow: Monthly  # how much melting snow there is, 0 to 1
+    ice: Monthly  # share of the lakes under snow-covered ice
+    moisture: Monthly  # of soil and canopy, standard normal
+    wind: Monthly  # roughness of the lakes, standard normal
+    leaves: Monthly  # share of the broad-leaved trees' leaves, 0 to 1
+    green: Monthly  # greenness of grass and understory, 0 to 1
+    crop_green: Monthly  # growth of spring cereals, 0 to 1
+    crop_ripe: Monthly  # share of them that is ripe or stubble
+    sun_height: Monthly  # sine of the noon sun's elevation
 
 
 def make_weather(rng: np.random.Generator, site: Site = NEUTRAL) -> Weather:
@@ -140,17 +125,11 @@ def _logistic(x: Monthly) -> Monthly:
 
 @dataclass(frozen=True)
 class SwathEdge:
-    """The border of a Sentinel-2 image: beyond it a month has no data.
+    """The border of a Sentinel-2 image: beyond it a month has no data."""
 
-    Attributes:
-        share: Share of the window's width that lies within the image, along its middle.
-        slope: Columns that the border moves in each row.
-        from_left: Whether the image lies to the left of the border.
-    """
-
-    share: float
-    slope: float
-    from_left: bool
+    share: float  # share of the window's width that lies within the image, along its middle
+    slope: float  # columns that the border moves in each row
+    from_left: bool  # whether the image lies to the left of the border
 
     def seen(self, height: int, width: int) -> NDArray[np.bool_]:
         """Tells where the image has data, [H, W]."""
@@ -170,16 +149,12 @@ class SwathEdge:
 
 @dataclass(frozen=True)
 class Availability:
-    """What exists of a year of images.
+    """What exists of a year of images."""
 
-    Attributes:
-        s1_orbits: bool [12, 2], whether the ascending and the descending orbit have data.
-        s2: bool [12], whether there is a Sentinel-2 image.
-        swath_edges: Border of a month's Sentinel-2 image, by month, where it has one.
-    """
-
+    # bool [12, 2], whether the ascending and the descending orbit have data.
     s1_orbits: NDArray[np.bool_]
-    s2: NDArray[np.bool_]
+    s2: NDArray[np.bool_]  # bool [12], whether there is a Sentinel-2 image
+    # Border of a month's Sentinel-2 image, by month, where it has one.
     swath_edges: dict[int, SwathEdge]
 
     @property

@@ -50,7 +50,7 @@ def augment(
     Args:
         scaled: Gives the scaled images [m, 15, h, w] of some months, float32. They are numbered
             through the batch: those of the first sample, then those of the second, and so on.
-        agb_BHW: Labels [B, h, w], Mg/ha.
+        agb_BHW: Labels, Mg/ha.
         samples: One per chip; the crop has been made.
         loss_limit: Labels at or above it are left out of the loss, Mg/ha.
         border: As ``AugmentationOptions.border``.

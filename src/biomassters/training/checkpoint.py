@@ -19,8 +19,9 @@ from torch import Tensor
 
 from biomassters.errors import BadInputError
 from biomassters.io.files import sync
+from biomassters.messages import first_line
 from biomassters.network.reference.checkpoint_file import check_archive
-from biomassters.network.weights import unusable_number
+from biomassters.network.weights import tensor_bytes, unusable_number
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,7 @@ _MOST_USES = 8  # of the numbers of a file, by tensors that share them
 class CheckpointFolder:
     """The checkpoints of one run, named by the epochs finished and the steps after them.
 
-    Args:
-        path: The folder; made when the first checkpoint is saved.
-        kept: How many are kept.
+    The folder is made when the first one is saved; of the newest so many are kept.
     """
 
     def __init__(self, path: Path, kept: int) -> None:
@@ -49,15 +48,10 @@ class CheckpointFolder:
         return [file for _, _, file in sorted(numbered, reverse=True)]
 
     def save(self, content: Mapping[str, Any], epoch: int, step: int) -> Path:
-        """Write a checkpoint, then delete the oldest above the number kept.
+        """Write a checkpoint, then delete the oldest above the number kept; the file.
 
-        Args:
-            content: Tensors, numbers, strings and None, in dicts and lists at any depth.
-            epoch: Epochs finished.
-            step: Steps done in the epoch after them.
-
-        Returns:
-            The file.
+        The content may hold tensors, numbers, strings and None, in dicts and lists at any depth.
+        The name tells the epochs finished and the steps done in the epoch after them.
 
         Raises:
             BadInputError: The disk is full or the folder can't be written. Earlier checkpoints
@@ -158,10 +152,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Why torch refuses a file, without its advice to load it with code and all."""
-    first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in first:
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in first_line(error):
         return "it holds more than tensors, numbers and text, or can't be decoded"
-    return first.rstrip(".") or type(error).__name__
+    return first_line(error)
 
 
 def _check_extent(content: Any, file_bytes: int) -> None:
@@ -191,16 +184,13 @@ def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def content_crc(content: Any, crc: int = 0) -> int:
-    """CRC32C of tensors and values, whatever device and layout the tensors have.
+    """CRC32C of a checkpoint's tensors and values, whatever device and layout the tensors have.
 
-    Args:
-        content: As ``CheckpointFolder.save`` takes it.
-        crc: Of what goes before.
+    ``crc`` is that of what goes before.
     """
     if isinstance(content, Tensor):
         crc = crc32c(f"{content.dtype}{list(content.shape)}".encode(), crc)
-        flat = content.detach().cpu().contiguous().reshape(-1)
-        return int(crc32c(flat.view(torch.uint8).numpy().data, crc))
+        return int(crc32c(tensor_bytes(content), crc))
     if isinstance(content, Mapping):
         crc = crc32c(f"dict {len(content)}".encode(), crc)
         for key, value in content.items():

@@ -4,7 +4,6 @@ A folder of checkpoints belongs to one experiment: ``run_identity`` describes it
 its outcome, and a run that differs is refused. The files themselves are ``checkpoint.py``'s.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from biomassters.errors import BadInputError
-from biomassters.io.files import require_space
+from biomassters.io.files import require_space, try_lock
 from biomassters.training.checkpoint import CheckpointFolder, content_crc, read_checkpoint
 from biomassters.training.micro_batches import Feed
 from biomassters.training.options import TrainingOptions
@@ -74,14 +73,12 @@ class CheckpointManager:
     def _lock(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)  # of the folder itself: no file is left behind
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             os.close(descriptor)
             raise BadInputError(
                 f"Another run is training in {self.path}: wait until it ends or stop it, then run "
                 "again."
-            ) from None
+            )
         return descriptor
 
     def resume(self, state: TrainingState) -> None:
@@ -189,7 +186,7 @@ def run_identity(
     validation_ids: Sequence[str],
     initial_state: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Describe an experiment by what decides its outcome.
+    """Describe an experiment by what decides its outcome, to be stored in every checkpoint.
 
     Args:
         options: Of the run; those in ``free_options`` don't count.
@@ -198,9 +195,6 @@ def run_identity(
         training_ids: Chips learnt from.
         validation_ids: Chips held out.
         initial_state: Weights that the run starts from, where it is given any.
-
-    Returns:
-        JSON-ready values, to be stored in every checkpoint.
     """
     return {
         "options": options.model_dump(mode="json", exclude=set(options.free_options)),

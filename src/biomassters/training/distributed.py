@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from biomassters.console import log_here
+from biomassters.console import log_here, quiet
 from biomassters.errors import BadInputError
 from biomassters.inference.device import set_float32_arithmetic
 from biomassters.training.checkpoint_manager import CheckpointManager
@@ -44,20 +44,16 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.5
 ANSWER_S = 2.0
 """How long the others have to say that they, too, found somebody missing."""
+# Their tables and warnings; what matters of them ``launch`` puts into sentences.
 QUIETENED = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
 GO_ON = "run the same command again to continue from the newest checkpoint"
 
 
 class Outcome(NamedTuple):
-    """What a rank hands back to the process that started it; weights lie in the checkpoints.
+    """What a rank hands back to the process that started it; weights lie in the checkpoints."""
 
-    Attributes:
-        refusal: Why all ranks refused to go on; empty when they did not.
-        interruption: What to say when they were asked to stop; empty when they were not.
-    """
-
-    refusal: str = ""
-    interruption: str = ""
+    refusal: str = ""  # why all ranks refused to go on; empty when they did not
+    interruption: str = ""  # what to say when they were asked to stop; empty when they were not
 
 
 class RankLostError(Exception):
@@ -67,7 +63,7 @@ class RankLostError(Exception):
 # ---- the parent
 
 
-def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
+def launch(job: TrainingJob) -> TrainingResult:
     """Have ranks do a run, and read what it came to from its checkpoints.
 
     Raises:
@@ -83,11 +79,11 @@ def launch(job: TrainingJob, *, progress: bool) -> TrainingResult:
         TemporaryDirectory() as folder,
         StopRequest() as stop,
         ThreadPoolExecutor(1) as executor,
-        _quiet_launcher(),
+        quiet(*QUIETENED),
     ):
         job_file = Path(folder) / "job.pickle"
         job_file.write_bytes(pickle.dumps(job))
-        future = executor.submit(agent, job_file, progress)
+        future = executor.submit(agent, job_file)
         try:
             outcomes = _watched(future, stop)
         except ChildFailedError as error:
@@ -174,19 +170,6 @@ def _explain(error: ChildFailedError, options: TrainingOptions, *, stopped: bool
     raise error
 
 
-@contextlib.contextmanager
-def _quiet_launcher() -> Iterator[None]:
-    """Without the launcher's own tables and warnings, which ``launch`` puts into sentences."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, QUIETENED)}
-    for logger in levels:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
-
-
 def _stored_result(job: TrainingJob) -> TrainingResult:
     """What the ranks came to, from their checkpoints."""
     options = job.options.model_copy(update={"restart": False})
@@ -199,13 +182,11 @@ def _stored_result(job: TrainingJob) -> TrainingResult:
 # ---- a rank
 
 
-def work_as_rank(job_file: Path, progress: bool) -> Outcome:
+def work_as_rank(job_file: Path) -> Outcome:
     """Do one rank's part of a run. The environment says which, as torchrun sets it.
 
-    Args:
-        job_file: The pickled run. Handed over as it is, every tensor would become a file
-            descriptor that all ranks share, and ranks would start one after another.
-        progress: Whether the first rank shows bars on stderr.
+    The run is pickled in a file: handed over as it is, every tensor would become a file
+    descriptor that all ranks share, and ranks would start one after another.
 
     Raises:
         BadInputError: This rank alone can't go on.
@@ -225,7 +206,7 @@ def work_as_rank(job_file: Path, progress: bool) -> Outcome:
     device = _device(job.options)
     try:
         with StopRequest(patient=True) as stop, _connected(ranks, job.options, stop):
-            Trainer(job, ranks, device, stop, progress=progress).run()
+            Trainer(job, ranks, device, stop).run()
     except CommonRefusalError as refusal:
         return Outcome(refusal=str(refusal))
     except TrainingInterrupted as interruption:

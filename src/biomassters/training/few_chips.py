@@ -56,11 +56,8 @@ def few_chips_training(
 ) -> TrainingOptions:
     """Options of a fine-tuning whose stages all begin with the same weights.
 
-    Args:
-        training: What is not decided here; names the weights that it starts from.
-        adapt: What was asked for.
-        chips: Labelled chips, at least one.
-        folds: Their folds.
+    ``training`` has what is not decided here, and names the weights that it starts from; ``adapt``
+    is what was asked for. Of so many labelled chips, at least one, these are the folds.
     """
     recipe = recipe_for(chips)
     steps = adapt.steps or recipe.steps

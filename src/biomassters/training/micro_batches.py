@@ -8,7 +8,7 @@ each other (gradient accumulation); on a CPU the parts of a group are worked sid
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,17 +30,11 @@ class Share(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """A part of a batch.
+    """A part of a batch."""
 
-    Attributes:
-        batch: Valid until the next group is asked for.
-        weight: Its share of the whole batch's chips; 0 if they are another rank's.
-        number: Its place among the parts of all ranks.
-    """
-
-    batch: Batch
-    weight: float
-    number: int
+    batch: Batch  # valid until the next group is asked for
+    weight: float  # its share of the whole batch's chips; 0 if they are another rank's
+    number: int  # its place among the parts of all ranks
 
 
 class Group(NamedTuple):
@@ -51,17 +45,11 @@ class Group(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one optimizer step works on.
+    """What one optimizer step works on."""
 
-    Attributes:
-        chips: Chips of the whole batch, over all ranks.
-        chip_ids: Their names.
-        groups: This rank's parts.
-    """
-
-    chips: int
-    chip_ids: tuple[str, ...]
-    groups: Iterable[Group]
+    chips: int  # chips of the whole batch, over all ranks
+    chip_ids: tuple[str, ...]  # their names
+    groups: Iterable[Group]  # this rank's parts
 
 
 def parts_at_once(chips: int, accumulation: int, wanted: int) -> int:
@@ -75,7 +63,7 @@ def parts_at_once(chips: int, accumulation: int, wanted: int) -> int:
 def share_of(
     batch: Sequence[Sample], rank: int, world_size: int, accumulation: int = 1, at_once: int = 1
 ) -> list[list[Share]]:
-    """Cut a batch into parts and take one rank's, in groups; at least one part.
+    """Cut a step's batch into parts and take one rank's, in groups; at least one part.
 
     The parts are the same for every number of ranks that divides theirs, so such runs differ in
     nothing but who works on what. A short last batch may leave a rank without a chip: it then
@@ -185,7 +173,7 @@ class Feed:
             for groups in shares
             for group in groups
         ]
-        with closing(_pass_over(self._loader, reads)) as flow:
+        with closing(self._loader.load(reads)) as flow:
             ready = ahead_on_device(flow, self._device)
             for batch, groups in zip(batches, shares, strict=True):
                 yield Step(len(batch), self._names(batch), _read(groups, ready))
@@ -197,14 +185,7 @@ class Feed:
 
     def read_validation(self) -> Generator[Batch, None, None]:
         """This rank's share of the held-out chips, whole and unchanged."""
-        return _pass_over(self._whole_loader, self._validation)
-
-
-def _pass_over(
-    loader: ThreadedLoader, batches: Sequence[Sequence[Sample]]
-) -> Generator[Batch, None, None]:
-    """One pass; to be closed, so that the threads end with it even when an error ends it."""
-    return cast(Generator[Batch, None, None], loader.load(batches))
+        return self._whole_loader.load(self._validation)
 
 
 def _read(groups: Sequence[Sequence[Share]], flow: Iterator[Batch]) -> Iterator[Group]:

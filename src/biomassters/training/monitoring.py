@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from biomassters.console import Progress
+from biomassters.messages import counted
 from biomassters.training.micro_batches import Feed
 from biomassters.training.options import TrainingOptions
 from biomassters.training.state import TrainingState
@@ -63,7 +64,7 @@ class TrainingProgress:
         if wait >= _WORTH_SAYING:
             parts.append(f"waiting {wait:.0%}")
         if metrics.skipped_steps:
-            parts.append(f"{_steps(metrics.skipped_steps)} skipped")
+            parts.append(f"{counted(metrics.skipped_steps, 'step')} skipped")
         if self._device.type == "cuda":
             parts.append(f"{gpu_memory_gib(self._device):.1f} GiB of GPU memory")
         self._bar.note(*parts)
@@ -116,15 +117,11 @@ def epoch_line(row: Mapping[str, Any], timing: Mapping[str, Any], epochs: int) -
     if not math.isnan(score):
         parts.append(f"held-out RMSE {score:.2f} Mg/ha")
     if row["skipped_steps"]:
-        parts.append(f"{_steps(row['skipped_steps'])} skipped (loss not finite)")
+        parts.append(f"{counted(row['skipped_steps'], 'step')} skipped (loss not finite)")
     parts.append(f"{timing['chips_per_s']:.1f} chips/s")
     if timing["wait_share"] >= _WORTH_SAYING:
         parts.append(f"{timing['wait_share']:.0%} of the time waiting for data")
     return f"Epoch {row['epoch']} of {epochs}: {', '.join(parts)}."
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
 
 
 CURVES = {

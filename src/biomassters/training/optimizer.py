@@ -64,10 +64,6 @@ class AveragedNetwork:
 
     Not ``torch.optim.swa_utils.AveragedModel``: it takes the first weights over whole, counts its
     own updates, which would have to be saved as well, and averages counters.
-
-    Args:
-        network: In training.
-        decay: Of the average, per step, in 0 … 1.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

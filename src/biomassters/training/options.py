@@ -86,25 +86,11 @@ class StageOptions(Options):
 class TrainingOptions(Options):
     """How networks are trained, in one stage or several."""
 
-    free_options: ClassVar[frozenset[str]] = frozenset(
-        {
-            "restart",
-            "stages",
-            "stop_after",
-            "keep",
-            "device",
-            "world_size",
-            "launch",
-            "loader_threads",
-            "loader_prefetch",
-            "loader_timeout_s",
-            "execution",
-            "checkpoint_every_epochs",
-            "checkpoint_every_minutes",
-            "checkpoints_kept",
-            "bad_steps_allowed",
-        }
-    )
+    free_options: ClassVar[frozenset[str]] = frozenset({
+        "restart", "stages", "stop_after", "keep", "device", "world_size", "launch",
+        "loader_threads", "loader_prefetch", "loader_timeout_s", "execution", "bad_steps_allowed",
+        "checkpoint_every_epochs", "checkpoint_every_minutes", "checkpoints_kept",
+    })  # fmt: skip
     """Options that may differ when a stage is continued: they don't change its experiment."""
 
     stages: tuple[StageOptions, ...] = Field(

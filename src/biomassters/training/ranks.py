@@ -24,10 +24,8 @@ class CommonRefusalError(BadInputError):
 class Ranks:
     """This process among those of its run; alone, everything is as if there were no others.
 
-    Args:
-        rank: Of this process, from 0.
-        size: How many there are; their process group exists when it is above 1.
-        here: Of them, on this machine.
+    Its ``rank`` counts from 0; of ``size`` processes, which have a process group if they are
+    several, so many are ``here``, on this machine.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, here: int = 1) -> None:
@@ -61,13 +59,9 @@ class Ranks:
         return bool(self.total(torch.tensor(int(flag))).item())
 
     def together(self, work: Callable[[], T]) -> list[T]:
-        """Do something on every rank and share the results, or the refusal of any of them.
+        """Do something on every rank and share the results, in their order, or any refusal.
 
-        Args:
-            work: Uses no other rank; its result is pickled.
-
-        Returns:
-            One result a rank, in their order.
+        ``work`` uses no other rank; its result is pickled.
 
         Raises:
             BadInputError: ``work`` raised it on some rank; then it is raised on every one.

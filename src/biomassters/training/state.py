@@ -22,21 +22,13 @@ STEPS_TO_DOUBLE = 2000
 
 @dataclass
 class EpochMetrics:
-    """Sums over the steps of the epoch at work.
+    """Sums over the steps of the epoch at work."""
 
-    Attributes:
-        loss: Loss times chips.
-        chips: Chips learnt from.
-        skipped_steps: Steps left out because loss or gradient was not finite.
-        seconds: Time spent, also before an interruption.
-        wait_s: Part of it spent waiting for data.
-    """
-
-    loss: float = 0.0
-    chips: int = 0
-    skipped_steps: int = 0
-    seconds: float = 0.0
-    wait_s: float = 0.0
+    loss: float = 0.0  # loss times chips
+    chips: int = 0  # chips learnt from
+    skipped_steps: int = 0  # steps left out because loss or gradient was not finite
+    seconds: float = 0.0  # time spent, also before an interruption
+    wait_s: float = 0.0  # part of it spent waiting for data
 
     @property
     def mean_loss(self) -> float:
@@ -50,27 +42,17 @@ class EpochMetrics:
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """How far a run has come."""
 
-    Attributes:
-        epoch: Epochs finished.
-        step: Steps done in the epoch after them.
-        total_steps: Steps of the whole run, for the averaged weights.
-        bad_steps: Steps skipped in a row.
-        best_epoch: Epoch with the best validation, counted from 1; 0 before any.
-        best_score: Its score, Mg/ha: see ``TrainingOptions.validation_score``.
-        loss_scale: What float16 multiplies the loss with, so that small gradients don't vanish.
-        steps_since_overflow: Steps that its gradients have fitted into float16.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    total_steps: int = 0
-    bad_steps: int = 0
-    best_epoch: int = 0
-    best_score: float = math.inf
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the epoch after them
+    total_steps: int = 0  # steps of the whole run, for the averaged weights
+    bad_steps: int = 0  # steps skipped in a row
+    best_epoch: int = 0  # epoch with the best validation, counted from 1; 0 before any
+    best_score: float = math.inf  # its score, Mg/ha: see ``TrainingOptions.validation_score``
+    # What float16 multiplies the loss with, so that small gradients don't vanish.
     loss_scale: float = LARGEST_SCALE
-    steps_since_overflow: int = 0
+    steps_since_overflow: int = 0  # steps that its gradients have fitted into float16
 
     def adapt_loss_scale(self, *, overflowed: bool) -> None:
         """Halve the scale after an overflow, double it after 2,000 steps without.
@@ -116,25 +98,17 @@ class TrainingResult:
 
 @dataclass(eq=False)
 class TrainingState:
-    """A network with its optimizer, averages, position and history.
+    """A network with its optimizer, averages, position and history."""
 
-    Attributes:
-        network: In training, on its device.
-        averaged: Its averaged weights, where the options ask for them.
-        metrics: Of the epoch at work.
-        history: Rows of ``TrainingResult.history``.
-        timing: Rows of ``TrainingResult.timing``.
-        best_weights: State dict of the best validation, on the CPU.
-    """
-
-    network: nn.Module
+    network: nn.Module  # in training, on its device
     optimizer: torch.optim.Optimizer
-    averaged: AveragedNetwork | None
+    averaged: AveragedNetwork | None  # its averaged weights, where the options ask for them
     position: Position = field(default_factory=Position)
-    metrics: EpochMetrics = field(default_factory=EpochMetrics)
+    metrics: EpochMetrics = field(default_factory=EpochMetrics)  # of the epoch at work
+    # Rows of ``TrainingResult.history``.
     history: list[dict[str, Any]] = field(default_factory=list)
-    timing: list[dict[str, Any]] = field(default_factory=list)
-    best_weights: dict[str, Tensor] | None = None
+    timing: list[dict[str, Any]] = field(default_factory=list)  # rows of ``TrainingResult.timing``
+    best_weights: dict[str, Tensor] | None = None  # state dict of the best validation, on the CPU
 
     @classmethod
     def begin(cls, network: nn.Module, options: TrainingOptions) -> "TrainingState":
@@ -174,21 +148,20 @@ class TrainingState:
         """
         position, metrics = self.position, self.metrics
         position.epoch += 1
-        clipped = scores.get("rmse_per_chip_mean", math.nan)
-        score = scores.get("score", clipped)
+        validated = {
+            f"validation_rmse_{kind}per_chip_mean": scores.get(
+                f"rmse_{kind}per_chip_mean", math.nan
+            )
+            for kind in ("", "unclipped_", "masked_")
+        }
+        score = scores.get("score", validated["validation_rmse_per_chip_mean"])
         self.history.append(
             {
                 "epoch": position.epoch,
                 "learning_rate": learning_rate,
                 "train_loss": metrics.mean_loss,
                 "skipped_steps": metrics.skipped_steps,
-                "validation_rmse_per_chip_mean": clipped,
-                "validation_rmse_unclipped_per_chip_mean": scores.get(
-                    "rmse_unclipped_per_chip_mean", math.nan
-                ),
-                "validation_rmse_masked_per_chip_mean": scores.get(
-                    "rmse_masked_per_chip_mean", math.nan
-                ),
+                **validated,
             }
         )
         self.timing.append(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biomassters.chips.chip import read_label
 from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.errors import BadInputError
@@ -53,7 +54,6 @@ def train(
     fingerprint: str,
     initial_state: Mapping[str, Tensor] | None = None,
     event_dir: Path | None = None,
-    progress: bool = True,
     on_validation: Callable[[float], object] | None = None,
 ) -> TrainingResult:
     """Train a network, or go on where an interrupted run stopped, or return a finished one.
@@ -69,7 +69,6 @@ def train(
         fingerprint: Of the chip store.
         initial_state: Weights to start from, instead of the network's.
         event_dir: Folder of TensorBoard's event files; None writes none.
-        progress: Whether to show bars on stderr.
         on_validation: Told the RMSE of the held-out chips, Mg/ha, after each validation; what it
             raises ends the training. For a run of one rank.
 
@@ -114,34 +113,23 @@ def train(
     )
     if options.world_size > 1:
         assert on_validation is None, "other processes couldn't call it"
-        return launch(job, progress=progress)
+        return launch(job)
     device = choose_device(options.device)
-    return Trainer(
-        job, Ranks(), device, StopRequest(), progress=progress, on_validation=on_validation
-    ).run()
+    return Trainer(job, Ranks(), device, StopRequest(), on_validation).run()
 
 
 def initialize_head(
     network: AgbNet, split: StoreSplit, chips: Sequence[int], *, limit: float
 ) -> None:
-    """Make a fresh network predict in the labels' unit.
+    """Make a fresh network predict in the unit of the labels of some training chips.
 
     Its last layer gives values around 0 with a standard deviation of about 1, that of labels is
     tens of Mg/ha, as is their mean. Adam moves a weight by no more than the learning rate per
-    step, so getting there takes hundreds of steps; short runs don't have them.
-
-    Args:
-        network: With random weights; its last layer is changed.
-        split: Of the chip store.
-        chips: Indices of training chips; some, evenly spaced, are looked at.
-        limit: Labels at or above it are left out, Mg/ha.
+    step, so getting there takes hundreds of steps; short runs don't have them. Labels at or above
+    the limit are left out.
     """
-    agb = np.empty((split.height, split.width), np.float32)
-    pixels = []
-    for number in np.linspace(0, len(chips) - 1, min(LABELS_READ, len(chips))).astype(int):
-        split.read_agb_into(chips[number], agb)
-        pixels.append(agb[agb < limit])
-    labels = np.concatenate(pixels).astype(np.float64)
+    read = (read_label(split, chip) for chip in _some(chips))
+    labels = np.concatenate([agb[agb < limit] for agb in read]).astype(np.float64)
     if not labels.size:
         return
     head = network.segmentation_head
@@ -157,20 +145,15 @@ def shift_head(network: AgbNet, split: StoreSplit, chips: Sequence[int], *, limi
     The optimizer would need hundreds of steps for it. Of n chips n / (n + 1) is taken off: what
     chips of a place have in common was found to be about as large as what sets one apart from the
     others (shrinkage: Efron & Morris 1975, Journal of the American Statistical Association 70).
-
-    Args:
-        network: On the CPU; the bias of its last layer is changed.
-        split: Of the chip store.
-        chips: Indices of labelled chips; some, evenly spaced, are looked at.
-        limit: Labels at or above it are left out, Mg/ha.
+    The network lies on the CPU; labels at or above the limit are left out.
 
     Returns:
         What was added, Mg/ha.
     """
     errors = []
     network.eval()
-    for number in np.linspace(0, len(chips) - 1, min(LABELS_READ, len(chips))).astype(int):
-        chip = split.read_chip(chips[number])
+    for index in _some(chips):
+        chip = split.read_chip(index)
         batch = batch_of_chip(chip)
         agb_1HW = predict_batch(network, batch.images, batch.chip_of_month, 1, clip_negative=False)
         assert chip.agb_mg_per_ha is not None, "checked: the split has labels"
@@ -184,11 +167,14 @@ def shift_head(network: AgbNet, split: StoreSplit, chips: Sequence[int], *, limi
     return shift
 
 
+def _some(chips: Sequence[int]) -> list[int]:
+    """A few of the chips, evenly spaced."""
+    few = np.linspace(0, len(chips) - 1, min(LABELS_READ, len(chips))).astype(int)
+    return [chips[number] for number in few]
+
+
 def check_chips(
-    split: StoreSplit,
-    training: Sequence[int],
-    validation: Sequence[int],
-    options: TrainingOptions,
+    split: StoreSplit, training: Sequence[int], validation: Sequence[int], options: TrainingOptions
 ) -> None:
     """Refuse chips that are none, too few, without label or images, or of an unfit size."""
     if not training:

@@ -38,15 +38,10 @@ LossOf = Callable[[Predict, MicroBatch], Tensor]
 
 
 class StepResult(NamedTuple):
-    """What a step came to.
+    """What a step came to."""
 
-    Attributes:
-        loss: Mean over the chips of the whole batch.
-        skipped: Whether nothing was learnt, because loss or gradient was not finite.
-    """
-
-    loss: float
-    skipped: bool
+    loss: float  # mean over the chips of the whole batch
+    skipped: bool  # whether nothing was learnt, because loss or gradient was not finite
 
 
 class Stepper:

@@ -39,29 +39,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """What a run is made of; it can be pickled, so that any process can do its part of it.
+    """What a run is made of; it can be pickled, so that any process can do its part of it."""
 
-    Attributes:
-        network: With the weights that the run starts from; trained in place.
-        split: Of the chip store, a handle that opens it where it is used.
-        training: Indices of the chips to learn from.
-        validation: Indices of the chips held out.
-        options: Of the run.
-        checkpoint_dir: Folder of its checkpoints.
-        identity: What ``run_identity`` says of it.
-        event_dir: Folder of TensorBoard's event files; None writes none.
-        loss: The one that the options name. Unpickled, it brings its module along, which
-            registers it in a process that has not imported it.
-    """
-
-    network: AgbNet
-    split: StoreSplit
-    training: tuple[int, ...]
-    validation: tuple[int, ...]
-    options: TrainingOptions
-    checkpoint_dir: Path
-    identity: dict[str, Any]
-    event_dir: Path | None
+    network: AgbNet  # with the weights that the run starts from; trained in place
+    split: StoreSplit  # of the chip store, a handle that opens it where it is used
+    training: tuple[int, ...]  # indices of the chips to learn from
+    validation: tuple[int, ...]  # indices of the chips held out
+    options: TrainingOptions  # of the run
+    checkpoint_dir: Path  # folder of its checkpoints
+    identity: dict[str, Any]  # what ``run_identity`` says of it
+    event_dir: Path | None  # folder of TensorBoard's event files; None writes none
+    # The one that the options name. Unpickled, it brings its module along, which registers it in a
+    # process that has not imported it.
     loss: Loss
 
 
@@ -74,8 +63,6 @@ class Trainer:
         ranks: Ranks,
         device: torch.device,
         stop: "StopRequest",
-        *,
-        progress: bool,
         on_validation: Callable[[float], object] | None = None,
     ) -> None:
         options, network = job.options, job.network
@@ -90,7 +77,6 @@ class Trainer:
         self._state = TrainingState.begin(network, options)
         self._stepper = Stepper(network, options, device, ranks)
         self._event_dir = job.event_dir if ranks.first else None
-        self._shown = progress and ranks.first
         self._on_validation = on_validation
 
     def run(self) -> TrainingResult:
@@ -126,7 +112,7 @@ class Trainer:
             threads_inside(self._stepper.threads),
             EventLog(self._event_dir, self._state.position.total_steps) as events,
             TrainingProgress(
-                self._feed, self._options, self._state, self._device, shown=self._shown
+                self._feed, self._options, self._state, self._device, shown=self._ranks.first
             ) as progress,
         ):
             while not self._finished:

@@ -27,16 +27,13 @@ from biomassters.training.train_step import training_precision
 def chips_of_folds(
     split: StoreSplit, folds: pd.DataFrame, held_out_fold: int | None
 ) -> tuple[list[int], list[int]]:
-    """Divide the chips of a split.
+    """Divide the chips of a split into training and validation chips, by their indices.
 
     Args:
         split: Of the chip store.
         folds: Columns ``chip_id`` and ``fold``; chips of the split that it doesn't list are
             used for nothing.
         held_out_fold: The fold that validates; None for none.
-
-    Returns:
-        Indices into the split: training chips, validation chips.
 
     Raises:
         BadInputError: There is no such fold, or the store lacks a chip of the folds.

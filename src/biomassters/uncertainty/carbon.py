@@ -45,8 +45,6 @@ def account_for_carbon(
     measured: pd.DataFrame,
     options: UncertaintyOptions,
     blocks: Mapping[str, int] | None = None,
-    *,
-    progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Add up both splits, one chip in memory at a time.
 
@@ -60,7 +58,6 @@ def account_for_carbon(
             construction. May be empty.
         options: Level, carbon fraction, times and seed of the resampling.
         blocks: Block of land by chip id of the held-out chips, where they come in blocks.
-        progress: Show bars on stderr.
 
     Returns:
         ``held_out``, ``test`` (None if empty) and ``hectares``, ready for JSON; and a row per
@@ -71,9 +68,7 @@ def account_for_carbon(
     cross_fitted = dict(zip(measured["chip_id"], measured["corrected_mean"], strict=True))
     # Where a label has gaps, map and label are compared on the same pixels and the same area.
     labelled = _LabelledMaps(held_out, chips)
-    known = chip_totals(
-        labelled, intervals, errors, options.carbon_fraction, cross_fitted, progress=progress
-    )
+    known = chip_totals(labelled, intervals, errors, options.carbon_fraction, cross_fitted)
     hectares, targets = _labels(chips, held_out, known["chip_id"].tolist())
     chip_errors = known["mean_agb_mg_per_ha"].to_numpy() - targets
 
@@ -99,7 +94,7 @@ def account_for_carbon(
     }
     tables = [known.assign(split="held_out")]
     if test:
-        predicted = chip_totals(test, intervals, errors, options.carbon_fraction, progress=progress)
+        predicted = chip_totals(test, intervals, errors, options.carbon_fraction)
         account["test"] = total(predicted)
         tables.append(predicted.assign(split="test"))
     return account, pd.concat(tables, ignore_index=True)
@@ -234,25 +229,18 @@ def chip_totals(
     errors: ErrorModel,
     carbon_fraction: float,
     known_means: Mapping[str, float] | None = None,
-    *,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """Biomass and carbon of each chip, one chip in memory at a time.
 
-    Args:
-        predictions: AGB by chip id, float32 [H, W], Mg/ha.
-        intervals: Whose chip-mean interval is used, moved by the correction for the bias.
-        errors: Whose bias is corrected for.
-        carbon_fraction: Mg of carbon in a Mg of biomass.
-        known_means: Corrected mean AGB by chip id, Mg/ha, where it was worked out already.
-        progress: Show a bar on stderr.
+    The intervals' chip-mean interval is used, moved by the errors' correction for the bias;
+    ``known_means`` are corrected mean AGB by chip id, Mg/ha, where they were worked out already.
 
     Returns:
         chip_id, area_ha, mean_agb_mg_per_ha, standard_error_mg_per_ha, and biomass_mg and
         carbon_mg with ``_lower`` and ``_upper``.
     """
     rows = []
-    for chip_id in tracked(predictions, "adding up carbon", shown=progress):
+    for chip_id in tracked(predictions, "adding up carbon"):
         agb_HW = predictions[chip_id]
         known = (known_means or {}).get(chip_id)
         mean = max(0.0, float(errors.corrected(agb_HW).mean()) if known is None else known)

@@ -22,10 +22,14 @@ from biomassters.chips.bands import PIXEL_SIZE_M
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import CLASS_EDGES_MG_PER_HA, CLASS_NAMES, LABEL_LIMIT_MG_PER_HA
-from biomassters.metrics.pixel_sums import checked_pixels, labelled_pixels
-from biomassters.uncertainty.correlation import CorrelationSums
-from biomassters.uncertainty.error_model import ErrorModel, ErrorSums
+from biomassters.metrics import (
+    CLASS_EDGES_MG_PER_HA,
+    CLASS_NAMES,
+    LABEL_LIMIT_MG_PER_HA,
+    checked_pixels,
+    labelled_pixels,
+)
+from biomassters.uncertainty.error_model import CorrelationSums, ErrorModel, ErrorSums
 from biomassters.uncertainty.intervals import (
     IntervalModel,
     check_chip_count,
@@ -46,23 +50,17 @@ _MEASURED = ("pixel_coverage", "chip_mean_coverage")
 
 @dataclass(frozen=True, eq=False)
 class PartCounts:
-    """What calibrating needs to know of some chips.
+    """What calibrating needs to know of some chips."""
 
-    Attributes:
-        residuals: Of their pixels.
-        means: Mean prediction and mean target of each chip, Mg/ha.
-        errors: By bin of predicted AGB.
-    """
-
+    # Of their pixels.
     residuals: ResidualCounts = field(default_factory=lambda: ResidualCounts(CLASS_EDGES_MG_PER_HA))
+    # Mean prediction and mean target of each chip, Mg/ha.
     means: list[tuple[float, float]] = field(default_factory=list)
+    # By bin of predicted AGB.
     errors: ErrorSums = field(default_factory=lambda: ErrorSums(label_limit=LABEL_LIMIT_MG_PER_HA))
 
     def update(
-        self,
-        prediction: NDArray[np.float32],
-        target: NDArray[np.float32],
-        block: int | None = None,
+        self, prediction: NDArray[np.float32], target: NDArray[np.float32], block: int | None = None
     ) -> None:
         """Take in one chip's labelled pixels, of any shape, Mg/ha."""
         self.residuals.update(prediction, target)
@@ -73,9 +71,7 @@ class PartCounts:
 
     def __add__(self, other: "PartCounts") -> "PartCounts":
         return PartCounts(
-            self.residuals + other.residuals,
-            self.means + other.means,
-            self.errors + other.errors,
+            self.residuals + other.residuals, self.means + other.means, self.errors + other.errors
         )
 
     def fit(self, options: UncertaintyOptions) -> IntervalModel:
@@ -100,20 +96,16 @@ class ChipCoverage(NamedTuple):
 
 @dataclass
 class CoverageCounts:
-    """How often intervals held the target, one chip at a time.
+    """How often intervals held the target, one chip at a time."""
 
-    Attributes:
-        pixels: int64 [classes of the target].
-        covered: int64 [classes], pixels within their interval.
-        width: float64 [classes], sum of the intervals' widths, Mg/ha.
-        chips: Of each chip.
-        blocks: Block of land by chip id, where chips come in blocks.
-    """
-
+    # int64 [classes of the target].
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    # int64 [classes], pixels within their interval.
     covered: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES), np.int64))
+    # float64 [classes], sum of the intervals' widths, Mg/ha.
     width: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(CLASS_NAMES)))
-    chips: list[ChipCoverage] = field(default_factory=list)
+    chips: list[ChipCoverage] = field(default_factory=list)  # of each chip
+    # Block of land by chip id, where chips come in blocks.
     blocks: Mapping[str, int] = field(default_factory=dict)
 
     def update(
@@ -204,21 +196,15 @@ class CoverageCounts:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What held-out chips say about errors.
+    """What held-out chips say about errors."""
 
-    Attributes:
-        intervals: Calibrated on all of them, as ``errors`` are.
-        coverage: Measured part by part; of nothing if there are too few chips.
-        constant_width: Mean width of intervals of one constant half-width that cover as many
-            pixels, Mg/ha; also cut off at 0.
-        levels: One row a nominal level: level, pixel_coverage, chip_mean_coverage.
-    """
-
-    intervals: IntervalModel
+    intervals: IntervalModel  # calibrated on all of them, as ``errors`` are
     errors: ErrorModel
-    coverage: CoverageCounts
+    coverage: CoverageCounts  # measured part by part; of nothing if there are too few chips
+    # Mean width of intervals of one constant half-width that cover as many pixels, Mg/ha; also cut
+    # off at 0.
     constant_width: float | None
-    levels: pd.DataFrame
+    levels: pd.DataFrame  # one row a nominal level: level, pixel_coverage, chip_mean_coverage
 
     def metrics(self) -> dict[str, Any]:
         """The coverage figures, ready for JSON."""
@@ -238,8 +224,6 @@ def calibrate(
     chip_ids: Sequence[str],
     options: UncertaintyOptions,
     blocks: Mapping[str, int] | None = None,
-    *,
-    progress: bool = True,
 ) -> Calibration:
     """Calibrate on held-out chips, read twice, one at a time.
 
@@ -250,7 +234,6 @@ def calibrate(
         options: Level, parts, sizes of bins.
         blocks: Block of land by chip id, where chips come in blocks: coverage is then measured on
             blocks that calibrated nothing. None or empty: each chip is a unit of its own.
-        progress: Show bars on stderr.
 
     Raises:
         BadInputError: A chip is unknown, without prediction or label, a value is no number, or
@@ -262,7 +245,7 @@ def calibrate(
             "trained on every label have none, so take the intervals of the fold's weights."
         )
     check_chip_count(len(chip_ids), options.level)
-    read = partial(_read, chips, predictions, chip_ids, progress)
+    read = partial(_read, chips, predictions, chip_ids)
     blocks = blocks or {}
     part_of = assign_parts(len(chip_ids), options, unit_numbers(chip_ids, blocks))
     parts = [PartCounts() for _ in range(int(part_of.max()) + 1)]
@@ -306,12 +289,11 @@ def _read(
     chips: LabelledChips,
     predictions: Mapping[str, NDArray[np.float32]],
     chip_ids: Sequence[str],
-    progress: bool,
     what: str,
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
     """Chip id, prediction and target of each chip, finite where there is a label."""
     indices = positions(chips, chip_ids)
-    for chip_id, index in zip(tracked(chip_ids, what, shown=progress), indices, strict=True):
+    for chip_id, index in zip(tracked(chip_ids, what), indices, strict=True):
         predicted, target = predictions[chip_id], read_label(chips, index)
         checked_pixels(chip_id, *labelled_pixels(predicted, target))
         yield chip_id, predicted, target
@@ -331,10 +313,7 @@ def assign_parts(
 ) -> NDArray[np.int64]:
     """Part of each chip at random, as even as can be; more parts where chips are few.
 
-    Args:
-        chips: How many.
-        options: How many parts.
-        units: Number of each chip's block; a block stays whole. None: each chip is its own.
+    A block, by the number in ``units``, stays whole; None: each chip is its own.
     """
     units = np.arange(chips) if units is None else units
     count = int(units.max()) + 1

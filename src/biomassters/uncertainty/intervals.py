@@ -1,10 +1,12 @@
 """Lower and upper bounds of predicted biomass: split-conformal intervals, by predicted AGB.
 
-``IntervalModel`` applies them, ``fit_intervals`` calibrates one on the ``residuals`` of held-out
-chips, and ``cross_calibration`` measures how often they hold.
+``IntervalModel`` has them, ``bounded_maps`` adds them to a folder of maps, ``fit_intervals``
+calibrates a model on the ``residuals`` of held-out chips, and ``cross_calibration`` measures how
+often they hold.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,10 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.chips.predicted_maps import Prediction, PredictionFolder
+from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.uncertainty.json_model import JsonModel
+from biomassters.io.files import JsonModel
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.uncertainty.residuals import BIN_EDGES, ResidualCounts
+
+log = logging.getLogger(__name__)
 
 SMOOTH_FROM_MG_PER_HA = 10.0
 """From here on ends go over from bin to bin. Below, where predictions of bare ground gather in bins
@@ -55,13 +61,9 @@ class IntervalModel(JsonModel):
     centres: tuple[float, ...] = ()
 
     def bounds(self, prediction: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper bound of each pixel.
+        """Lower and upper bound of each pixel's AGB, of any shape, Mg/ha; NaN stays NaN.
 
-        Args:
-            prediction: AGB, real, any shape, Mg/ha; NaN stays NaN.
-
-        Returns:
-            float32 of the same shape, Mg/ha, 0 or more.
+        Both are float32, 0 or more.
         """
         predicted = np.asarray(prediction, np.float64)
         lower, upper = (
@@ -103,6 +105,30 @@ class IntervalModel(JsonModel):
         return np.maximum(means - half, 0.0), means + half
 
 
+def bounded_maps(predictions: PredictionFolder, intervals: IntervalModel) -> Iterator[Prediction]:
+    """Each map of a folder with its bounds, one at a time."""
+    for chip_id in tracked(predictions, "adding intervals to maps"):
+        one = predictions.read(chip_id)
+        bounds = intervals.bounds(one.agb_mg_per_ha)
+        yield Prediction(chip_id, one.agb_mg_per_ha, one.georeference, bounds)
+
+
+def say_if_borrowed(predictions: PredictionFolder, calibrated_on: str | None) -> None:
+    """Say so if the intervals come from other weights than the maps.
+
+    Weights fine-tuned on every label have no held-out chips, so they borrow the intervals of
+    the weights that do. That is the best there is, and not the same.
+    """
+    fingerprint = predictions.weights_fingerprint
+    if fingerprint is not None and calibrated_on is not None and fingerprint != calibrated_on:
+        log.info(
+            "The maps in %s come from weights (%s) other than those that the intervals were "
+            "calibrated with: how often these intervals hold the truth was not measured.",
+            predictions.path,
+            predictions.weights,
+        )
+
+
 def allowed_misses(points: int, level: float) -> int:
     """How many of ``points`` calibration points may lie outside; −1 if there are too few.
 
@@ -119,11 +145,7 @@ def fewest_chips(level: float) -> int:
 
 
 def check_chip_count(chips: int, level: float) -> None:
-    """Refuse a level that so few chips cannot support.
-
-    Raises:
-        BadInputError: There are fewer than the level needs.
-    """
+    """Refuse, in a BadInputError, a level that so few chips cannot support."""
     needed = fewest_chips(level)
     if chips < needed:
         highest = np.floor(100 * chips / (chips + 1)) / 100
@@ -137,12 +159,7 @@ def check_chip_count(chips: int, level: float) -> None:
 def fit_intervals(
     counts: ResidualCounts, chip_means: Sequence[tuple[float, float]], options: UncertaintyOptions
 ) -> IntervalModel:
-    """An interval model from everything that was counted.
-
-    Args:
-        counts: Residuals of all pixels.
-        chip_means: Mean prediction and mean target of each of these chips, Mg/ha.
-        options: Level, sizes of bins, tolerance over the classes.
+    """An interval model from the residuals of pixels, and each chip's mean prediction and target.
 
     Raises:
         BadInputError: There are fewer chips than the level needs.
@@ -196,18 +213,12 @@ def _fit_means(
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Intervals that each bin could take: one for each of ``SPLITS``.
+    """Intervals that each bin could take: one for each of ``SPLITS``."""
 
-    Attributes:
-        lower: float64 [B, S], residual at the lower end, Mg/ha.
-        upper: float64 [B, S], residual at the upper end, Mg/ha.
-        misses: int64 [classes, B, S], pixels outside.
-        width: float64 [B, S], sum over pixels of upper − lower bound, both cut off at 0, Mg/ha.
-    """
-
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    misses: NDArray[np.int64]
+    lower: NDArray[np.float64]  # float64 [B, S], residual at the lower end, Mg/ha
+    upper: NDArray[np.float64]  # float64 [B, S], residual at the upper end, Mg/ha
+    misses: NDArray[np.int64]  # int64 [classes, B, S], pixels outside
+    # float64 [B, S], sum over pixels of upper − lower bound, both cut off at 0, Mg/ha.
     width: NDArray[np.float64]
 
 

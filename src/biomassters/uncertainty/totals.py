@@ -42,21 +42,13 @@ def in_mg(
 
 @dataclass(frozen=True)
 class Total:
-    """Biomass of an area.
+    """Biomass of an area."""
 
-    Attributes:
-        area_ha: Area that counted, ha.
-        mean: Mean AGB, corrected for the bias, Mg/ha.
-        standard_error: Of the mean, Mg/ha.
-        level: Of the intervals.
-        carbon_fraction: Mg of carbon in a Mg of biomass.
-    """
-
-    area_ha: float
-    mean: float
-    standard_error: float
-    level: float
-    carbon_fraction: float
+    area_ha: float  # area that counted, ha
+    mean: float  # mean AGB, corrected for the bias, Mg/ha
+    standard_error: float  # of the mean, Mg/ha
+    level: float  # of the intervals
+    carbon_fraction: float  # Mg of carbon in a Mg of biomass
 
     def to_dict(self) -> dict[str, float]:
         """Ready for JSON: ``*_mg`` are Mg (tonnes) of the whole area, ``*_mg_per_ha`` densities."""
@@ -107,14 +99,10 @@ class RegionTotals:
         left: int,
         areas_ha: NDArray[np.float64] | None = None,
     ) -> None:
-        """Take in a block; each pixel of the region once.
+        """Take in a block of AGB in Mg/ha where valid; each pixel of the region once.
 
-        Args:
-            prediction_HW: AGB, Mg/ha; anything where not valid.
-            valid_HW: Pixels that count.
-            top: Row of the block's first pixel in the region.
-            left: Column of it.
-            areas_ha: Of each pixel on the ground; None: all have the same.
+        Its first pixel lies in row ``top`` and column ``left`` of the region; the areas are of each
+        pixel on the ground, None: all have the same.
         """
         predicted = np.where(valid_HW, prediction_HW, 0.0)
         # A pixel counts as so many of the usual area.
@@ -170,28 +158,16 @@ def total_of_map(
     pixel_size_m: float,
     pixel_area_ha: float | None = None,
 ) -> Total:
-    """Biomass of one map that fits in memory; see ``RegionTotals`` for larger ones.
-
-    Args:
-        errors: From held-out chips.
-        prediction_HW: AGB, Mg/ha.
-        valid_HW: Pixels that count.
-        pixel_size_m: Distance between neighbouring pixels.
-        pixel_area_ha: Of one pixel; from its size if None.
-    """
+    """Biomass of one map (AGB, Mg/ha) that fits in memory; see ``RegionTotals`` for larger ones."""
     region = RegionTotals(errors, pixel_size_m, pixel_area_ha)
     region.update(prediction_HW, valid_HW, 0, 0)
     return region.total()
 
 
 class CellSums:
-    """Adds up images by square cells; where those become too many, they are joined by fours.
+    """Adds up some images side by side by square cells; too many cells are joined by fours.
 
     So memory stays bounded however large the region is.
-
-    Args:
-        images: How many images are added up side by side.
-        most: Cells that are kept at most.
 
     Attributes:
         side: Pixels of a cell's side.
@@ -258,10 +234,6 @@ class GediCells:
     Cells begin at the map's upper left corner, and are squares of as many whole pixels as come
     nearest to 1 km. Those with a pixel without data, or that reach beyond the map, don't count. A
     cell is forgotten when all of its pixels were seen, so memory holds those that blocks share.
-
-    Args:
-        error_model: From held-out chips.
-        pixel_size_m: Distance between neighbouring pixels.
     """
 
     def __init__(self, error_model: ErrorModel, pixel_size_m: float) -> None:
@@ -318,12 +290,6 @@ def _cell_correlation(
     model: ErrorModel, pixel_size_m: float, side: int, shape: tuple[int, int]
 ) -> NDArray[np.float64]:
     """Mean correlation of a pixel of one cell and a pixel of another, less what always lasts.
-
-    Args:
-        model: Its curve of correlation by distance.
-        pixel_size_m: Distance between neighbouring pixels.
-        side: Pixels of a cell's side.
-        shape: Rows and columns of cells in the region.
 
     Returns:
         float64 [rows + reach, columns + reach], by displacement: at [i, j] that of cells i rows

@@ -62,9 +62,7 @@ class DaskWorkers:
     """
 
     def __init__(
-        self,
-        options: DaskOptions,
-        items: tuple[str, str] = ("chip", "dask.memory_per_worker_gb"),
+        self, options: DaskOptions, items: tuple[str, str] = ("chip", "dask.memory_per_worker_gb")
     ) -> None:
         self._options, self._items = options, items
 
@@ -121,11 +119,9 @@ def _client(options: DaskOptions) -> Iterator[Client]:
 
 
 def local_cluster(workers: int, memory_bytes: int) -> LocalCluster:
-    """Processes of this machine that only this machine can talk to.
+    """Processes of this machine that only this machine can talk to; each does one item at a time.
 
-    Args:
-        workers: How many; each does one item at a time.
-        memory_bytes: At which a process is ended and started again.
+    One that takes ``memory_bytes`` is ended and started again.
     """
     # Without addresses, scheduler and workers serve their status pages to the whole network.
     with dask.config.set(_UNWATCHED):
@@ -153,13 +149,10 @@ def _check_workers(client: Client, timeout_s: float) -> None:
 
 
 def require_scheduler(options: DaskOptions) -> None:
-    """Say hello to the scheduler, before there is a client.
+    """Say hello to the scheduler at the options' address, before there is a client.
 
     Dask's own client waits for ever for a server that accepts a connection and says nothing, and
     its end is noisy when there was no scheduler.
-
-    Args:
-        options: With an address.
 
     Raises:
         BadInputError: Nobody answers there in time, or somebody who is no scheduler.

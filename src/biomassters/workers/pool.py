@@ -48,7 +48,6 @@ class Workers(Protocol):
         Raises:
             Exception: The first one that a task raised.
         """
-        ...
 
 
 class Threads:

@@ -249,7 +249,7 @@ def damaged_root(archive_root: Path) -> Path:
 
 def source_of(root: Path, on_damaged: str, scratch: Path) -> UsableChips:
     archive = Archive.open(root)
-    table, _ = inspect_archive(archive, InspectionOptions(on_damaged=on_damaged), progress=False)
+    table, _ = inspect_archive(archive, InspectionOptions(on_damaged=on_damaged))
     table.to_parquet(scratch / "table.parquet")
     return UsableChips(archive, pd.read_parquet(scratch / "table.parquet"))
 

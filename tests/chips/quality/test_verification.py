@@ -21,8 +21,8 @@ from biomassters.chips.quality.verification import (
     verify_archive,
 )
 from biomassters.errors import BadInputError
+from biomassters.io.files import RowJournal
 from biomassters.io.raster import write_raster
-from biomassters.io.row_journal import RowJournal
 from biomassters.pipelines.data_engineering.nodes import inspect_chips, verify_files
 from biomassters.pipelines.data_engineering.options import DataEngineeringOptions
 from biomassters.workers.options import DaskOptions
@@ -33,7 +33,7 @@ A_IMAGE = "0000000a_S1_03.tif"
 
 def verify(root, work, workers=None, quarantine=True):
     options = VerificationOptions(quarantine=quarantine)
-    return verify_archive(Archive.open(root), work, options, workers, progress=False)
+    return verify_archive(Archive.open(root), work, options, workers)
 
 
 def row(table, filename):
@@ -185,7 +185,6 @@ def test_the_chip_table_knows_what_verification_found(archive_root, tmp_path):
         chips, _ = inspect_archive(
             Archive.open(archive_root),
             InspectionOptions(on_damaged="leave_out_image"),
-            progress=False,
             verification=table,
         )
         chip = chips.set_index("chip_id").loc["0000000a"]
@@ -275,7 +274,7 @@ def test_ten_kills(tmp_path, make_chip, victims):
         "from biomassters.workers.pool import Threads",
         f"stand_still_at(argument); verify_archive(Archive.open({str(archive_root)!r}), "
         f"Path({str(tmp_path / 'work')!r}), VerificationOptions(quarantine=True), "
-        "Threads(1), progress=False)",
+        "Threads(1))",
     )
     journal = tmp_path / "work" / JOURNAL_NAME
     for _ in range(10):

@@ -22,7 +22,7 @@ WINDOWS = [(0, 0, 24, 40), (3, 5, 8, 16), (16, 24, 8, 16), (8, 0, 16, 40)]
 @pytest.fixture(scope="module", params=["lz4", "zstd", "none"])
 def path(request, tmp_path_factory, made_chips):
     place = tmp_path_factory.mktemp(request.param) / "store.zarr"
-    write_store(place, made_chips(), codec=request.param, progress=False)
+    write_store(place, made_chips(), codec=request.param)
     return place
 
 
@@ -157,7 +157,7 @@ def test_threads_share_a_split(path):
 def test_more_chips_than_open_files(tmp_path, made_chips):
     names = [f"{number:03d}" for number in range(70)]
     source = made_chips({"train": names}, (2, 2))
-    split = write_store(tmp_path / "store", source, progress=False).split("train")
+    split = write_store(tmp_path / "store", source).split("train")
     for _ in range(2):
         for index, chip_id in enumerate(names):
             expected = source.chip(chip_id).images["s2"]
@@ -179,7 +179,7 @@ def test_a_handle_outlives_the_store_that_it_opened(own_copy, made_chips):
     split = ChipStore(own_copy).split("train")
     expected = read_month(split, 0, 0)
     text = pickle.dumps(split)
-    write_store(own_copy, made_chips(version=1), progress=False)
+    write_store(own_copy, made_chips(version=1))
     assert np.array_equal(read_month(split, 0, 0)[1], expected[1])
     with pytest.raises(BadInputError, match="was replaced meanwhile"):
         pickle.loads(text)
@@ -189,7 +189,7 @@ def test_a_handle_outlives_the_store_that_it_opened(own_copy, made_chips):
 
 def test_a_store_replaced_before_the_first_read(own_copy, made_chips):
     split = ChipStore(own_copy).split("train")
-    write_store(own_copy, made_chips(version=1), progress=False)
+    write_store(own_copy, made_chips(version=1))
     with pytest.raises(BadInputError, match="was replaced meanwhile"):
         read_month(split, 0, 0)
 
@@ -201,7 +201,7 @@ def test_no_finished_store(tmp_path, own_copy, made_chips):
     with pytest.raises(BadInputError, match=r"no finished chip store"):
         ChipStore(own_copy)
     with pytest.raises(InterruptedError):
-        write_store(tmp_path / "begun", made_chips(fail_at="b2"), progress=False)
+        write_store(tmp_path / "begun", made_chips(fail_at="b2"))
     with pytest.raises(BadInputError, match=r"begun is unfinished: .* continues where it stopped"):
         ChipStore(tmp_path / "begun")
 

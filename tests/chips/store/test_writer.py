@@ -18,7 +18,7 @@ from biomassters.errors import BadInputError
 
 
 def pack(path, source, codec="lz4"):
-    return write_store(path, source, codec=codec, progress=False)
+    return write_store(path, source, codec=codec)
 
 
 def names(path: Path) -> list[str]:
@@ -230,7 +230,7 @@ class StandingChips:
         return Chip(chip_id, "train", {"s1": s1, "s2": s2}, np.ones((12, 2), bool), agb)
 
 if __name__ == "__main__":
-    write_store(sys.argv[1], StandingChips(12), progress=False)
+    write_store(sys.argv[1], StandingChips(12))
 """
 
 

@@ -73,11 +73,9 @@ class Archive:
 
     @classmethod
     def open(cls, root: Place, parameter: str = "raw_root") -> "Archive":
-        """Finds an archive's metadata and files.
+        """Finds an archive's metadata and files, at any depth below its folder or URL.
 
-        Args:
-            root: Its folder or URL; metadata and images may lie deeper.
-            parameter: The parameter that names it, for messages.
+        ``parameter`` names the parameter that names it, for messages.
 
         Raises:
             BadInputError: If there is no archive, or its metadata are missing or wrong.
@@ -263,12 +261,7 @@ class Archive:
 
 
 class UsableChips:
-    """Chips that the chip table calls usable, without their damaged images.
-
-    Args:
-        archive: The archive.
-        table: Its chip table.
-    """
+    """Chips that an archive's chip table calls usable, without their damaged images."""
 
     def __init__(self, archive: Archive, table: pd.DataFrame) -> None:
         usable = table[table["usable"]].sort_values("chip_id")
@@ -287,11 +280,7 @@ class UsableChips:
         return self._splits
 
     def read_chip(self, chip_id: str) -> Chip:
-        """Reads one chip.
-
-        Raises:
-            DamagedFileError: If a file was damaged after the inspection.
-        """
+        """Reads one chip; raises DamagedFileError if a file was damaged after the inspection."""
         return self._archive.read_chip(chip_id, self._damaged[chip_id])
 
     def signature(self, chip_id: str) -> str:
@@ -302,8 +291,7 @@ class UsableChips:
 def data_name(root: Place) -> str:
     """Name of an archive's folder; stores, weights and reports repeat it, so it holds no secret.
 
-    Args:
-        root: The folder or its address, whose login and signature are left out.
+    Login and signature of an address are left out.
     """
     shown = redact(str(root)).removesuffix(f"?{HIDDEN}")
     return shown.rstrip("/").rpartition("/")[2]

@@ -2,20 +2,28 @@
 
 DrivenData publishes ``features_metadata.csv``, ``train_agbm_metadata.csv`` and GeoTIFFs in
 ``train_features/``, ``test_features/`` and ``train_agbm/``. Others re-host it in folders of their
-own, so files are found by name, at any depth. ``metadata`` says what should exist.
+own, so files are found by name, at any depth. ``metadata`` says what should exist. Damaged files
+wait in quarantine, never deleted: acquisition moves one there when the right one takes its place,
+verification when it is asked to.
 """
 
+import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from biomassters.errors import BadInputError
 from biomassters.io.storage import Place, State, listing, place_of
 
+logger = logging.getLogger(__name__)
+
 # They become names of files and cells of tables: no formula, markup or line break is one.
 CHIP_ID = r"[A-Za-z0-9_.][A-Za-z0-9_.-]*"
 S3_COLUMNS = ("s3path_us", "s3path_eu", "s3path_as")  # of both metadata files
+QUARANTINE = ".quarantine"  # hidden, so that nothing there counts as a file of the archive
 
 
 def image_name(chip_id: str, sensor: str, month: int) -> str:
@@ -30,29 +38,20 @@ def label_name(chip_id: str) -> str:
 
 @dataclass(frozen=True)
 class ArchiveFiles:
-    """Files of an archive.
+    """Files of an archive."""
 
-    Attributes:
-        root: Absolute path of the archive, or its URL.
-        csv_paths: All CSVs.
-        tif_paths: Path or URL of every TIFF, by file name.
-        states: State of every object by its URL; empty for a folder.
-    """
-
-    root: Place
-    csv_paths: tuple[str, ...]
-    tif_paths: dict[str, str]
+    root: Place  # absolute path of the archive, or its URL
+    csv_paths: tuple[str, ...]  # all CSVs
+    tif_paths: dict[str, str]  # path or URL of every TIFF, by file name
+    # State of every object by its URL; empty for a folder.
     states: Mapping[str, State] = field(default_factory=dict, repr=False)
 
     @classmethod
     def find(cls, root: Place, parameter: str = "raw_root") -> "ArchiveFiles":
         """Walks an archive's folder, or lists what lies below its URL.
 
-        Where a name exists more than once, the file nearest to the root counts.
-
-        Args:
-            root: Folder or URL.
-            parameter: The parameter that names it, for messages.
+        Where a name exists more than once, the file nearest to the root counts. ``parameter`` names
+        the parameter that names the archive, for messages.
 
         Raises:
             BadInputError: If there is no such folder, or nothing below the URL.
@@ -109,3 +108,29 @@ def file_state(path: str) -> State | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def quarantined_files(root: Place) -> dict[str, str]:
+    """Paths of the TIFFs in quarantine, by name; object storage has none."""
+    if not isinstance(root, Path):
+        return {}
+    return {path.name: str(path) for path in (root / QUARANTINE).glob("*.tif*")}
+
+
+def quarantine(root: Path, path: Path) -> bool:
+    """Moves a file of an archive aside; an older one of its name gets a numbered name.
+
+    Returns:
+        Whether it was moved; an archive that may not be changed stays as it is, with a warning.
+    """
+    place = root / QUARANTINE / path.name
+    try:
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            numbered = (place.with_name(f"{place.name}.{number}") for number in count(1))
+            place.rename(next(name for name in numbered if not name.exists()))
+        shutil.move(path, place)
+    except OSError as error:
+        logger.warning("%s can't be moved to %s (%s).", path, place.parent, error.strerror)
+        return False
+    return True

@@ -57,11 +57,7 @@ def read_labels(files: ArchiveFiles) -> pd.DataFrame:
 
 
 def read_listing(files: ArchiveFiles, with_labels: bool = True) -> pd.DataFrame:
-    """Every file that the metadata list.
-
-    Args:
-        files: Files of the archive.
-        with_labels: Whether to list the training chips' labels as well.
+    """Every file that the metadata list, the training chips' labels only if asked for.
 
     Returns:
         One row a file, by chip, sensor and month: chip_id, split, sensor (its name, or
@@ -90,10 +86,6 @@ def read_listing(files: ArchiveFiles, with_labels: bool = True) -> pd.DataFrame:
 
 def find_metadata(files: ArchiveFiles, kind: str) -> str:
     """The CSV of a kind: the one nearest to the root, the official name before others.
-
-    Args:
-        files: Files of the archive.
-        kind: ``"features_metadata"`` or ``"train_agbm_metadata"``.
 
     Raises:
         BadInputError: If there is none, or more than one to choose from.

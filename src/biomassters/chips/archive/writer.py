@@ -1,6 +1,5 @@
 """Write chips in the layout of the official archive: names, folders, TIFF structure, metadata."""
 
-import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from biomassters.chips.chip import Chip
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.checksum import posix_cksum
-from biomassters.io.files import publish_folder
+from biomassters.io.files import full_disk_explained, publish_folder
 from biomassters.io.raster import encode_raster
 
 _FEATURE_COLUMNS = (
@@ -32,16 +31,11 @@ Row = dict[str, str | int]
 def write_archive(
     root: Path, chips: Iterable[Chip], *, total: int | None = None, progress: bool = True
 ) -> None:
-    """Writes an archive, which takes its name when it is complete.
+    """Writes an archive, one chip in memory at a time; it takes its name when it is complete.
 
     Labels are written for training chips only, as in the official archive; months that are not
-    present get no file, and the columns of download addresses stay empty.
-
-    Args:
-        root: Its folder. One that this function wrote before is replaced, any other refused.
-        chips: The chips; only one at a time is held.
-        total: Their number, for the progress bar.
-        progress: Whether to show it.
+    present get no file, and the columns of download addresses stay empty. A folder that this
+    function wrote before is replaced, any other refused.
 
     Raises:
         BadInputError: If the folder holds anything else, or the disk is full.
@@ -50,16 +44,16 @@ def write_archive(
     _refuse_foreign(root)
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    full = (
+        f"The disk is full while writing the archive {root}, of which nothing is kept: free some "
+        "space and run again."
+    )
     try:
-        _write(partial, tracked(chips, "writing the archive", total, shown=progress))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        with full_disk_explained(full):
+            _write(partial, tracked(chips, "writing the archive", total, shown=progress))
+    except BadInputError:
         shutil.rmtree(partial, ignore_errors=True)  # the next run begins anew
-        raise BadInputError(
-            f"The disk is full while writing the archive {root}, of which nothing is kept: free "
-            "some space and run again."
-        ) from error
+        raise
     publish_folder(partial, root)
 
 

@@ -2,10 +2,12 @@
 
 ``inspect_chip`` reads a chip and judges what it has, lacks, and is good for; ``inspect_archive``
 does so with all of them. Which files are damaged in their bytes, ``verification`` has found before.
+``summarise_data`` condenses the table for the report.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -15,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import cloudy
 from biomassters.chips.quality.statistics import BandStatistics, LevelCounts
@@ -29,6 +31,7 @@ from biomassters.workers.pool import Threads, Workers
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3  # names in a warning
+_LISTED = 20  # faults in the report
 
 
 class InspectionOptions(Options):
@@ -52,19 +55,12 @@ class InspectionOptions(Options):
 def inspect_archive(
     archive: Archive,
     options: InspectionOptions,
-    progress: bool = True,
     workers: Workers | None = None,
     verification: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, BandStatistics]:
-    """Reads every file of an archive once.
+    """Reads every file of an archive once; the results don't depend on who reads (None: threads).
 
-    Args:
-        archive: The archive.
-        options: Which chips are good enough.
-        progress: Whether to show a progress bar.
-        workers: Who reads; the results don't depend on it. None takes threads.
-        verification: Table of ``verify_archive``; what it calls damaged is not read, and counts
-            as damaged here too.
+    What ``verify_archive``'s table calls damaged is not read, and counts as damaged here too.
 
     Returns:
         The chip table, one row a chip by name, and the statistics of the bands over the usable
@@ -87,7 +83,7 @@ def inspect_archive(
     task = partial(inspect_chip, archive=archive, options=options, damage=damage)
     statistics = BandStatistics()
     results: dict[int, Inspection] = {}
-    with Progress("inspecting chips", len(chip_ids), shown=progress) as bar:
+    with Progress("inspecting chips", len(chip_ids)) as bar:
         for number, inspection in (workers or Threads()).each(task, chip_ids):
             if inspection.levels is not None:
                 statistics.add(inspection.levels)
@@ -165,19 +161,12 @@ def _tell_incomplete(
 
 
 class Inspection(NamedTuple):
-    """What reading one chip showed: some hundred kilobytes from a worker, not its pixels.
+    """What reading one chip showed: some hundred kilobytes from a worker, not its pixels."""
 
-    Attributes:
-        row: Its row of the chip table.
-        damage: What is wrong with its files.
-        incomplete: What it lacks of the images that the metadata list, as a sentence, or "".
-        levels: Its pixels by band and level, of a usable training chip.
-    """
-
-    row: dict[str, Any]
-    damage: tuple[DamagedFileError, ...]
-    incomplete: str
-    levels: LevelCounts | None
+    row: dict[str, Any]  # its row of the chip table
+    damage: tuple[DamagedFileError, ...]  # what is wrong with its files
+    incomplete: str  # what it lacks of the images that the metadata list, as a sentence, or ""
+    levels: LevelCounts | None  # its pixels by band and level, of a usable training chip
 
 
 def inspect_chip(
@@ -188,11 +177,7 @@ def inspect_chip(
 ) -> Inspection:
     """Reads one chip, judges it and counts its pixels; runs on a worker.
 
-    Args:
-        chip_id: Which chip.
-        archive: The archive.
-        options: What is good enough.
-        damage: What verification found wrong, by chip and file name; those files aren't read.
+    ``damage`` is what verification found wrong, by chip and file name; those files aren't read.
     """
     known = damage.get(chip_id, {})
     found = [DamagedFileError(name, reason) for name, reason in known.items()]
@@ -288,3 +273,82 @@ def _label_facts(chip: Chip) -> dict[str, float]:
         facts = {"mean": label.mean(dtype=np.float64), "sd": label.std(dtype=np.float64)}
         facts |= {"min": label.min(), "max": label.max()}
     return {f"agb_{name}_mg_per_ha": float(value) for name, value in facts.items()}
+
+
+# ---- The table condensed: how much data, of which months, and what is wrong
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How many faults there are, and the first of them: chip and what is wrong."""
+
+    count: int
+    shown: tuple[tuple[str, str], ...]
+
+    @property
+    def more(self) -> int:
+        """How many are not shown."""
+        return self.count - len(self.shown)
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a report says about its data."""
+
+    # One row a split: split, chips, usable, labelled, size, s2_months (as ``"5 to 12, median
+    # 11"``), agb_mean (Mg/ha, or None).
+    splits: tuple[dict[str, Any], ...]
+    # One row a month from September: name, and by sensor the share of usable chips with an image.
+    months: tuple[dict[str, Any], ...]
+    missing: Listing  # chips with files that the metadata lists but the archive lacks
+    damaged: Listing  # chips with files that can't be used
+    left_out: Listing  # chips that are not used, and why
+
+    @property
+    def sensors(self) -> dict[str, str]:
+        """What the sensors are called, by name."""
+        return {sensor.name: sensor.title for sensor in SENSORS}
+
+
+def summarise_data(chip_table: pd.DataFrame) -> DataSummary:
+    """Condense the table of ``inspect_archive``."""
+    is_usable = chip_table["usable"].astype(bool)
+    usable = chip_table[is_usable]
+    splits = chip_table.groupby("split", sort=False)
+    return DataSummary(
+        splits=tuple(_split_row(str(name), rows) for name, rows in splits),
+        months=tuple(_month_row(month, usable) for month in range(MONTH_COUNT)),
+        missing=_listing(chip_table, chip_table["missing_files"].map(", ".join)),
+        damaged=_listing(chip_table, chip_table["damaged_files"].map(", ".join)),
+        left_out=_listing(chip_table, chip_table["problem"].where(~is_usable, "")),
+    )
+
+
+def _split_row(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    months = rows["s2_months"].map(len)
+    sizes = rows[["height", "width"]].drop_duplicates().astype(int)
+    agb = rows["agb_mean_mg_per_ha"].mean()
+    return {
+        "split": name,
+        "chips": len(rows),
+        "usable": int(rows["usable"].sum()),
+        "labelled": int(rows["agb_mean_mg_per_ha"].notna().sum()),
+        "size": ", ".join(f"{height} × {width}" for height, width in sizes.to_numpy()),
+        "s2_months": f"{months.min()} to {months.max()}, median {months.median():g}",
+        "agb_mean": None if pd.isna(agb) else float(agb),
+    }
+
+
+def _month_row(month: int, usable: pd.DataFrame) -> dict[str, Any]:
+    def share(months: pd.Series) -> float:
+        return sum(month in listed for listed in months) / max(1, len(months))
+
+    shares = {sensor.name: share(usable[f"{sensor.name}_months"]) for sensor in SENSORS}
+    return {"name": MONTH_NAMES[month], **shares}
+
+
+def _listing(chip_table: pd.DataFrame, faults: pd.Series) -> Listing:
+    wrong = faults[faults != ""]
+    chips = chip_table.loc[wrong.index, "chip_id"]
+    pairs = zip(chips[:_LISTED], wrong[:_LISTED], strict=True)
+    return Listing(len(wrong), tuple((str(chip), str(fault)) for chip, fault in pairs))

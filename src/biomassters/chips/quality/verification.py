@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from biomassters.chips.archive.archive import Archive
-from biomassters.chips.archive.layout import ArchiveFiles, file_state
-from biomassters.chips.archive.metadata import LABEL, read_listing
-from biomassters.chips.archive.quarantine import (
-    FOLDER,
+from biomassters.chips.archive.layout import (
+    QUARANTINE,
+    ArchiveFiles,
+    file_state,
     quarantine,
     quarantined_files,
 )
+from biomassters.chips.archive.metadata import LABEL, read_listing
 from biomassters.chips.bands import SENSOR, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
 from biomassters.console import Progress
 from biomassters.io.checksum import posix_cksum
+from biomassters.io.files import RowJournal
 from biomassters.io.raster import nan_is_nodata, read_file, view_pixels
 from biomassters.io.raster_spec import (
     MOST_AGB,
@@ -38,7 +40,6 @@ from biomassters.io.raster_spec import (
     image_fault,
     label_fault,
 )
-from biomassters.io.row_journal import RowJournal
 from biomassters.io.storage import State, fetch
 from biomassters.options import Options
 from biomassters.workers.pool import Threads, Workers
@@ -97,24 +98,14 @@ class _ChipListing(NamedTuple):
 
 
 def verify_archive(
-    archive: Archive,
-    work: Path,
-    options: VerificationOptions,
-    workers: Workers | None = None,
-    progress: bool = True,
+    archive: Archive, work: Path, options: VerificationOptions, workers: Workers | None = None
 ) -> pd.DataFrame:
     """Reads every file of an archive and compares it with the metadata.
 
     Size and POSIX cksum must be those of the metadata; the file must decode to the right bands,
-    type and size, without NaN. An interrupted run is continued with the first chip that wasn't
-    finished; after a complete one everything is read again.
-
-    Args:
-        archive: The archive.
-        work: Folder for the journal of an unfinished run.
-        options: What to do about damage.
-        workers: Who reads; None takes threads. The table doesn't depend on it.
-        progress: Whether to show a bar.
+    type and size, without NaN. An interrupted run, whose journal lies in the folder ``work``, is
+    continued with the first chip that wasn't finished; after a complete one everything is read
+    again. The table doesn't depend on who reads (None: threads).
 
     Returns:
         One row a listed file, by chip, sensor and month: chip_id, split, sensor, month,
@@ -137,7 +128,7 @@ def verify_archive(
             logger.info("Verification continued: %d of %d chips left.", len(todo), len(chips))
         task = partial(_check_chip, shape=archive.shape)
         checked = (workers or Threads()).each(task, [chips[number] for number in todo])
-        with Progress("checking files", len(todo), shown=progress) as bar:
+        with Progress("checking files", len(todo)) as bar:
             for place, rows in checked:
                 number = todo[place]
                 entry = {"signature": signatures[number], "rows": rows}
@@ -220,7 +211,7 @@ def _set_aside(
     # On object storage nothing is moved: it would be a copy and a deletion of shared data.
     if facts["status"] != _DAMAGED or not isinstance(root, Path):
         return False
-    if Path(file.path).parent == root / FOLDER:
+    if Path(file.path).parent == root / QUARANTINE:
         return True
     size, cksum = facts["size"], facts["cksum"]
     wrong = size is None or transfer_fault(file.size, file.cksum, size, cksum) is not None
@@ -230,12 +221,9 @@ def _set_aside(
 def check_file(
     file: ListedFile, shape: tuple[int, int], data: bytes | None = None
 ) -> dict[str, Any]:
-    """Reads a file once: size, checksum, decoding, values.
+    """Reads a file, unless its bytes were fetched, once: size, checksum, decoding, values.
 
-    Args:
-        file: The file.
-        shape: Height and width in pixels that it should have.
-        data: Its bytes, where they have been fetched.
+    ``shape`` is the height and width in pixels that it should have.
 
     Returns:
         size and cksum as found (None where it can't be read); nan_, nodata_, zero_ and
@@ -288,32 +276,21 @@ def _unit_fault(sensor: str, values: NDArray) -> str:
 
 
 class PixelFacts(NamedTuple):
-    """Shares of an image's values, and its fault.
+    """Shares of an image's values, and its fault."""
 
-    Attributes:
-        nan_fraction: NaN or infinite.
-        nodata_fraction: Below the sensor's floor, as −9999 dB is.
-        zero_fraction: 0.
-        constant_block_fraction: Of all 16 × 16 blocks of a band, those with one single value that
-            is neither 0 nor no data; bands that measure nothing, such as cloud probability, are
-            so by nature and left out.
-        fault: What is wrong, as the end of a sentence, or None.
-    """
-
-    nan_fraction: float
-    nodata_fraction: float
-    zero_fraction: float
+    nan_fraction: float  # NaN or infinite
+    nodata_fraction: float  # below the sensor's floor, as −9999 dB is
+    zero_fraction: float  # 0
+    # Of all 16 × 16 blocks of a band, those with one single value that is neither 0 nor no data;
+    # bands that measure nothing, such as cloud probability, are so by nature and left out.
     constant_block_fraction: float
-    fault: str | None
+    fault: str | None  # what is wrong, as the end of a sentence, or None
 
 
 def pixel_facts(values: NDArray, sensor: Sensor | None, partly: bool = False) -> PixelFacts:
-    """Looks at an image or a label, in few passes over its values.
+    """Looks at an image [bands, H, W], or without a sensor a label, in few passes over its values.
 
-    Args:
-        values: [bands, H, W] as the archive has them.
-        sensor: Whose image it is; None: a label [1, H, W].
-        partly: Whether NaN in it means no label.
+    ``partly``: whether NaN in a label means no label.
     """
     # Pixels as they lie in the file, so that every pass runs straight through memory.
     pixels = values.transpose(1, 2, 0)

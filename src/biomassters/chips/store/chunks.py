@@ -37,14 +37,12 @@ numcodecs.blosc.use_threads = False
 def pack(sensor: Sensor, images: NDArray[Any]) -> NDArray[Any]:
     """Images in the archive's type and unit → the integers of stores and batches.
 
-    Args:
-        sensor: Whose images they are.
-        images: [...]; floats below the sensor's floor, or not finite, are no data.
+    Floats below the sensor's floor, or not finite, are no data.
 
     Returns:
-        The sensor's packed type, [...], C-contiguous, at most half a step off (0.005 dB);
-        its ``fill`` where there is no data. Values beyond the type's range (above 327.67 dB) are
-        clipped.
+        The sensor's packed type, of the same shape, C-contiguous, at most half a step off
+        (0.005 dB); its ``fill`` where there is no data. Values beyond the type's range (above
+        327.67 dB) are clipped.
     """
     if sensor.floor is None:
         return np.ascontiguousarray(images, sensor.packed_dtype)

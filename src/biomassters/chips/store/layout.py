@@ -36,21 +36,14 @@ def partial_place(place: Place) -> Place:
 
 @dataclass(frozen=True)
 class StoreArray:
-    """One array of pixels.
-
-    Attributes:
-        fill: Value of a chunk that was left out.
-        bands: Bands of one chunk; empty for an array without a band axis.
-        dimensions: Names of the axes.
-        attributes: CF attributes.
-    """
+    """One array of pixels."""
 
     name: str
     dtype: np.dtype
-    fill: float
-    bands: tuple[str, ...]
-    dimensions: tuple[str, ...]
-    attributes: dict[str, Any]
+    fill: float  # value of a chunk that was left out
+    bands: tuple[str, ...]  # bands of one chunk; empty for an array without a band axis
+    dimensions: tuple[str, ...]  # names of the axes
+    attributes: dict[str, Any]  # CF attributes
 
     def shard_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of what one file holds: all that belongs to one chip."""

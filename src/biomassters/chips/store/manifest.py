@@ -1,7 +1,9 @@
-"""What a chip store says about itself: one record per chip, collected in its manifest.
+"""What a chip store says about itself: a record per chip, the manifest of all, Zarr's metadata.
 
 The manifest is written last and makes a store readable; until then each packed chip's record lies
-in a file of its own, and says that the chip is done. Next: ``reader.py``, ``writer.py``.
+in a file of its own, and says that the chip is done. Zarr's metadata turn shard files in
+``<split>/<array>/`` into a hierarchy that zarr-python and xarray open. Next: ``reader.py``,
+``writer.py``.
 """
 
 import hashlib
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from crc32c import crc32c
@@ -18,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from biomassters.chips.archive.layout import CHIP_ID
-from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.store.layout import (
+    AGB_ARRAY,
     ARRAYS,
     CODECS,
     FORMAT_VERSION,
@@ -33,6 +36,10 @@ from biomassters.errors import BadInputError
 from biomassters.io.files import read_regular
 from biomassters.io.raster_spec import Georeference
 from biomassters.io.storage import Place, read, state
+
+if TYPE_CHECKING:  # takes long to import, and only a finished store needs it
+    from zarr import Group
+    from zarr.abc.buffer import Buffer
 
 _MOST_BYTES = 2**30  # of a manifest: 3 KB a chip, for a hundred thousand of them
 # Names become paths and sizes become memory, and a manifest may be anybody's. The archive's reader
@@ -51,16 +58,12 @@ _Months = Annotated[str, Field(strict=True, pattern=f"^[{_CODES}]{{{MONTH_COUNT}
 
 @dataclass(frozen=True)
 class Slot:
-    """A chip's place in a store (its split, its index in the split's arrays), and its source.
-
-    Attributes:
-        signature: Changes when the files change that the chip is packed from.
-    """
+    """A chip's place in a store (its split, its index in the split's arrays), and its source."""
 
     split: _Split
     index: _Index
     chip_id: _Name
-    signature: _Text
+    signature: _Text  # changes when the files change that the chip is packed from
 
     @property
     def record_key(self) -> str:
@@ -70,25 +73,20 @@ class Slot:
 
 @dataclass(frozen=True)
 class ChipRecord(Slot):
-    """One packed chip.
-
-    Attributes:
-        crc: CRC-32C of its packed values, the same by whatever codec.
-        chunk_crcs: By array the CRC-32C of each encoded chunk; 0 where there is none.
-        present: Per month a hexadecimal digit with a bit a sensor, the first one's lowest: 0 no
-            image, 1 Sentinel-1, 2 Sentinel-2, 3 both.
-        georeference: Where it lies, or None.
-    """
+    """One packed chip."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    crc: _Crc
+    crc: _Crc  # CRC-32C of its packed values, the same by whatever codec
+    # By array the CRC-32C of each encoded chunk; 0 where there is none.
     chunk_crcs: Mapping[str, Sequence[_Crc]]
     height: _Side
     width: _Side
+    # Per month a hexadecimal digit with a bit a sensor, the first one's lowest: 0 no image, 1
+    # Sentinel-1, 2 Sentinel-2, 3 both.
     present: _Months
     labelled: _Flag
-    georeference: Georeference | None
+    georeference: Georeference | None  # where it lies, or None
 
     @classmethod
     def of(
@@ -144,17 +142,12 @@ class ChipRecord(Slot):
 
 @dataclass(frozen=True)
 class Manifest:
-    """A complete store.
+    """A complete store."""
 
-    Attributes:
-        codec: How its chunks are encoded.
-        records: All chips, by split and index.
-        origin: Where they come from, as the archive says: ``dataset``, ``simulated``; empty in
-            older stores. Not part of the fingerprint.
-    """
-
-    codec: str
-    records: tuple[ChipRecord, ...]
+    codec: str  # how its chunks are encoded
+    records: tuple[ChipRecord, ...]  # all chips, by split and index
+    # Where they come from, as the archive says: ``dataset``, ``simulated``; empty in older stores.
+    # Not part of the fingerprint.
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -293,3 +286,69 @@ def manifest_mark(path: Place) -> object:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
+
+
+# ---- Zarr's metadata and small arrays of a store whose chips are all written
+
+
+def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
+    """Content of each metadata file by its key, in pieces."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Buffer] = {}
+    root = zarr.open_group(MemoryStore(files), mode="w", zarr_format=3)
+    root.attrs.update({"Conventions": "CF-1.11", "title": "BioMassters chip store"})
+    for split in manifest.splits:
+        group = root.require_group(split)
+        group.attrs.update({"Conventions": "CF-1.11", "coordinates": "chip_id month_name"})
+        records = manifest.of_split(split)
+        _write_coordinates(group, records)
+    written = {key: [content.to_bytes()] for key, content in files.items()}
+    return written | {
+        f"{name}/zarr.json": [json.dumps(metadata, indent=2).encode()]
+        for name, metadata in array_metadata(manifest).items()
+    }
+
+
+def array_metadata(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """The ``zarr.json`` of each array of pixels, by ``<split>/<array>``."""
+    described = {}
+    for split in manifest.splits:
+        records = manifest.of_split(split)
+        shape = len(records), records[0].height, records[0].width
+        for array in ARRAYS:
+            if array is not AGB_ARRAY or any(record.labelled for record in records):
+                described[f"{split}/{array.name}"] = array.metadata(*shape, manifest.codec)
+    return described
+
+
+def _write_coordinates(group: "Group", records: list[ChipRecord]) -> None:
+    months = np.arange(MONTH_COUNT, dtype=np.int8)
+    present = np.stack([record.present_mask() for record in records])
+    _small(group, "chip_id", ("chip",), _text(r.chip_id for r in records), "Name of the chip")
+    _small(group, "month", ("month",), months, "Month, 0 (September) to 11 (August)")
+    _small(group, "month_name", ("month",), _text(MONTH_NAMES), "Name of the month")
+    for sensor in SENSORS:
+        axis = f"{sensor.name}_band"
+        _small(group, axis, (axis,), _text(sensor.bands), sensor.band_axis)
+    _small(group, "sensor", ("sensor",), _text(s.name for s in SENSORS), "Satellite")
+    _small(group, "present", ("chip", "month", "sensor"), present, "Whether the month has an image")
+
+
+def _text(values: Any) -> NDArray:
+    # The only text type with a Zarr v3 specification, hence without a warning.
+    return np.array(list(values), dtype=np.dtypes.StringDType())
+
+
+def _small(
+    group: "Group", name: str, dimensions: tuple[str, ...], values: NDArray, long_name: str
+) -> None:
+    group.create_array(
+        name,
+        data=values,
+        chunks=values.shape,
+        dimension_names=dimensions,
+        attributes={"long_name": long_name},
+        overwrite=True,
+    )

@@ -97,18 +97,13 @@ class StoreSplit:
         return self._records[index].georeference
 
     def read_month_into(
-        self,
-        index: int,
-        month: int,
-        out: Mapping[str, NDArray[Any]],
-        top: int = 0,
-        left: int = 0,
+        self, index: int, month: int, out: Mapping[str, NDArray[Any]], top: int = 0, left: int = 0
     ) -> None:
-        """Read the images of one month, or a window of them.
+        """Read the images of one month, 0 (September) to 11, or a window of them.
 
         Args:
             index: Which chip.
-            month: 0 (September) to 11.
+            month: Which month.
             out: By sensor [bands, h, w], filled with its packed integers; ``"s1"`` int16 in
                 0.01 dB, −32768 without data, ``"s2"`` uint16 counts, 0 without data.
             top: First row of the window.
@@ -130,13 +125,9 @@ class StoreSplit:
     def read_agb_into(
         self, index: int, out: NDArray[np.float32], top: int = 0, left: int = 0
     ) -> None:
-        """Read a label, or a window of it.
+        """Read a label, or a window of it: float32 [h, w], Mg/ha; NaN where the chip has no label.
 
-        Args:
-            index: Which chip.
-            out: float32 [h, w], filled with Mg/ha; NaN where the chip has no label.
-            top: First row of the window.
-            left: First column of the window.
+        ``top`` and ``left`` are the first row and column of the window.
 
         Raises:
             BadInputError: A file of the store is damaged.

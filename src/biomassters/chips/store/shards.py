@@ -36,19 +36,12 @@ _scratch = threading.local()
 
 
 class PackedArray:
-    """Chunks read from shards and decoded by blosc; threads may share it.
+    """An array's chunks, read from shards of a split's chips and decoded; threads may share it.
 
     Every chunk must have the checksum that the manifest knows, so that neither a flipped bit nor
     the image of another chip is ever taken for this one's. A compressed chunk is compared
     whenever it is read. Uncompressed, where windows are read in pieces, it is compared whole the
     first time only: the checksum would cost a fifth of the speed.
-
-    Args:
-        store: The store's folder or URL.
-        split: The split's group.
-        array: Which array.
-        records: The split's chips, by index.
-        codec: The store's codec.
 
     Raises:
         BadInputError: The array's metadata are missing, damaged or changed. Values read by
@@ -88,14 +81,7 @@ class PackedArray:
             os.close(self._folder)
 
     def read_into(self, chip: int, month: int, out: NDArray, top: int, left: int) -> None:
-        """Fill a window of a chunk.
-
-        Args:
-            chip: Index of the chip.
-            month: 0 to 11; 0 for a label.
-            out: [bands, h, w], or [h, w] for a label.
-            top: First row of the window.
-            left: First column of the window.
+        """Fill a window [bands, h, w] of a chip's month, or [h, w] of its label (month 0).
 
         Raises:
             BadInputError: The chunk is missing or damaged, or is another one's.
@@ -193,13 +179,7 @@ class PackedArray:
 
 
 class Shard(ABC):
-    """A shard and where its chunks lie.
-
-    Args:
-        name: Name for messages.
-        size: Bytes.
-        chunk_count: Chunks in the index; None for a file that is one chunk without an index.
-    """
+    """A shard and where its chunks lie; without a count the file is one chunk without an index."""
 
     def __init__(self, name: str, size: int, chunk_count: int | None) -> None:
         self.name = name
@@ -283,11 +263,7 @@ class UrlShard(Shard):
 
 
 def read_metadata(place: str) -> dict[str, Any]:
-    """An array's ``zarr.json``.
-
-    Raises:
-        BadInputError: It is missing or no JSON.
-    """
+    """An array's ``zarr.json``; BadInputError where it is missing or no JSON."""
     name = f"{place}/zarr.json"
     try:
         return dict(json.loads(read(name) if is_url(name) else read_regular(name)))

@@ -32,15 +32,12 @@ class StoreFiles(Protocol):
 
     def listing(self) -> set[str]:
         """Keys of all files that are there."""
-        ...
 
     def read(self, key: str) -> bytes:
         """A file's bytes, or FileNotFoundError."""
-        ...
 
     def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
         """Write files, each whole or not at all; if ``wait``, until a power cut can't take them."""
-        ...
 
     def take(self, older: "StoreFiles", keys: Mapping[str, str]) -> None:
         """Take files over from a store of the same kind of place, by new and old key.
@@ -48,15 +45,12 @@ class StoreFiles(Protocol):
         Raises:
             FileNotFoundError: One is no longer there.
         """
-        ...
 
     def require_space(self, needed_bytes: int, purpose: str) -> None:
         """Refuse with a BadInputError what there is no room for."""
-        ...
 
     def clear_beside(self) -> bool:
         """Delete what other unfinished stores have left beside; whether there was anything."""
-        ...
 
     def publish(self, place: Place, keys: set[str]) -> None:
         """Put the files at a store's place, instead of all that is there.
@@ -64,11 +58,9 @@ class StoreFiles(Protocol):
         Raises:
             FileNotFoundError: They are not all there (any more): another run was faster.
         """
-        ...
 
     def finish(self, place: Place) -> None:
         """Delete what only an unfinished store needs, here and at the finished store's place."""
-        ...
 
 
 def files_at(place: Place) -> StoreFiles:

@@ -7,7 +7,6 @@ the same bytes. The store grows in ``<store>.partial/<what it is to hold>/``, an
 when all chips are there, its manifest last.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -35,15 +34,17 @@ from biomassters.chips.store.manifest import (
     ChipRecord,
     Manifest,
     Slot,
+    array_metadata,
     manifest_mark,
+    metadata_files,
     read_manifest,
 )
 from biomassters.chips.store.reader import ChipStore
 from biomassters.chips.store.shards import read_metadata
 from biomassters.chips.store.store_files import StoreFiles, files_at
-from biomassters.chips.store.zarr_metadata import array_metadata, metadata_files
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
+from biomassters.io.files import full_disk_explained
 from biomassters.io.storage import Place, place_of, side_by_side
 from biomassters.workers.pool import Workers
 
@@ -62,26 +63,18 @@ class ChipSource(Protocol):
 
     def splits(self) -> dict[str, list[str]]:
         """Chip ids per split, in the order of packing."""
-        ...
 
     def read_chip(self, chip_id: str) -> Chip:
         """Read one chip; called by one thread."""
-        ...
 
     def signature(self, chip_id: str) -> str:
         """A text that changes when the chip's source changes."""
-        ...
 
 
 def write_store(
-    path: Place,
-    source: ChipSource,
-    *,
-    codec: str = "lz4",
-    progress: bool = True,
-    workers: Workers | None = None,
+    path: Place, source: ChipSource, *, codec: str = "lz4", workers: Workers | None = None
 ) -> ChipStore:
-    """Pack chips into a store.
+    """Pack chips into a store, a folder or URL; the complete store, opened.
 
     An interrupted run is continued with the first chip that was not finished. A store that already
     holds the same chips is left alone; one that holds some of them gives its files to the new one,
@@ -91,11 +84,7 @@ def write_store(
         path: The store's folder, or its URL.
         source: The chips.
         codec: ``"lz4"``, ``"zstd"`` (smaller, slower) or ``"none"`` (fastest to read).
-        progress: Whether to show a bar.
         workers: Who reads and packs; None takes this process.
-
-    Returns:
-        The complete store, opened.
 
     Raises:
         BadInputError: No chips, a chip id twice, chips of different sizes, an unknown codec, too
@@ -108,7 +97,10 @@ def write_store(
     slots = _slots(source)
     growing = files_at(growing_place(path, codec, slots))
     attempt = 0
-    try:
+    with full_disk_explained(
+        f"The disk is full while packing {path}: free some space and run again, the chips packed "
+        "so far are kept."
+    ):
         while not _is_current(path, codec, slots):
             if attempt == _ATTEMPTS:
                 raise BadInputError(
@@ -116,14 +108,7 @@ def write_store(
                     "until it ends, then run again."
                 )
             attempt += 1
-            _attempt(path, growing, source, slots, codec, progress, workers)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInputError(
-                f"The disk is full while packing {path}: free some space and run again, "
-                "the chips packed so far are kept."
-            ) from error
-        raise
+            _attempt(path, growing, source, slots, codec, workers)
     if attempt == 0:
         _logger.info("%s already holds these chips: nothing to pack.", path)
     growing.finish(path)
@@ -136,7 +121,6 @@ def _attempt(
     source: ChipSource,
     slots: list[Slot],
     codec: str,
-    progress: bool,
     workers: Workers | None,
 ) -> None:
     """Pack what is missing and publish the store.
@@ -157,7 +141,7 @@ def _attempt(
     todo = [slot for slot in missing if slot not in taken]
     if done:
         _logger.info("%s: continued, %d chips left to pack.", path, len(todo))
-    done |= _pack(growing, read_chip, todo, codec, done, progress, workers)
+    done |= _pack(growing, read_chip, todo, codec, done, workers)
     records = tuple(done[slot] for slot in slots)
     with suppress(FileNotFoundError):
         _publish(path, growing, Manifest(codec, records, getattr(source, "origin", {})))
@@ -305,16 +289,12 @@ class ReadPacked:
 
 @dataclass(frozen=True)
 class PackChip:
-    """Reads, encodes and writes one chip; runs on a worker, which needs the same folders or URLs.
-
-    Attributes:
-        size: Height and width in pixels that each must have.
-    """
+    """Reads, encodes and writes one chip on a worker, which needs the same folders or URLs."""
 
     growing: StoreFiles
     read_chip: Callable[[str], Chip]
     codec: str
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width in pixels that each must have
 
     def __call__(self, slot: Slot) -> ChipRecord:
         """Packs a chip; when this returns, it is done."""
@@ -341,13 +321,12 @@ def _pack(
     todo: list[Slot],
     codec: str,
     done: Mapping[Slot, ChipRecord],
-    progress: bool,
     workers: Workers | None,
 ) -> dict[Slot, ChipRecord]:
     """Pack chips; the first one here, for it shows how much space the others need."""
     if not todo:
         return {}
-    with Progress("packing chips", len(todo), shown=progress) as bar:
+    with Progress("packing chips", len(todo)) as bar:
         first, *rest = todo
         chip = read_chip(first.chip_id)
         size = next(((record.height, record.width) for record in done.values()), chip.shape)

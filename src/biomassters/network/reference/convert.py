@@ -117,14 +117,9 @@ def _infer_options(
 
 
 def find_backbone(encoder: Mapping[str, Size], source: str) -> str:
-    """The timm backbone whose tensors have these names and shapes.
+    """The timm backbone whose tensors have these names (without ``ENCODER``) and shapes.
 
-    Args:
-        encoder: Shapes by name, without the encoder's prefix.
-        source: Their file, for messages.
-
-    Returns:
-        The backbone; when none fits entirely, one that nearly does.
+    When none fits entirely, one that nearly does. ``source``, their file, is for messages.
 
     Raises:
         BadInputError: No backbone is alike.

@@ -86,13 +86,9 @@ _MARK = _Value(0, 0)
 
 
 def check_program(content: bytes, source: str) -> None:
-    """Refuse a pickle that would build more than a checkpoint needs.
+    """Refuse a pickle that would build more than a checkpoint (``source``, for messages) needs.
 
     A damaged one passes as far as it can be followed: unpickling it will say so.
-
-    Args:
-        content: The pickle.
-        source: The checkpoint's name, for messages.
 
     Raises:
         BadInputError: It has too many opcodes, or nests too deeply.
@@ -190,10 +186,6 @@ class Placeholder:
 
 def safe_load(content: bytes, source: str) -> Any:
     """The data of a pickle, with placeholders for whatever is not plain data or a tensor.
-
-    Args:
-        content: The pickle.
-        source: The checkpoint's name, for messages.
 
     Returns:
         Dictionaries, lists, numbers, strings, ``StoredTensor`` and ``Placeholder``.

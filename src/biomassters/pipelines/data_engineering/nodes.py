@@ -8,8 +8,7 @@ import pandas as pd
 
 from biomassters.chips.archive.archive import Archive, UsableChips
 from biomassters.chips.folds import make_folds
-from biomassters.chips.quality.chip_table import inspect_archive
-from biomassters.chips.quality.summary import summarise_data
+from biomassters.chips.quality.chip_table import inspect_archive, summarise_data
 from biomassters.chips.quality.verification import verify_archive
 from biomassters.chips.scaling import BandScaling
 from biomassters.datasets.chip_store import Packing

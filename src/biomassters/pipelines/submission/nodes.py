@@ -9,7 +9,7 @@ import pandas as pd
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.split_labels import SplitLabels
 from biomassters.datasets.network_weights import NetworkWeights
-from biomassters.datasets.submission import Submission
+from biomassters.datasets.predictions import Submission
 from biomassters.pipelines.checks import check_maps
 from biomassters.submission.check import SubmissionCheck, check_submission
 

@@ -11,10 +11,9 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.pipelines.checks import check_calibration, check_maps, interval_note
 from biomassters.pipelines.inference.nodes import check_same_data
-from biomassters.uncertainty.apply import bounded_maps, say_if_borrowed
 from biomassters.uncertainty.carbon import account_for_carbon
 from biomassters.uncertainty.cross_calibration import calibrate
-from biomassters.uncertainty.intervals import IntervalModel
+from biomassters.uncertainty.intervals import IntervalModel, bounded_maps, say_if_borrowed
 from biomassters.uncertainty.options import UncertaintyOptions
 
 

@@ -4,9 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from biomassters.network.cpu import tiled_convolution
-from biomassters.network.cpu.convolution import Convolution, convolve_upsampled
-from biomassters.network.cpu.tiled_convolution import UPSAMPLED, WINOGRAD, convolve_tiles
+from biomassters.network.cpu import convolution
+from biomassters.network.cpu.convolution import (
+    UPSAMPLED,
+    WINOGRAD,
+    Convolution,
+    convolve_tiles,
+    convolve_upsampled,
+)
 
 
 def _upsample(x):
@@ -39,7 +44,7 @@ def test_output_and_gradients_are_the_plain_ones(way, sizes, strip_bytes):
     weight = torch.randn(width, channels, 3, 3, dtype=torch.float64, requires_grad=True)
     function, plain = WAYS[way]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled_convolution, "STRIP_BYTES", strip_bytes)
+        patch.setattr(convolution, "STRIP_BYTES", strip_bytes)
         found, expected = function(x, weight), plain(x, weight)
         towards = torch.randn_like(expected)
         gradients = torch.autograd.grad(found, (x, weight), towards)

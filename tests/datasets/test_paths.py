@@ -1,6 +1,6 @@
 """Files beside a raster: named after it, and gone when the next raster has none."""
 
-from biomassters.datasets.side_files import SideFilesDataset
+from biomassters.datasets.paths import SideFilesDataset
 
 
 def test_what_is_saved_is_loaded_and_what_is_not_is_removed(tmp_path):
