@@ -1,15 +1,91 @@
 """Archive with a few labelled chips + weights → weights of that place, errors of chips left out."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.chips.store.reader import ChipStore
+from biomassters.datasets.network_weights import NetworkWeights, load_weights
+from biomassters.errors import BadInputError
+from biomassters.messages import counted
 from biomassters.pipelines import data_engineering
+from biomassters.pipelines.training.stages import StageRunner
+from biomassters.training.few_chips import AdaptOptions, few_chips_training
+from biomassters.training.options import TrainingOptions
 
-from .nodes import adapt_weights, score_left_out
+logger = logging.getLogger(__name__)
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def adapt_weights(
+    chip_store: ChipStore,
+    folds: pd.DataFrame,
+    checkpoints: Path,
+    events: Path,
+    training: TrainingOptions,
+    adapt: AdaptOptions,
+) -> tuple[NetworkWeights, NetworkWeights, pd.DataFrame]:
+    """Networks without each fold, the network of all chips, and their history.
+
+    Architecture and scaling are those of the weights that it starts from.
+    """
+    if training.start_from_weights is None:
+        raise BadInputError(
+            "training.start_from_weights names no weights to adapt: set it to starter, or to a "
+            ".safetensors file."
+        )
+    if folds.empty:
+        raise BadInputError(
+            f"{chip_store.path} holds no usable chip with a label to learn from: see the column "
+            "problem of the chip table, or map without labels with '--pipelines prediction'."
+        )
+    start = load_weights(training.start_from_weights).first
+    numbers = sorted(folds["fold"].unique().tolist())
+    options = few_chips_training(training, adapt, len(folds), numbers)
+    logger.info(
+        "Fine-tuning %s on %s: %d steps from a rate of %g.",
+        training.start_from_weights,
+        counted(len(folds), "labelled chip"),
+        options.epochs * (len(folds) * options.crops_per_chip // options.batch_size),
+        options.learning_rate,
+    )
+    runner = StageRunner(
+        chip_store, folds, start.scaling, start.options, options, checkpoints, events
+    )
+    return runner.run()
+
+
+def score_left_out(history: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Any]:
+    """RMSE of each fold's chips by the network that never saw them, Mg/ha, ready for JSON."""
+    scored = history.dropna(subset=["held_out_fold", "validation_rmse_per_chip_mean"])
+    last = scored.drop_duplicates("held_out_fold", keep="last")
+    rows = [
+        {"chips": folds.loc[folds["fold"] == fold, "chip_id"].tolist(), "rmse": rmse}
+        for fold, rmse in zip(
+            last["held_out_fold"].tolist(),
+            last["validation_rmse_per_chip_mean"].tolist(),
+            strict=True,
+        )
+    ]
+    if not rows:
+        logger.warning(
+            "Nothing was left out, so how wrong maps by these weights are is not known: label "
+            "another chip."
+        )
+        return {"rmse_per_chip_mean": None, "chips": len(folds), "left_out": []}
+    weighted = sum(row["rmse"] * len(row["chips"]) for row in rows)
+    mean = weighted / sum(len(row["chips"]) for row in rows)
+    logger.info(
+        "RMSE on chips left out: %.1f Mg/ha (%s).",
+        mean,
+        ", ".join(f"{row['rmse']:.1f}" for row in rows),
+    )
+    return {"rmse_per_chip_mean": mean, "chips": len(folds), "left_out": rows}
+
+
+def create_pipeline() -> Pipeline:
     """Data engineering, then the fine-tuning."""
     fine_tuning = Pipeline(
         [

@@ -1,7 +1,5 @@
 """Raw archive → verification → chip table → statistics, scaling, folds → chip store."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
@@ -17,7 +15,7 @@ _OPTIONS = "params:data_engineering"
 _DASK = "params:dask"
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Six nodes; only the first two and the last touch pixels."""
     return Pipeline(
         [
@@ -35,10 +33,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(summarise_chips, "chip_table", "chip_summary", name="summarise_chips"),
             Node(
-                choose_scaling,
-                ["band_statistics", _OPTIONS],
-                "band_scaling",
-                name="choose_scaling",
+                choose_scaling, ["band_statistics", _OPTIONS], "band_scaling", name="choose_scaling"
             ),
             Node(assign_folds, ["chip_table", _OPTIONS], "folds", name="assign_folds"),
             Node(

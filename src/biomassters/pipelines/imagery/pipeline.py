@@ -1,7 +1,5 @@
 """Area + year + catalogue → cube of twelve months, contact sheet, page, record."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
@@ -15,7 +13,7 @@ from .nodes import (
 )
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Search, choice, composition; then what people look at."""
     return Pipeline(
         [
@@ -44,10 +42,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="compare_months",
             ),
             Node(
-                draw_months,
-                ["imagery_record", "imagery_cube"],
-                "imagery_sheet",
-                name="draw_months",
+                draw_months, ["imagery_record", "imagery_cube"], "imagery_sheet", name="draw_months"
             ),
             Node(
                 render_imagery_page,

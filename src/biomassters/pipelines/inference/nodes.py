@@ -9,13 +9,11 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.errors import BadInputError
 from biomassters.inference.options import InferenceOptions
+from biomassters.pipelines.checks import check_same_data
 
 
 def predict_held_out(
-    chip_store: ChipStore,
-    folds: pd.DataFrame,
-    weights: NetworkWeights,
-    inference: InferenceOptions,
+    chip_store: ChipStore, folds: pd.DataFrame, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
     """Maps of the chips that the weights never saw, made while they are written."""
     from biomassters.inference.chips import predict_split
@@ -79,21 +77,3 @@ def _never_seen(weights: NetworkWeights) -> list[tuple[NetworkWeights, int]]:
         "been, so its score on held-out chips is not available: name a fold in training.folds and "
         "train, or leave out the pipelines inference and reporting."
     )
-
-
-def check_same_data(weights: NetworkWeights, chip_store: ChipStore) -> None:
-    """Refuse weights that were trained on another chip store.
-
-    Their held-out fold could have been trained on, and nobody would see it in the score.
-    Weights that say nothing of their data, such as the reference's, are let through.
-
-    Raises:
-        BadInputError: The fingerprints differ.
-    """
-    trained_on = weights.description.get("data_fingerprint")
-    if trained_on is not None and trained_on != chip_store.fingerprint:
-        raise BadInputError(
-            f"{weights.name} was trained on other chips ({trained_on[:12]}…) than "
-            f"{chip_store.path} holds ({chip_store.fingerprint[:12]}…): train again, or map the "
-            "new chips with '--pipelines prediction', which scores nothing."
-        )

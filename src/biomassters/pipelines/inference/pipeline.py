@@ -1,13 +1,11 @@
 """Weights + chip store → GeoTIFFs."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import predict_held_out, predict_test
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Two nodes: the held-out fold, to be scored, and the test split, to be submitted."""
     return Pipeline(
         [

@@ -1,7 +1,5 @@
 """Images of a region + weights → map, numbers, pictures, STAC item."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
@@ -16,7 +14,7 @@ from .nodes import (
 )
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """The map first, then what is made of it."""
     return Pipeline(
         [
@@ -40,12 +38,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(
                 write_map,
-                [
-                    "predicted_region",
-                    "mapping_scratch",
-                    "uncertainty@place",
-                    "params:uncertainty",
-                ],
+                ["predicted_region", "mapping_scratch", "uncertainty@place", "params:uncertainty"],
                 ["region_summary", "region_map@made"],
                 name="write_map",
             ),

@@ -6,12 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from biomassters.plots.inventory import (
-    Inventory,
-    estimate_areas,
-    estimate_totals,
-    take_inventory,
-)
+from biomassters.plots.inventory import Inventory, estimate_areas, estimate_totals, take_inventory
 from biomassters.plots.options import PlotsOptions
 from biomassters.plots.plot_page import draw_estimates, render_inventory
 from biomassters.plots.plot_table import read_areas, read_plots, read_strata

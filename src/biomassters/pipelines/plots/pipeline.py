@@ -1,13 +1,11 @@
 """Field plots + a map, or covariates → scores of the map, totals, totals by area, page."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import combine_plots, draw_inventory, estimate_by_area, estimate_whole, render_page
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Everything is read and checked by the first node."""
     return Pipeline(
         [
@@ -18,10 +16,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="combine_plots",
             ),
             Node(
-                estimate_whole,
-                ["inventory", "params:plots"],
-                "plot_totals",
-                name="estimate_whole",
+                estimate_whole, ["inventory", "params:plots"], "plot_totals", name="estimate_whole"
             ),
             Node(
                 estimate_by_area,

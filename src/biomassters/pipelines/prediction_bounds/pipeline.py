@@ -1,13 +1,11 @@
 """Maps of any archive → maps of three bands, with intervals that an earlier run calibrated."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from biomassters.pipelines.uncertainty.nodes import bound_archive
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """One node: ``--pipelines prediction,prediction_bounds``."""
     return Pipeline(
         [

@@ -8,12 +8,12 @@ import pandas as pd
 
 from biomassters.chips.archive.archive import Archive, data_name
 from biomassters.chips.predicted_maps import PredictionFolder
-from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.inference.options import InferenceOptions
 from biomassters.messages import redact
 from biomassters.pipelines.checks import check_maps, intervals_for
+from biomassters.pipelines.prediction.pipeline import predict_chips_of
 from biomassters.reporting.archive_scores import (
     ArchiveScores,
     LabelledArchive,
@@ -33,16 +33,7 @@ def predict_labelled(
     archive: Archive, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
     """Maps of every complete labelled chip of an archive, made while they are written."""
-    from biomassters.inference.chips import predict_chips
-
-    chips = LabelledArchive(archive)
-    warn_of_simulated_weights(
-        weights.name, weights.trained_on, archive.origin["simulated"], archive.root
-    )
-    weights.check_window(*archive.shape)
-    maps = predict_chips(weights.network, chips.chip_ids, archive.read_chip, inference)
-    provenance = weights.provenance(inference, max(archive.shape))
-    return Predictions(maps, weights.name, weights.fingerprint, provenance)
+    return predict_chips_of(archive, LabelledArchive(archive).chip_ids, weights, inference)
 
 
 def compare_with_labels(

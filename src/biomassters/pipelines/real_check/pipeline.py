@@ -1,7 +1,5 @@
 """Weights + a labelled archive → maps, their scores chip by chip, pictures, page."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
@@ -13,7 +11,7 @@ from .nodes import (
 )
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """The maps, then what their labels say."""
     return Pipeline(
         [

@@ -14,8 +14,7 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.messages import redacted
-from biomassters.pipelines.checks import check_calibration, check_maps
-from biomassters.pipelines.inference.nodes import check_same_data
+from biomassters.pipelines.checks import check_calibration, check_maps, check_same_data
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.charts import best_and_last
 from biomassters.reporting.chip_maps import ChipPicture

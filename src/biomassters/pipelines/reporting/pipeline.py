@@ -1,7 +1,5 @@
 """Held-out predictions → scores, pictures, report."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import (
@@ -23,7 +21,7 @@ from .nodes import (
 _OPTIONS = "params:reporting"
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Scores first, then what is drawn and written of them."""
     return Pipeline(
         [
@@ -61,10 +59,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             Node(draw_scores, "metrics", "score_chart", name="draw_scores"),
             Node(
-                gather_recipe,
-                ["fit_weights", "params:inference"],
-                "recipe",
-                name="gather_recipe",
+                gather_recipe, ["fit_weights", "params:inference"], "recipe", name="gather_recipe"
             ),
             Node(
                 read_attention,

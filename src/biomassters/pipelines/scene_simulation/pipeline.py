@@ -1,13 +1,17 @@
 """Simulated region → scenes of a local catalogue."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import simulate_scenes
+from biomassters.datasets.region_images import SceneSimulation
+from biomassters.simulation.options import SceneSimulationOptions
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def simulate_scenes(images: str, scene_simulation: SceneSimulationOptions) -> SceneSimulation:
+    """Monthly images to be taken apart while they are written."""
+    return SceneSimulation(images, scene_simulation)
+
+
+def create_pipeline() -> Pipeline:
     """One node: monthly images → scenes."""
     return Pipeline(
         [

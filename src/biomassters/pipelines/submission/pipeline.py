@@ -1,13 +1,11 @@
 """Test predictions → submission archive."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import assemble_submission, draw_preview, look_at_submission
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """The archive takes its name only when it has passed its checks; then a look at it."""
     return Pipeline(
         [

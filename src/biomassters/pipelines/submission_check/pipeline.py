@@ -1,13 +1,11 @@
 """A finished submission, whoever made it → what is wrong with it, and its score."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from biomassters.pipelines.submission.nodes import confirm_submission, examine_submission
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Two nodes: the findings are saved before anything is called wrong."""
     return Pipeline(
         [

@@ -1,13 +1,11 @@
 """Held-out predictions + labels → intervals → maps of three bands, carbon."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import bound_maps, calibrate_uncertainty, count_carbon
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Calibration first; then the bounds and the carbon of held-out and test chips."""
     return Pipeline(
         [
