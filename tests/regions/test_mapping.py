@@ -35,7 +35,8 @@ from biomassters.regions.options import AreaOptions, ImageOptions, MappingOption
 from biomassters.regions.predictor import BlockTask, Predictor, predict_region
 from biomassters.regions.stac_item import describe_map
 from biomassters.regions.tiling import Axis, Tiling
-from biomassters.regions.visuals import bar_length_m, make_picture, quick_look, render_page
+from biomassters.regions.visuals import make_picture, quick_look, render_page
+from biomassters.reporting.figure_style import bar_length_m
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.workers.options import DaskOptions

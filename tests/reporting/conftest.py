@@ -112,7 +112,6 @@ def content(scores, pictures, history, chip_table, uncertainty_content) -> Repor
         history=history,
         chip_table=chip_table,
         recipe={"training": {"epochs": 3, "crop": None}, "views": ["identity", "both"]},
-        further_limits=["Nothing else."],
         uncertainty=uncertainty_content,
         fold_of_chip={"c1": 0, "c3": 0, "c5": 1},
         facts={"Software": "Python 3"},

@@ -8,12 +8,8 @@ import pytest
 
 from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.reporting.report import (
-    UncertaintyContent,
-    _number,
-    read_other_metrics,
-    render_report,
-)
+from biomassters.reporting.pages import number
+from biomassters.reporting.report import UncertaintyContent, read_other_metrics, render_report
 
 _VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 
@@ -75,7 +71,6 @@ def test_page_says_what_was_measured(content):
         "c2_S2_07.tif is truncated.",
         "training.<wbr>epochs",
         "identity, both",
-        "Nothing else.",
         "12,800 training pixels",
         "50 % intervals",
         "Carbon, Mg",
@@ -185,9 +180,9 @@ def test_coverage_stands_with_its_standard_error(content):
 
 
 def test_numbers_have_a_true_minus_sign_and_zero_has_none():
-    shown = [_number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
+    shown = [number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
     assert shown == ["0", "−1", "−1,234.6"]
-    assert _number(None) == _number(float("nan")) == "–"
+    assert number(None) == number(float("nan")) == "–"
 
 
 def test_blocks_and_random_chips_stand_side_by_side_with_a_map(content):

@@ -4,7 +4,6 @@
 ``templates/report.html.j2``.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.quality.summary import summarise_data
 from biomassters.chips.spatial_blocks import chip_places
@@ -24,9 +21,9 @@ from biomassters.io.files import read_json
 from biomassters.metrics import AGB_UNIT, DensityHistogram
 from biomassters.reporting.charts import chip_scatter
 from biomassters.reporting.chip_maps import PANELS, ChipPicture, MapScale, panel_figure
-from biomassters.reporting.figure_style import to_svg
 from biomassters.reporting.model_card import flatten, standing_limits
 from biomassters.reporting.options import ReportingOptions
+from biomassters.reporting.pages import embedded, render
 from biomassters.reporting.scoring import bootstrap_score, compared_scores, scores_by, verdict
 from biomassters.uncertainty.intervals import IntervalModel
 
@@ -118,7 +115,6 @@ class ReportContent:
         recipe: Options and facts that the result depends on, nested as one likes.
         best_and_last: Where the held-out chips also decided which weights were kept: their RMSE
             with these and with the last ones, Mg/ha.
-        further_limits: What else was not verified in this run.
         options: How much is listed.
         uncertainty: Intervals, carbon, attention.
         fold_of_chip: Fold by chip id.
@@ -140,7 +136,6 @@ class ReportContent:
     chip_table: pd.DataFrame
     recipe: Mapping[str, Any] = field(default_factory=dict)
     best_and_last: tuple[float, float] | None = None
-    further_limits: Sequence[str] = ()
     options: ReportingOptions = field(default_factory=ReportingOptions)
     uncertainty: UncertaintyContent = field(default_factory=UncertaintyContent)
     fold_of_chip: Mapping[str, int] = field(default_factory=dict)
@@ -153,16 +148,15 @@ class ReportContent:
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
     """HTML without any reference to another file or host; the same for the same content."""
-    environment = page_templates()
     scores, known = compared_scores(content.metrics), content.uncertainty
     worst = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
     s2_months = content.chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
     dots = content.per_chip if known.per_chip.empty else known.per_chip
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "reporting",
+        "report.html.j2",
         content=content,
         metrics=content.metrics,
-        unit=AGB_UNIT,
-        version=__version__,
         verdict=verdict(content.metrics, content.by_class),
         relative=_relative(content.metrics),
         scores=scores,
@@ -182,24 +176,8 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         chips=_drawn_chips(content, progress),
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
-        limits=[
-            *standing_limits(content.simulated, content.best_and_last),
-            *content.further_limits,
-        ],
+        limits=standing_limits(content.simulated, content.best_and_last),
     )
-
-
-def page_templates() -> Environment:
-    """The pages' templates, with the filters that they use."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
-    return environment
 
 
 def read_other_metrics(path: Path) -> dict[str, Any]:
@@ -258,8 +236,7 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
     if not content.history.empty:
         text = "Error over the training epochs"
         figures["learning"] = (plots.learning_plot(content.history), text)
-    # Drawn by us from numbers and checked ids: safe to put in as it is.
-    return {name: Markup(to_svg(figure, name, text)) for name, (figure, text) in figures.items()}
+    return embedded(figures)
 
 
 def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]:
@@ -267,14 +244,19 @@ def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]
     drawn = []
     bar = tracked(content.pictures, "drawing maps", shown=progress)
     for number, picture in enumerate(bar):
-        panels = [
-            Markup(to_svg(panel_figure(picture, panel, scale), f"chip{number}-{panel}", text))
+        panels = {
+            f"chip{number}-{panel}": (panel_figure(picture, panel, scale), text)
             for panel, text in _described(picture).items()
-        ]
-        attention = content.uncertainty.attention_of(picture.chip_id)
-        shown = {"picture": picture, "panels": panels, "attention": attention}
-        shown |= {"target_mean": float(np.nanmean(picture.target))}
-        drawn.append(shown | {"partly": bool(np.isnan(picture.target).any())})
+        }
+        drawn.append(
+            {
+                "picture": picture,
+                "panels": list(embedded(panels).values()),
+                "attention": content.uncertainty.attention_of(picture.chip_id),
+                "target_mean": float(np.nanmean(picture.target)),
+                "partly": bool(np.isnan(picture.target).any()),
+            }
+        )
     return drawn
 
 
@@ -292,20 +274,3 @@ def _described(picture: ChipPicture) -> dict[str, str]:
     return {
         panel: f"Chip {picture.chip_id}: {text}" for panel, text in zip(PANELS, texts, strict=False)
     }
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    """A number with thousands separated and a true minus sign, none at 0; a dash if undefined."""
-    if value is None or pd.isna(value):
-        return "–"
-    return f"{value:z,.{digits}f}".replace("-", "−")
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage; a dash if undefined."""
-    return "–" if value is None or pd.isna(value) else f"{_number(100 * value, digits)} %"
-
-
-def _breakable(name: str) -> Markup:
-    """A dotted name that may go on in the next line after each dot and underscore."""
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))

@@ -14,15 +14,15 @@ from biomassters.inference.options import InferenceOptions
 from biomassters.messages import redact
 from biomassters.pipelines.checks import check_maps, intervals_for
 from biomassters.pipelines.prediction.pipeline import predict_chips_of
-from biomassters.reporting.archive_scores import (
+from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
+from biomassters.reporting.label_scores import (
     ArchiveScores,
     LabelledArchive,
     render_archive_page,
     score_archive,
+    told_of_maps,
 )
-from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.split_scores import told_of_maps
 
 Figure = Any  # matplotlib's, which takes a second to import
 

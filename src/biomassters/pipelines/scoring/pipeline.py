@@ -13,13 +13,14 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.messages import redact
 from biomassters.pipelines.checks import check_maps, intervals_for
 from biomassters.pipelines.submission.nodes import expected_maps
-from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.split_scores import (
-    SplitScores,
+from biomassters.reporting.label_scores import (
     render_split_page,
     score_split,
+    summarise_split,
     told_of_maps,
 )
+from biomassters.reporting.options import ReportingOptions
+from biomassters.reporting.scoring import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,14 @@ def score_test_split(
     chip_table: pd.DataFrame,
     weights: NetworkWeights,
     calibration_file: str,
-) -> tuple[SplitScores, dict[str, Any], pd.DataFrame]:
+) -> tuple[Scores, dict[str, Any], pd.DataFrame]:
     """Maps of all test chips compared with their labels: scores, in JSON, and a row a chip."""
     check_maps(predictions, weights, "inference,scoring")
     predictions.check_files()
     labels = SplitLabels(labels_folder, *expected_maps(chip_table))
     intervals, why_none = intervals_for(predictions, weights, Path(calibration_file))
     scores = score_split(labels, predictions, intervals)
-    summary = scores.summary(chip_table, why_none) | {
+    summary = summarise_split(scores, labels, chip_table, why_none) | {
         "weights": redact(predictions.weights),
         "weights_fingerprint": predictions.weights_fingerprint,
         "made_with": predictions.provenance.to_dict(),
@@ -51,7 +52,7 @@ def score_test_split(
 
 
 def write_test_page(
-    scores: SplitScores,
+    scores: Scores,
     summary: dict[str, Any],
     predictions: PredictionFolder,
     reporting: ReportingOptions,
