@@ -26,7 +26,7 @@ _RADAR_DB = ((-20.0, -3.0), (-27.0, -9.0), (2.0, 12.0))
 _NOTHING = 0.91  # grey
 
 
-def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
+def draw_sheet(record: dict[str, Any], cube: str) -> Figure:
     """Twelve months, Sentinel-2 in natural colours above Sentinel-1."""
     import zarr  # takes long to import
 
@@ -112,12 +112,13 @@ def _radar_title(month: int, about: Any) -> str:
 
 
 def render_page(
-    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], sheet: Figure
+    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], cube: str
 ) -> str:
-    """A page of HTML that fetches nothing."""
+    """A page of HTML that fetches nothing, with the contact sheet."""
     shown = scenes.drop(columns=["month"]).astype(object)
     return render(
-        "imagery", "imagery.html.j2", record=record, check=check, sheet=png_of(sheet, dpi=110),
+        "imagery", "imagery.html.j2", record=record, check=check,
+        sheet=png_of(draw_sheet(record, cube), dpi=110),
         columns=[name.replace("_", " ") for name in shown.columns],
         rows=shown.where(shown.notna(), "").to_numpy().tolist(),
     )  # fmt: skip

@@ -29,6 +29,7 @@ from biomassters.messages import counted
 from biomassters.metrics import AGB_UNIT
 from biomassters.plots.inventory import WHOLE
 from biomassters.plots.map_values import (
+    Floats,
     Layers,
     agb_and_classes,
     footprints,
@@ -49,8 +50,6 @@ BANDS = ("change", "standard_error")
 _FEWEST_PLOTS = 10  # for a correlation
 _POINTS = 300  # whose pairs tell how alike the errors within an area are
 _LONGEST_SIDE = 1024
-_M2_PER_HA = 10_000
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

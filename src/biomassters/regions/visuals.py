@@ -20,10 +20,10 @@ from rasterio.windows import Window
 
 from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.provenance import training_words
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.metrics import AGB_UNIT
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import GDAL_CACHE
 from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.map_writer import BANDS

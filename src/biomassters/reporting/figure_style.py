@@ -135,7 +135,9 @@ def add_scale_bar(
     corner = (left - 0.02 * side, bottom - 0.78 * frame * side)
     box = {"facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
     axes.add_patch(Rectangle(corner, length + 0.04 * side, frame * side, **box))
-    axes.add_patch(Rectangle((left, bottom - 0.01 * side), length, 0.014 * side, color="#ffffff"))
+    axes.add_patch(
+        Rectangle((left, bottom - 0.01 * side), length, 0.014 * side, facecolor="#ffffff")
+    )
     axes.text(
         left + length / 2, bottom - 0.018 * side, length_words(length_m), color="#ffffff",
         fontsize=fontsize, ha="center", va="bottom",

@@ -8,6 +8,7 @@ from kedro.pipeline import Node, Pipeline
 
 from biomassters.acquisition.acquire import acquire, require_complete, summarise
 from biomassters.acquisition.options import AcquisitionOptions
+from biomassters.pipelines import namespaced
 
 logger = logging.getLogger(__name__)
 
@@ -19,23 +20,15 @@ def fetch_archive(raw_folder: Path, acquisition: AcquisitionOptions) -> pd.DataF
     return table
 
 
-def confirm_archive(acquisition_table: pd.DataFrame) -> None:
-    """The run ended with an error if any file is not right."""
-    require_complete(acquisition_table)
-
-
 def create_pipeline() -> Pipeline:
     """Two nodes: the table of what came is saved before anything is called wrong."""
-    return Pipeline(
-        [
-            Node(
-                fetch_archive,
-                ["raw_folder", "params:acquisition"],
-                "acquisition_table",
-                name="fetch_archive",
-            ),
-            Node(confirm_archive, "acquisition_table", None, name="confirm_archive"),
-        ],
-        namespace="acquisition",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "acquisition",
+        Node(
+            fetch_archive,
+            ["raw_folder", "params:acquisition"],
+            "acquisition_table",
+            name="fetch_archive",
+        ),
+        Node(require_complete, "acquisition_table", None, name="confirm_archive"),
     )

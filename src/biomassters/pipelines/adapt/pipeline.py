@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
@@ -11,7 +12,7 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights, load_weights
 from biomassters.errors import BadInputError
 from biomassters.messages import counted
-from biomassters.pipelines import data_engineering
+from biomassters.pipelines import data_engineering, namespaced
 from biomassters.pipelines.training.stages import StageRunner
 from biomassters.training.few_chips import AdaptOptions, few_chips_training
 from biomassters.training.options import TrainingOptions
@@ -60,14 +61,10 @@ def adapt_weights(
 def score_left_out(history: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Any]:
     """RMSE of each fold's chips by the network that never saw them, Mg/ha, ready for JSON."""
     scored = history.dropna(subset=["held_out_fold", "validation_rmse_per_chip_mean"])
-    last = scored.drop_duplicates("held_out_fold", keep="last")
+    last = scored.groupby("held_out_fold")["validation_rmse_per_chip_mean"].last()
     rows = [
         {"chips": folds.loc[folds["fold"] == fold, "chip_id"].tolist(), "rmse": rmse}
-        for fold, rmse in zip(
-            last["held_out_fold"].tolist(),
-            last["validation_rmse_per_chip_mean"].tolist(),
-            strict=True,
-        )
+        for fold, rmse in last.to_dict().items()
     ]
     if not rows:
         logger.warning(
@@ -75,8 +72,7 @@ def score_left_out(history: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Any]
             "another chip."
         )
         return {"rmse_per_chip_mean": None, "chips": len(folds), "left_out": []}
-    weighted = sum(row["rmse"] * len(row["chips"]) for row in rows)
-    mean = weighted / sum(len(row["chips"]) for row in rows)
+    mean = float(np.average(last, weights=[len(row["chips"]) for row in rows]))
     logger.info(
         "RMSE on chips left out: %.1f Mg/ha (%s).",
         mean,
@@ -87,29 +83,23 @@ def score_left_out(history: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Any]
 
 def create_pipeline() -> Pipeline:
     """Data engineering, then the fine-tuning."""
-    fine_tuning = Pipeline(
-        [
-            Node(
-                adapt_weights,
-                [
-                    "chip_store",
-                    "folds",
-                    "checkpoints",
-                    "training_events",
-                    "params:training",
-                    "params:adapt",
-                ],
-                ["fit_weights", "final_weights", "training_history"],
-                name="adapt_weights",
-            ),
-            Node(
-                score_left_out,
-                ["training_history", "folds"],
-                "left_out_scores",
-                name="score_left_out",
-            ),
-        ],
-        namespace="adapt",
-        prefix_datasets_with_namespace=False,
+    fine_tuning = namespaced(
+        "adapt",
+        Node(
+            adapt_weights,
+            [
+                "chip_store",
+                "folds",
+                "checkpoints",
+                "training_events",
+                "params:training",
+                "params:adapt",
+            ],
+            ["fit_weights", "final_weights", "training_history"],
+            name="adapt_weights",
+        ),
+        Node(
+            score_left_out, ["training_history", "folds"], "left_out_scores", name="score_left_out"
+        ),
     )
     return data_engineering.create_pipeline() + fine_tuning

@@ -7,6 +7,7 @@ import pandas as pd
 from kedro.pipeline import Node, Pipeline
 from matplotlib.figure import Figure
 
+from biomassters.pipelines import namespaced
 from biomassters.plots.change import (
     draw_change,
     settle_correlation,
@@ -33,15 +34,12 @@ def compare_maps(
 
 def create_pipeline() -> Pipeline:
     """One node: the change map lies at a place of its own, the rest beside it."""
-    return Pipeline(
-        [
-            Node(
-                compare_maps,
-                ["map_before", "region_map@after", "change_map", "params:change", "params:plots"],
-                ["change_totals", "change_by_area", "change_quicklook"],
-                name="compare_maps",
-            )
-        ],
-        namespace="change",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "change",
+        Node(
+            compare_maps,
+            ["map_before", "region_map@after", "change_map", "params:change", "params:plots"],
+            ["change_totals", "change_by_area", "change_quicklook"],
+            name="compare_maps",
+        ),
     )

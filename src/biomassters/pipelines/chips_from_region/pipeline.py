@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.pipelines import namespaced
 from biomassters.regions.chip_cutting import RegionChips, plan_chips
 from biomassters.regions.inputs.source import open_region
 from biomassters.regions.labels import Label
@@ -21,15 +22,12 @@ def cut_chips(
 
 def create_pipeline() -> Pipeline:
     """One node: what the images hold, and which part counts, is stated as for a map."""
-    return Pipeline(
-        [
-            Node(
-                cut_chips,
-                ["region_images", "label_file", "params:mapping", "params:chips_from_region"],
-                "raw_archive",
-                name="cut_chips",
-            )
-        ],
-        namespace="chips_from_region",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "chips_from_region",
+        Node(
+            cut_chips,
+            ["region_images", "label_file", "params:mapping", "params:chips_from_region"],
+            "raw_archive",
+            name="cut_chips",
+        ),
     )

@@ -9,6 +9,7 @@ from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.inference.options import InferenceOptions
+from biomassters.pipelines import namespaced
 
 
 def predict_archive(
@@ -34,15 +35,12 @@ def predict_chips_of(
 
 def create_pipeline() -> Pipeline:
     """One node."""
-    return Pipeline(
-        [
-            Node(
-                predict_archive,
-                ["prediction_archive", "final_weights", "params:inference"],
-                "archive_predictions",
-                name="predict_archive",
-            )
-        ],
-        namespace="prediction",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "prediction",
+        Node(
+            predict_archive,
+            ["prediction_archive", "final_weights", "params:inference"],
+            "archive_predictions",
+            name="predict_archive",
+        ),
     )

@@ -2,20 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.pipelines import namespaced
 from biomassters.pipelines.uncertainty.nodes import bound_archive
 
 
 def create_pipeline() -> Pipeline:
     """One node: ``--pipelines prediction,prediction_bounds``."""
-    return Pipeline(
-        [
-            Node(
-                bound_archive,
-                ["archive_predictions", "final_weights", "uncertainty@json"],
-                "archive_bounds",
-                name="add_intervals_to_archive_maps",
-            )
-        ],
-        namespace="prediction",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "prediction",
+        Node(
+            bound_archive,
+            ["archive_predictions", "final_weights", "uncertainty@json"],
+            "archive_bounds",
+            name="add_intervals_to_archive_maps",
+        ),
     )

@@ -24,8 +24,6 @@ from biomassters.reporting.label_scores import (
 )
 from biomassters.reporting.options import ReportingOptions
 
-Figure = Any  # matplotlib's, which takes a second to import
-
 logger = logging.getLogger(__name__)
 
 
@@ -74,13 +72,6 @@ def choose_checked_chips(
     """Chips from the best to the worst, with what is drawn of each."""
     chips, table = LabelledArchive(archive), scores.per_chip()
     return choose_pictures(chips, predictions, table, reporting.picture_chips, scores.intervals)
-
-
-def draw_checked_chips(pictures: list[ChipPicture]) -> Figure:
-    """Image, label, map and their difference of each chosen chip."""
-    from biomassters.reporting.chip_maps import example_maps
-
-    return example_maps(pictures)
 
 
 def write_check_page(

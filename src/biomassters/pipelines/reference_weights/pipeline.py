@@ -7,6 +7,7 @@ from kedro.pipeline import Node, Pipeline
 
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.errors import BadInputError
+from biomassters.pipelines import namespaced
 
 
 def convert_reference(
@@ -42,4 +43,4 @@ def create_pipeline() -> Pipeline:
         ["fit_weights", "final_weights", "training_history"],
         name="convert_reference",
     )
-    return Pipeline([node], namespace="reference_weights", prefix_datasets_with_namespace=False)
+    return namespaced("reference_weights", node)

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.pipelines import namespaced
 from biomassters.simulation.options import RegionSimulationOptions
 from biomassters.simulation.simulated_plots import simulate_plots
 from biomassters.simulation.simulated_region import SimulatedRegion
@@ -25,18 +26,13 @@ def draw_plots(
 
 def create_pipeline() -> Pipeline:
     """Parameters → images → plots."""
-    return Pipeline(
-        [
-            Node(
-                simulate_region, "params:region_simulation", "region_images", name="simulate_region"
-            ),
-            Node(
-                draw_plots,
-                ["region_images", "params:region_simulation"],
-                ["field_plots@simulated", "simulated_municipalities"],
-                name="draw_plots",
-            ),
-        ],
-        namespace="region_simulation",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "region_simulation",
+        Node(simulate_region, "params:region_simulation", "region_images", name="simulate_region"),
+        Node(
+            draw_plots,
+            ["region_images", "params:region_simulation"],
+            ["field_plots@simulated", "simulated_municipalities"],
+            name="draw_plots",
+        ),
     )

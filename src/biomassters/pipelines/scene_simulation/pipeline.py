@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from biomassters.datasets.region_images import SceneSimulation
+from biomassters.pipelines import namespaced
 from biomassters.simulation.options import SceneSimulationOptions
 
 
@@ -13,15 +14,12 @@ def simulate_scenes(images: str, scene_simulation: SceneSimulationOptions) -> Sc
 
 def create_pipeline() -> Pipeline:
     """One node: monthly images → scenes."""
-    return Pipeline(
-        [
-            Node(
-                simulate_scenes,
-                ["region_images", "params:scene_simulation"],
-                "simulated_scenes@made",
-                name="simulate_scenes",
-            )
-        ],
-        namespace="scene_simulation",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "scene_simulation",
+        Node(
+            simulate_scenes,
+            ["region_images", "params:scene_simulation"],
+            "simulated_scenes@made",
+            name="simulate_scenes",
+        ),
     )

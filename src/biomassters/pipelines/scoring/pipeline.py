@@ -11,6 +11,7 @@ from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.split_labels import SplitLabels
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.messages import redact
+from biomassters.pipelines import namespaced
 from biomassters.pipelines.checks import check_maps, intervals_for
 from biomassters.pipelines.submission.nodes import expected_maps
 from biomassters.reporting.label_scores import (
@@ -64,27 +65,18 @@ def write_test_page(
 
 def create_pipeline() -> Pipeline:
     """The score, then its page; nothing that trains takes a test label."""
-    return Pipeline(
-        [
-            Node(
-                score_test_split,
-                [
-                    "test_predictions",
-                    "test_labels",
-                    "chip_table",
-                    "final_weights",
-                    "uncertainty@place",
-                ],
-                ["split_scores", "test_scores", "test_scores_per_chip"],
-                name="score_test_split",
-            ),
-            Node(
-                write_test_page,
-                ["split_scores", "test_scores", "test_predictions", "params:reporting"],
-                "test_page",
-                name="write_test_page",
-            ),
-        ],
-        namespace="scoring",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "scoring",
+        Node(
+            score_test_split,
+            ["test_predictions", "test_labels", "chip_table", "final_weights", "uncertainty@place"],
+            ["split_scores", "test_scores", "test_scores_per_chip"],
+            name="score_test_split",
+        ),
+        Node(
+            write_test_page,
+            ["split_scores", "test_scores", "test_predictions", "params:reporting"],
+            "test_page",
+            name="write_test_page",
+        ),
     )

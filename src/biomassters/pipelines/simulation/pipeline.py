@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.pipelines import namespaced
 from biomassters.simulation.options import SimulationOptions
 from biomassters.simulation.simulated_chips import SimulatedChips
 
@@ -13,8 +14,7 @@ def simulate_forest(simulation: SimulationOptions) -> SimulatedChips:
 
 def create_pipeline() -> Pipeline:
     """One node: parameters → archive."""
-    return Pipeline(
-        [Node(simulate_forest, "params:simulation", "raw_archive", name="simulate_forest")],
-        namespace="simulation",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "simulation",
+        Node(simulate_forest, "params:simulation", "raw_archive", name="simulate_forest"),
     )

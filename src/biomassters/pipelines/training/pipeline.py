@@ -10,6 +10,7 @@ from biomassters.chips.scaling import BandScaling
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.network.options import NetworkOptions
+from biomassters.pipelines import namespaced
 from biomassters.pipelines.training.stages import StageRunner
 from biomassters.training.options import TrainingOptions
 
@@ -30,23 +31,20 @@ def train_stages(
 
 def create_pipeline() -> Pipeline:
     """One node: how many stages there are is a parameter, and each resumes by itself."""
-    return Pipeline(
-        [
-            Node(
-                train_stages,
-                [
-                    "chip_store",
-                    "folds",
-                    "band_scaling",
-                    "checkpoints",
-                    "training_events",
-                    "params:network",
-                    "params:training",
-                ],
-                ["fit_weights", "final_weights", "training_history"],
-                name="train_stages",
-            )
-        ],
-        namespace="training",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "training",
+        Node(
+            train_stages,
+            [
+                "chip_store",
+                "folds",
+                "band_scaling",
+                "checkpoints",
+                "training_events",
+                "params:network",
+                "params:training",
+            ],
+            ["fit_weights", "final_weights", "training_history"],
+            name="train_stages",
+        ),
     )
