@@ -272,7 +272,7 @@ def _draw_values(
     extend = "both" if bottom < 0 else "max"
     bar = add_colour_bar(axes, image, label, cax=beneath, orientation="horizontal", extend=extend)
     bar.set_ticks([bottom, (bottom + top) / 2, top])
-    bar.ax.xaxis.label.set_size(8)
+    bar.ax.xaxis.label.set_fontsize(8)
     bar.ax.xaxis.labelpad = 1
     bar.ax.tick_params(length=2, pad=1)
 

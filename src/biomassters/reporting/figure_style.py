@@ -96,7 +96,7 @@ def map_figure(values: NDArray[np.float32], title: str, label: str, **colours: A
 def add_colour_bar(axes: "Axes", image: "AxesImage", label: str, **places: Any) -> "Colorbar":
     """A colour bar without a box, in the common look."""
     assert axes.figure is not None
-    bar = axes.figure.colorbar(image, **({} if "cax" in places else {"ax": axes}), **places)
+    bar = axes.figure.colorbar(image, ax=axes, **places)
     bar.set_label(label, color=INK, fontsize=_NORMAL)
     bar.ax.tick_params(colors=MUTED, labelsize=_SMALL)
     bar.outline.set_visible(False)
@@ -133,7 +133,7 @@ def add_scale_bar(
     length_m = bar_length_m(width * pixel_m)
     length, left, bottom = length_m / pixel_m, 0.045 * width, height - 0.05 * side
     corner = (left - 0.02 * side, bottom - 0.78 * frame * side)
-    box = {"facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
+    box: dict[str, Any] = {"facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
     axes.add_patch(Rectangle(corner, length + 0.04 * side, frame * side, **box))
     axes.add_patch(
         Rectangle((left, bottom - 0.01 * side), length, 0.014 * side, facecolor="#ffffff")
