@@ -36,8 +36,8 @@ from biomassters.datasets.network_weights import NetworkWeights, load_weights
 from biomassters.inference.chips import predict_chips
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.agb_net import AgbNet
-from biomassters.reporting.archive_scores import LabelledArchive, rmse, score_archive
 from biomassters.reporting.chip_maps import choose_pictures, example_maps
+from biomassters.reporting.label_scores import LabelledArchive, rmse, score_archive
 from biomassters.reporting.options import ReportingOptions
 from biomassters.training.few_chips import AdaptOptions, few_chips_training
 from biomassters.training.options import TrainingOptions

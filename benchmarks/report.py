@@ -23,6 +23,7 @@ from biomassters.chips.chip import Chip
 from biomassters.chips.predicted_maps import Prediction, PredictionFolder, write_predictions
 from biomassters.reporting.chip_maps import choose_pictures
 from biomassters.reporting.model_card import peak_memory_mib
+from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.report import ReportContent, UncertaintyContent, render_report
 from biomassters.reporting.scoring import score_predictions
 from biomassters.uncertainty.carbon import account_for_carbon
@@ -140,12 +141,9 @@ def build(folder: Path, count: int) -> tuple[str, dict[str, float]]:
     per_chip = scores.accumulator.per_chip()
     pictures = timed("pictures", choose_pictures, chips, maps, per_chip, 8, found.intervals)
     content = ReportContent(
-        dataset="made up",
-        simulated=True,
+        options=ReportingOptions(dataset="made up"),
+        scores=scores,
         metrics=scores.accumulator.summary(),
-        per_chip=per_chip,
-        by_class=scores.accumulator.by_class(),
-        density=scores.density,
         pictures=pictures,
         history=pd.DataFrame(),
         chip_table=made_up_table(chips),

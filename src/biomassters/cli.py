@@ -35,10 +35,9 @@ from biomassters.console import at_work, close_open, stream
 from biomassters.errors import BadInputError
 from biomassters.hooks import install_plain_errors
 from biomassters.messages import hint, listed, shown_path
+from biomassters.pipeline_registry import DEFAULT, JOINED
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-DEFAULT = "__default__"
-_JOINED = (DEFAULT, "from_archive", "from_area", "adapt")  # they take others' nodes
 PARAMS_HELP = (
     "Options that differ from conf: name=value pairs with commas between, as in "
     "training.epochs=40,training.folds=0/1 or, in quotation marks, 'training.folds=[0,1]'."
@@ -227,7 +226,7 @@ def _unknown(
         if any(f".{one}".endswith(f".{name}") for one in names_of(pipelines[other]))
     ]  # fmt: skip
     if elsewhere:
-        others = [other for other in elsewhere if other not in _JOINED]
+        others = [other for other in elsewhere if other not in JOINED]
         return (
             f"{where} no {what} '{name}', but {listed(others or elsewhere)} has: name it with "
             "--pipelines."

@@ -27,35 +27,40 @@ from biomassters.messages import counted, readable_seconds, redact, shown_path
 _KEDRO_PREFIX = re.compile(
     r"^- Parameter '([\w.]+)': Failed to instantiate .*?'\1': ", re.MULTILINE
 )
-# What a node makes, the dataset that lies where it is to be found, and what that is.
-_PEOPLE_OPEN = (
-    ("report", "report", "Report"),
-    ("metrics", "metrics", "All scores"),
-    ("held_out_bounds", "held_out_bounds", "Maps, held-out chips"),
-    ("test_bounds", "test_bounds", "Maps, test chips"),
-    ("archive_predictions", "archive_predictions", "Maps"),
-    ("archive_bounds", "archive_bounds", "Maps with intervals"),
-    ("submission", "submission", "Submission"),
-    ("test_scores", "test_scores", "Scores, test chips"),
-    ("test_page", "test_page", "Their page"),
-    ("check_scores", "check_scores", "Scores, labelled chips"),
-    ("check_page", "check_page", "Their page"),
-    ("fit_weights", "fit_weights", "Weights"),
-    ("final_weights", "final_weights", "Final weights"),
-    ("chip_table", "chip_table", "Table of chips"),
-    ("region_images", "region_images", "Simulated region"),
-    ("simulated_scenes@made", "simulated_scenes@made", "Simulated scenes"),
-    ("sweep_page", "sweep_page", "Page of the sweep"),
-    ("sweep_best", "sweep_best", "Best parameters"),
-    ("imagery_scenes", "imagery_scenes", "Table of scenes"),
-    ("imagery_record", "imagery_place", "Images"),
-    ("imagery_sheet", "imagery_sheet", "Contact sheet"),
-    ("imagery_page", "imagery_page", "Page of the images"),
-    ("region_summary", "region_map_place", "Map"),
-    ("region_summary", "region_summary", "Numbers of the map"),
-    ("region_quicklook", "region_quicklook", "Picture of the map"),
-    ("region_page", "region_page", "Page of the map"),
-)
+# Datasets that people open, and what they are.
+_PEOPLE_OPEN = {
+    "report": "Report",
+    "metrics": "All scores",
+    "held_out_bounds": "Maps, held-out chips",
+    "test_bounds": "Maps, test chips",
+    "archive_predictions": "Maps",
+    "archive_bounds": "Maps with intervals",
+    "submission": "Submission",
+    "test_scores": "Scores, test chips",
+    "test_page": "Their page",
+    "check_scores": "Scores, labelled chips",
+    "check_page": "Their page",
+    "fit_weights": "Weights",
+    "final_weights": "Final weights",
+    "chip_table": "Table of chips",
+    "region_images": "Simulated region",
+    "simulated_scenes@made": "Simulated scenes",
+    "sweep_page": "Page of the sweep",
+    "sweep_best": "Best parameters",
+    "imagery_scenes": "Table of scenes",
+    "imagery_place": "Images",
+    "imagery_sheet": "Contact sheet",
+    "imagery_page": "Page of the images",
+    "region_map_place": "Map",
+    "region_summary": "Numbers of the map",
+    "region_quicklook": "Picture of the map",
+    "region_page": "Page of the map",
+}
+# Places that a node fills besides what it makes.
+_MADE_WITH = {
+    "imagery_place": "imagery_record",
+    "region_map_place": "region_summary",
+}
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +143,8 @@ class ClosingSummary:
         if "metrics" in made:
             for sentence in _scores_in_words(catalog.load("metrics")):
                 log.info("%s", sentence)
-        for made_by, name, label in _PEOPLE_OPEN:
-            if made_by in made and name in catalog:
+        for name, label in _PEOPLE_OPEN.items():
+            if _MADE_WITH.get(name, name) in made and name in catalog:
                 path = getattr(catalog[name], "_filepath", None)
                 log.info("%s", f"{label + ':':<22} {shown_path(path)}")
 

@@ -73,6 +73,11 @@ def listed(names: Iterable[object]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def said_by(error: BaseException) -> str:
+    """An error's words in one line; those of its cause, which rasterio leaves out."""
+    return " ".join(str(error.__cause__ or error).split()).rstrip(".")
+
+
 def hint(name: str, known: Collection[str]) -> str:
     """What a misspelt name may have meant: ``did you mean 'x'?``, or names that there are."""
     close = get_close_matches(name, known, n=1)

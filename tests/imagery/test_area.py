@@ -13,9 +13,10 @@ from rasterio.warp import transform_geom
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.imagery.area import read_polygons, state_area
+from biomassters.imagery.area import state_area
 from biomassters.imagery.options import AreaOptions
-from biomassters.regions.grid import Grid, clipped, slices_in
+from biomassters.imagery.pixel_grid import Grid, clipped, slices_in
+from biomassters.imagery.polygon_files import read_polygons
 
 WEST, NORTH = 400_000.0, 6_900_000.0
 FINLAND = CRS.from_epsg(3067)
@@ -140,9 +141,9 @@ def test_properties_and_boxes_of_a_polygon_are_not_believed(tmp_path):
         "geometry": {**polygon([[25, 62], [26, 62], [26, 63], [25, 62]]), "bbox": [9e9, 3, "x", 4]},
     }
     path.write_text(json.dumps(feature))
-    polygons, extents, crs = read_polygons(path)
-    assert extents.tolist() == [[25, 62, 26, 63]]
-    assert (len(polygons.polygons), crs) == (2, WORLD)
+    found = read_polygons(path)
+    assert found.extents.tolist() == [[25, 62, 26, 63]]
+    assert (len(found.polygons.polygons), found.crs) == (2, WORLD)
 
 
 def test_a_multipolygon_on_both_sides_of_the_antimeridian_is_refused(tmp_path):

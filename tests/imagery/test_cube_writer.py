@@ -10,7 +10,7 @@ from tests.imagery.conftest import BOUNDS, imagery_options, made_cube, planned, 
 from tests.regions.conftest import everything_at
 
 from biomassters.errors import BadInputError
-from biomassters.imagery import signing
+from biomassters.imagery import catalogues
 from biomassters.imagery.cube_writer import check_place, write_cube
 
 
@@ -202,7 +202,7 @@ def preset(tmp_path, server):
 
 
 def test_signatures_are_asked_for_renewed_and_never_kept(year, catalogue_server, tmp_path, caplog):
-    signing._tokens.clear()
+    catalogues._tokens.clear()
     catalogue_server.token = "nobody has it yet"
     changes = {"catalogue": str(preset(tmp_path, catalogue_server))}
     options = imagery_options(f"{catalogue_server.url}/stac", **changes)

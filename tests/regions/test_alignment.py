@@ -5,8 +5,8 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from biomassters.chips.bands import S1, S2
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import RasterLayer
 from biomassters.regions.inputs.source import read_month
 
@@ -109,7 +109,7 @@ def test_another_coordinate_system(tmp_path, crs):
     """A field that rises to the east keeps its values on the ground."""
     from rasterio.warp import calculate_default_transform, reproject
 
-    from biomassters.regions.grid import bounds_between
+    from biomassters.imagery.pixel_grid import bounds_between
 
     east = np.tile(np.linspace(-20, -5, 200, dtype=np.float32), (4, 160, 1))
     big = Grid(MAP.crs, from_origin(WEST - 700, NORTH + 700, 10, 10), 160, 200)

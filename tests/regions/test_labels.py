@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from tests.regions.conftest import NORTH, WEST, write_tif
 
 from biomassters.errors import BadInputError
-from biomassters.regions.grid import Grid
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.regions.labels import Label
 from biomassters.regions.options import LabelOptions
 

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from biomassters.regions.grid import Grid, clipped
+from biomassters.imagery.pixel_grid import Grid, clipped
 from biomassters.regions.map_summary import MapSummary
 from biomassters.regions.map_writer import AGB, BANDS, MONTHS, MapPiece
 from biomassters.uncertainty.error_model import ErrorModel

@@ -15,13 +15,14 @@ from rio_cogeo.cogeo import cog_validate
 from biomassters.chips.bands import S1, S2
 from biomassters.chips.provenance import Provenance
 from biomassters.errors import BadInputError
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import predict_batch
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.network.weights import load_network, save_network
 from biomassters.regions.blocks import BlockFolder
-from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.source import open_region
+from biomassters.regions.map_side_files import describe_map
 from biomassters.regions.map_writer import AGB, LOWER, MONTHS, UPPER, map_pieces
 from biomassters.regions.mapping import (
     Calibration,
@@ -33,9 +34,9 @@ from biomassters.regions.mapping import (
 )
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
 from biomassters.regions.predictor import BlockTask, Predictor, predict_region
-from biomassters.regions.stac_item import describe_map
 from biomassters.regions.tiling import Axis, Tiling
-from biomassters.regions.visuals import bar_length_m, make_picture, quick_look, render_page
+from biomassters.regions.visuals import make_picture, quick_look, render_page
+from biomassters.reporting.figure_style import bar_length_m
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.intervals import IntervalModel
 from biomassters.workers.options import DaskOptions

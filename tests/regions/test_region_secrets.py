@@ -8,9 +8,9 @@ import rasterio
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.weights import load_network, save_network
 from biomassters.regions.inputs.source import open_region
+from biomassters.regions.map_side_files import describe_map
 from biomassters.regions.mapping import WeightsFiles, finish_map, plan_region, predict_blocks
 from biomassters.regions.options import AreaOptions, ImageOptions, MappingOptions
-from biomassters.regions.stac_item import describe_map
 from biomassters.regions.visuals import make_picture, render_page
 from biomassters.workers.options import DaskOptions
 

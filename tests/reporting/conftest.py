@@ -8,6 +8,7 @@ from biomassters.chips.chip import Chip
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.chips.store.writer import write_store
 from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
+from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.report import ReportContent, UncertaintyContent, render_report
 from biomassters.reporting.scoring import Scores, score_predictions
 from biomassters.uncertainty.carbon import account_for_carbon
@@ -98,19 +99,14 @@ def content(scores, pictures, history, chip_table, uncertainty_content) -> Repor
         "training_mean_agb": 61.5,
         "ridge_pixels": 12800,
     }
-    accumulator = scores.accumulator
     return ReportContent(
-        dataset="simulated",
-        simulated=True,
-        metrics=accumulator.summary() | baselines,
-        per_chip=accumulator.per_chip(),
-        by_class=accumulator.by_class(),
-        density=scores.density,
+        options=ReportingOptions(),
+        scores=scores,
+        metrics=scores.accumulator.summary() | baselines,
         pictures=pictures,
         history=history,
         chip_table=chip_table,
         recipe={"training": {"epochs": 3, "crop": None}, "views": ["identity", "both"]},
-        further_limits=["Nothing else."],
         uncertainty=uncertainty_content,
         fold_of_chip={"c1": 0, "c3": 0, "c5": 1},
         facts={"Software": "Python 3"},

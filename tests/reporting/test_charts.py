@@ -2,11 +2,9 @@ import json
 
 import pandas as pd
 
-from biomassters.metrics import DensityHistogram
 from biomassters.reporting.charts import (
     best_and_last,
     curves_of,
-    density_chart,
     learning_curve,
     score_chart,
 )
@@ -34,19 +32,10 @@ def test_scores_are_named_best_method_first():
     assert bars.y[0] == "Network"
 
 
-def test_charts_are_plain_json_without_nan(history, scores):
-    for chart in (learning_curve(history), density_chart(scores.density)):
+def test_charts_are_plain_json_without_nan(history):
+    for chart in (learning_curve(history), score_chart({"rmse_per_chip_mean": 30.0})):
         content = json.loads(chart.to_json(), parse_constant=lambda name: 1 / 0)
         assert content["layout"]["title"]["text"]
-
-
-def test_density_keeps_the_axes_apart():
-    density = DensityHistogram(top_mg_per_ha=100.0, bins=10)
-    density.counts[8, 1] = 100  # target 85, prediction 15
-    heat = density_chart(density).data[0]
-    assert heat.x[8] == 85.0
-    assert heat.z[1][8] == 2.0  # log10 of 100 %
-    assert heat.z[8][1] is None
 
 
 def test_only_what_was_measured_in_the_epochs_it_was(history):

@@ -8,12 +8,10 @@ import pytest
 
 from biomassters.errors import BadInputError
 from biomassters.metrics import DensityHistogram, ScoreAccumulator
-from biomassters.reporting.report import (
-    UncertaintyContent,
-    _number,
-    read_other_metrics,
-    render_report,
-)
+from biomassters.reporting.options import ReportingOptions
+from biomassters.reporting.pages import number
+from biomassters.reporting.report import UncertaintyContent, read_other_metrics, render_report
+from biomassters.reporting.scoring import Scores
 
 _VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 
@@ -75,7 +73,6 @@ def test_page_says_what_was_measured(content):
         "c2_S2_07.tif is truncated.",
         "training.<wbr>epochs",
         "identity, both",
-        "Nothing else.",
         "12,800 training pixels",
         "50 % intervals",
         "Carbon, Mg",
@@ -124,8 +121,7 @@ def test_a_constant_target_is_said_in_words(content):
     said = dataclasses.replace(
         content,
         metrics=content.metrics | constant.summary(),
-        per_chip=constant.per_chip(),
-        by_class=constant.by_class(),
+        scores=Scores(accumulator=constant, density=content.scores.density),
     )
     html = render_report(said, progress=False)
     assert "R² is undefined: every target pixel has the same value" in html
@@ -154,7 +150,8 @@ def test_nothing_scored_and_nothing_learnt_still_give_a_page(content):
 
 def test_names_from_outside_are_escaped(content):
     html = render_report(
-        dataclasses.replace(content, dataset="<script>alert(1)</script>"), progress=False
+        dataclasses.replace(content, options=ReportingOptions(dataset="<script>alert(1)</script>")),
+        progress=False,
     )
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -164,7 +161,8 @@ def test_a_simulated_forest_is_named_at_the_top_and_passes_no_threshold(content)
     html = render_report(content, progress=False)
     assert html.index('class="banner"') < html.index('class="headline"')
     assert not re.search(r'<td class="(good|bad)"', html)
-    real = render_report(dataclasses.replace(content, simulated=False), progress=False)
+    options = ReportingOptions(simulated=False)
+    real = render_report(dataclasses.replace(content, options=options), progress=False)
     assert 'class="banner"' not in real
     assert re.search(r'<td class="(good|bad)"', real)
 
@@ -185,9 +183,9 @@ def test_coverage_stands_with_its_standard_error(content):
 
 
 def test_numbers_have_a_true_minus_sign_and_zero_has_none():
-    shown = [_number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
+    shown = [number(value, digits) for value, digits in ((-0.4, 0), (-0.6, 0), (-1234.56, 1))]
     assert shown == ["0", "−1", "−1,234.6"]
-    assert _number(None) == _number(float("nan")) == "–"
+    assert number(None) == number(float("nan")) == "–"
 
 
 def test_blocks_and_random_chips_stand_side_by_side_with_a_map(content):

@@ -32,13 +32,12 @@ def submit(place: Path, maps, ids=IDS, size=SIZE):
 def test_every_format_holds_each_chip_once_in_order(tmp_path, suffix):
     maps = maps_of(*IDS)
     place = tmp_path / "deep" / f"submission{suffix}"
-    summary = submit(place, maps)
+    agb = submit(place, maps)
     members = {one.name: one.read() for one in read_archive(place, suffix, 2**20)}
     assert list(members) == ["c1_agbm.tif", "c2_agbm.tif", "c3_agbm.tif"]
-    assert summary.agb.maps == 3
-    assert summary.size_bytes == place.stat().st_size
-    assert summary.agb.maximum == pytest.approx(max(m.max() for m in maps.values()))
-    assert summary.agb.mean == pytest.approx(np.mean(list(maps.values())), rel=1e-6)
+    assert agb.maps == 3
+    assert agb.maximum == pytest.approx(max(m.max() for m in maps.values()))
+    assert agb.mean == pytest.approx(np.mean(list(maps.values())), rel=1e-6)
     assert [p.name for p in place.parent.iterdir()] == [place.name]
 
 
@@ -59,11 +58,11 @@ def test_another_reader_finds_one_band_of_float32(tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_same_maps_give_the_same_bytes_at_another_time(tmp_path, suffix):
     maps = maps_of(*IDS)
-    first = submit(tmp_path / f"first{suffix}", maps)
-    os.utime(first.path, (0, 0))
-    second = submit(tmp_path / f"second{suffix}", dict(reversed(maps.items())), tuple(sorted(IDS)))
-    assert first.sha256 == second.sha256
-    assert first.path.read_bytes() == second.path.read_bytes()
+    first, second = (tmp_path / f"{name}{suffix}" for name in ("first", "second"))
+    submit(first, maps)
+    os.utime(first, (0, 0))
+    submit(second, dict(reversed(maps.items())), tuple(sorted(IDS)))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_maps_may_be_functions_called_one_at_a_time(tmp_path):
@@ -73,17 +72,18 @@ def test_maps_may_be_functions_called_one_at_a_time(tmp_path):
     def later(chip):
         return lambda: asked.append(chip) or maps[chip]
 
-    summary = submit(tmp_path / "s.tar", {chip: later(chip) for chip in IDS})
+    agb = submit(tmp_path / "s.tar", {chip: later(chip) for chip in IDS})
     assert asked == ["c1", "c2", "c3"]
-    assert summary.agb.minimum >= 0
+    assert agb.minimum >= 0
 
 
 def test_folder_of_geotiffs_gives_the_same_archive(tmp_path):
     maps = maps_of(*IDS)
     for chip, agb in maps.items():
         write_raster(tmp_path / f"{chip}_agbm.tif", agb)
-    from_folder = submit(tmp_path / "a.tgz", tmp_path)
-    assert from_folder.sha256 == submit(tmp_path / "b.tgz", maps).sha256
+    submit(tmp_path / "a.tgz", tmp_path)
+    submit(tmp_path / "b.tgz", maps)
+    assert (tmp_path / "a.tgz").read_bytes() == (tmp_path / "b.tgz").read_bytes()
 
 
 def tampered(change):

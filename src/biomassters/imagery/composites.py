@@ -3,16 +3,18 @@
 Sentinel-2: at each pixel the first scene, in the order of the choice, that sees it clearly, else
 the first that has data; all bands of a pixel come from one scene, and what no pixel needs is not
 read. Sentinel-1: the mean power of all scenes of an orbit, as the months of BioMassters look (its
-speckle is that of about ten scenes). ``scene_choice`` orders scenes, ``cube_writer`` goes through
-blocks.
+speckle is that of about ten scenes). ``Offsets`` settles what is taken off a scene's counts,
+``scene_choice`` orders scenes, ``cube_writer`` goes through blocks.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from biomassters.chips.bands import CLP_NONE, S1, S2
@@ -20,10 +22,14 @@ from biomassters.chips.store.chunks import pack
 from biomassters.imagery import radiometry
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.imagery.pixel_grid import Grid, slices_in
-from biomassters.imagery.radiometry import Offset
-from biomassters.imagery.scene_reader import read_band
+from biomassters.imagery.radiometry import UNSTATED, Offset, checked_offset, stated_offset
+from biomassters.imagery.scene_reader import SceneError, read_band, tags_of
 from biomassters.imagery.scenes import Scene
 
+log = logging.getLogger(__name__)
+
+_COARSE = 8  # of the cube's pixels: 80 m
+_FEWEST_COARSE = 4096
 _TILE = 512  # pixels: parts of a block in which a scene has nothing to give are not read
 _SWATH_BAND = "B2"
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -220,3 +226,82 @@ def compose_s1(
         pixels |= {name: count for name, count in one.items() if count}
     seen = int((out != S1.fill).any(axis=0).sum())
     return Composite(out, pixels, seen, seen)
+
+
+class Offsets:
+    """Offsets of scenes as metadata and pixels have them; looked at when a scene is first used.
+
+    Attributes:
+        found: By scene, the offset (None: left out) and the contradiction, if there was one.
+
+    Args:
+        coarse: Pixels of the look, of the whole area, so that every block comes to the same.
+        correct: Take what the pixels say where they contradict; False: leave the scene out.
+    """
+
+    def __init__(self, coarse: Grid, *, correct: bool = True) -> None:
+        self._coarse, self._correct = coarse, correct
+        self.found: dict[str, tuple[Offset | None, str | None]] = {}
+        self._unstated_are_off = False
+
+    def of(self, scene: Scene) -> Offset | None:
+        """A scene's offset, or None: it can't be used.
+
+        Raises:
+            SceneError: It can't be read.
+        """
+        if scene.id not in self.found:
+            self.found[scene.id] = self._looked_at(scene)
+        return self.found[scene.id][0]
+
+    def settle_unstated(self, scenes: Iterable[Scene]) -> None:
+        """Look at scenes whose metadata say nothing.
+
+        If one is seen to be without the offset, all are, also those under snow, whose pixels
+        can't tell.
+        """
+        for scene in scenes:
+            if scene.sensor == S2.name and scene.offset.counts is None:
+                try:
+                    offset, _ = self._from_pixels(scene)
+                except SceneError:
+                    continue
+                self._unstated_are_off |= offset.counts == 0
+
+    def _looked_at(self, scene: Scene) -> tuple[Offset | None, str | None]:
+        offset, contradiction = self._from_pixels(scene)
+        if contradiction is not None:
+            log.warning(
+                "Scene %s: %s; %s.", scene.id, contradiction,
+                "corrected" if self._correct else "left out",
+            )  # fmt: skip
+            return (offset if self._correct else None), contradiction
+        if offset.counts is None and self._unstated_are_off:
+            return Offset(0.0, offset.gain, "as others that state nothing"), None
+        if offset.counts is None:
+            log.warning(
+                "Scene %s is left out: %s, and its pixels don't tell; add raster:bands with scale "
+                "and offset to its blue asset.", scene.id, UNSTATED.why,
+            )  # fmt: skip
+            return None, UNSTATED.why
+        return offset, None
+
+    def _from_pixels(self, scene: Scene) -> tuple[Offset, str | None]:
+        stated = scene.offset
+        if stated.counts is None:
+            scale, offset = tags_of(scene, "B2")
+            if (scale, offset) != (1.0, 0.0):
+                stated = stated_offset(None, None, scale, offset)
+        classes = (
+            read_band(scene, SCENE_CLASSES, self._coarse) if SCENE_CLASSES in scene.files else None
+        )
+        return checked_offset(stated, read_band(scene, "B2", self._coarse), classes)
+
+
+def coarse_grid(grid: Grid) -> Grid:
+    """The same ground at 80 m, or finer where that would be a handful of pixels."""
+    factor = _COARSE
+    while factor > 1 and grid.height * grid.width < _FEWEST_COARSE * factor**2:
+        factor //= 2
+    height, width = (-(-size // factor) for size in grid.shape)
+    return Grid(grid.crs, grid.transform @ Affine.scale(factor), height, width)

@@ -3,25 +3,18 @@
 All months share one stretch: a month of its own would hide an offset of 1,000 counts.
 """
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from biomassters import __version__
-from biomassters.chips.bands import (
-    MONTH_COUNT,
-    MONTH_NAMES,
-    S1,
-    S2,
-)
+from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, S1, S2
+from biomassters.messages import counted
 from biomassters.reporting.figure_style import INK, MUTED, new_figure
+from biomassters.reporting.pages import png_of, render
 
 _SIDE = 240  # pixels of a picture at most
 _COLUMNS = 6
@@ -33,7 +26,7 @@ _RADAR_DB = ((-20.0, -3.0), (-27.0, -9.0), (2.0, 12.0))
 _NOTHING = 0.91  # grey
 
 
-def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
+def draw_sheet(record: dict[str, Any], cube: str) -> Figure:
     """Twelve months, Sentinel-2 in natural colours above Sentinel-1."""
     import zarr  # takes long to import
 
@@ -65,8 +58,7 @@ def draw_sheet(cube: str, record: dict[str, Any]) -> Figure:
 def _show(
     axes: Axes, picture: NDArray[np.float32] | None, title: str, shape: tuple[int, int]
 ) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(
@@ -110,35 +102,23 @@ def _optical_title(month: int, about: Any) -> str:
     name = MONTH_NAMES[month][:3]
     if not about:
         return f"{name}: no scene"
-    share = about["share_clear"]
-    return f"{name}: {_scenes(about)}, {share:.0%} clear"
+    return f"{name}: {counted(len(about['scenes']), 'scene')}, {about['share_clear']:.0%} clear"
 
 
 def _radar_title(month: int, about: Any) -> str:
-    return "no scene" if not about else f"{_scenes(about)}, {' and '.join(about['orbits'])}"
-
-
-def _scenes(about: Any) -> str:
-    count = len(about["scenes"])
-    return f"{count} scene" if count == 1 else f"{count} scenes"
+    if not about:
+        return "no scene"
+    return f"{counted(len(about['scenes']), 'scene')}, {' and '.join(about['orbits'])}"
 
 
 def render_page(
-    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], sheet: Figure
+    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], cube: str
 ) -> str:
-    """A page of HTML that fetches nothing."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.imagery"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    picture = io.BytesIO()
-    sheet.savefig(picture, format="png", dpi=110)
+    """A page of HTML that fetches nothing, with the contact sheet."""
     shown = scenes.drop(columns=["month"]).astype(object)
-    return environment.get_template("imagery.html.j2").render(
-        record=record,
-        version=__version__,
-        sheet=base64.b64encode(picture.getvalue()).decode(),
+    return render(
+        "imagery", "imagery.html.j2", record=record, check=check,
+        sheet=png_of(draw_sheet(record, cube), dpi=110),
         columns=[name.replace("_", " ") for name in shown.columns],
         rows=shown.where(shown.notna(), "").to_numpy().tolist(),
-        check=check,
-    )
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from biomassters.imagery.scene_choice import Choice, Rows, choose_scenes, warn_o
 from biomassters.imagery.scenes import (
     Scene,
     UnusableItemError,
+    date_of,
     scene_of,
     sensor_of,
     without_duplicates,
@@ -61,7 +62,7 @@ def plan_cube(items: dict[str, Any], options: ImageryOptions, scratch: Path) -> 
     if choice is None:
         with ThreadPoolExecutor(options.reader_threads) as pool:
             choice = choose_scenes(scenes, area, crs, pool.map, rows)
-        _require_radar(choice, options)
+        _require_radar(choice)
         _save(place, fingerprint, choice)
     warn_of_gaps(choice.scenes)
     return choice
@@ -77,7 +78,8 @@ def _scenes(items: dict[str, Any], options: ImageryOptions) -> tuple[list[Scene]
             scene = scene_of(item, catalogues[sensor])
         except UnusableItemError as error:
             log.warning("Item %s is left out: it %s.", item.get("id"), error)
-            rows.add_item(item, sensor, f"{error}")
+            when = date_of(item)
+            rows.note(str(item.get("id")), sensor, when, use="left out", reason=str(error))
             continue
         if scene.first_year == options.year:
             found.append(scene)
@@ -88,7 +90,7 @@ def _scenes(items: dict[str, Any], options: ImageryOptions) -> tuple[list[Scene]
     return kept, rows
 
 
-def _require_radar(choice: Choice, options: ImageryOptions) -> None:
+def _require_radar(choice: Choice) -> None:
     """Refuse a catalogue none of whose Sentinel-1 can be used, with the first reason."""
     rows = [row for row in choice.rows if row["sensor"] == S1.name]
     if rows and not any(sensor == S1.name for _, sensor in choice.scenes):

@@ -29,11 +29,17 @@ from biomassters.chips.bands import (
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
-from biomassters.imagery.composites import Composite, compose_s1, compose_s2
+from biomassters.imagery.composites import (
+    Composite,
+    Offsets,
+    coarse_grid,
+    compose_s1,
+    compose_s2,
+)
 from biomassters.imagery.options import ImageryOptions
 from biomassters.imagery.pixel_grid import clipped
 from biomassters.imagery.radiometry import Offset
-from biomassters.imagery.scene_choice import Choice, Offsets, coarse_grid
+from biomassters.imagery.scene_choice import Choice
 from biomassters.imagery.scene_reader import SceneError, tally
 from biomassters.imagery.scenes import Scene
 from biomassters.io.files import RowJournal, publish_folder, require_space, sync_all
@@ -256,9 +262,7 @@ def _composed(
 
 
 def _write(array: Any, task: _Task, composite: Composite, folder: Path) -> None:
-    window = task.window
-    rows = slice(window.row_off, window.row_off + window.height)
-    columns = slice(window.col_off, window.col_off + window.width)
+    rows, columns = task.window.toslices()
     array[task.month, :, rows, columns] = composite.values
     chunks = folder / task.sensor / "c" / str(task.month) / "0"
     numbers = [

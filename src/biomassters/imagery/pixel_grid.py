@@ -42,6 +42,19 @@ def bounds_between(source: CRS, target: CRS, bounds: Bounds) -> Bounds:
     return west, south, east, north
 
 
+def bounds_around(several: Iterable[Bounds]) -> Bounds:
+    """Bounds of all together."""
+    west, south, east, north = zip(*several, strict=True)
+    return min(west), min(south), max(east), max(north)
+
+
+def utm_zone(degrees: Bounds) -> CRS:
+    """The UTM zone of the middle of some bounds in degrees."""
+    west, south, east, north = degrees
+    zone = int((west + east) / 2 // 6) + 31
+    return CRS.from_epsg((32600 if south + north >= 0 else 32700) + min(max(zone, 1), 60))
+
+
 @dataclass(frozen=True)
 class Grid:
     """Pixels of a raster on the ground; ``transform`` takes pixels to map units."""

@@ -6,10 +6,11 @@ table of the choice has a row for every item that was found, with what became of
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,17 +24,15 @@ from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.imagery.area import Area, StatedArea
 from biomassters.imagery.asset_names import SCENE_CLASSES
-from biomassters.imagery.composites import Each, look_at
-from biomassters.imagery.pixel_grid import WORLD, Grid, clipped
-from biomassters.imagery.radiometry import UNSTATED, Offset, checked_offset, stated_offset
-from biomassters.imagery.scene_reader import SceneError, grid_of, read_band, tags_of
-from biomassters.imagery.scenes import Scene, date_of
+from biomassters.imagery.composites import Each, coarse_grid, look_at
+from biomassters.imagery.pixel_grid import WORLD, Grid, bounds_around, clipped, utm_zone
+from biomassters.imagery.scene_reader import SceneError, grid_of
+from biomassters.imagery.scenes import Scene, month_of
 from biomassters.messages import listed
 
 log = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
-_COARSE = 8  # of the cube's pixels: 80 m
-_FEWEST_COARSE = 4096
 _LATTICE_M = 20.0  # all of Sentinel-2's tiles of a zone have their 20 m pixels on it
 _GROUND_TOLERANCE = 0.01
 _PASS = timedelta(minutes=5)  # scenes of one pass over a place
@@ -81,44 +80,34 @@ class _Seen:
     shares: tuple[float, float] = (0.0, 0.0)  # clear, with data
 
 
-@dataclass
 class Rows:
-    """The table while it is made."""
+    """The table while it is made, by scene."""
 
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def add_item(self, item: Mapping[str, Any], sensor: str, reason: str) -> None:
-        """An item that is no scene."""
-        when = date_of(item)
-        month = (when.month - 9) % MONTH_COUNT
-        name = str(item.get("id"))
-        self.rows[name] = dict.fromkeys(COLUMNS) | {
-            "sensor": sensor,
-            "month": month,
-            "month_name": MONTH_NAMES[month],
-            "use": "left out",
-            "scene": name,
-            "time": f"{when:%Y-%m-%d %H:%M:%S}",
-            "reason": reason,
-        }
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
 
     def add(self, scene: Scene, use: str, reason: str = "", order: int | None = None) -> None:
         """What became of a scene."""
         cloud = scene.cloud_share
-        self.rows[scene.id] = self.rows.get(scene.id, dict.fromkeys(COLUMNS)) | {
-            "sensor": scene.sensor,
-            "month": scene.month,
-            "month_name": MONTH_NAMES[scene.month],
-            "order": order,
-            "use": use,
-            "scene": scene.id,
-            "time": scene.when.strftime("%Y-%m-%d %H:%M:%S"),
-            "tile": scene.tile,
-            "orbit": scene.orbit,
-            "scene_cloud_percent": None if cloud is None else round(100 * cloud, 1),
-            "radiometry": scene.offset.why if scene.sensor == S2.name else _radar_words(scene),
-            "reason": reason,
-        }
+        self.note(
+            scene.id, scene.sensor, scene.when, use=use, reason=reason, order=order,
+            tile=scene.tile, orbit=scene.orbit,
+            scene_cloud_percent=None if cloud is None else round(100 * cloud, 1),
+            radiometry=scene.offset.why if scene.sensor == S2.name else _radar_words(scene),
+        )  # fmt: skip
+
+    def leave_out(self, scene: Scene, error: SceneError) -> None:
+        """A scene that can't be read."""
+        self.add(scene, "left out", str(error))
+        log.warning("Scene %s is left out: %s.", scene.id, error)
+
+    def note(self, name: str, sensor: str, when: datetime, **facts: Any) -> None:
+        """What is known of an item, which may be no scene, besides what was noted before."""
+        month = month_of(when)
+        self.rows[name] = self.rows.get(name, dict.fromkeys(COLUMNS)) | {
+            "sensor": sensor, "month": month, "month_name": MONTH_NAMES[month], "scene": name,
+            "time": f"{when:%Y-%m-%d %H:%M:%S}", **facts,
+        }  # fmt: skip
 
 
 def _radar_words(scene: Scene) -> str:
@@ -148,11 +137,10 @@ def choose_scenes(
     rows = rows or Rows()
     grids: dict[str, Grid] = {}
     with Progress("looking at scenes", 2 * len(scenes)) as progress:
-        for scene, found in zip(scenes, each(_grid_or_error, scenes), strict=True):
+        for scene, found in zip(scenes, each(partial(or_error, _grid_of), scenes), strict=True):
             progress.update()
             if isinstance(found, SceneError):
-                rows.add(scene, "left out", str(found))
-                log.warning("Scene %s is left out: %s.", scene.id, str(found))
+                rows.leave_out(scene, found)
             else:
                 grids[scene.id] = found
         able = [scene for scene in scenes if scene.id in grids]
@@ -182,13 +170,13 @@ def footprint(scenes: Iterable[Scene], each: Each = map) -> StatedArea:
     Raises:
         BadInputError: None of them can be opened.
     """
-    found = list(each(_grid_or_error, scenes))
+    found = list(each(partial(or_error, _grid_of), scenes))
     grids = [one for one in found if isinstance(one, Grid)]
     if not grids:
         raise BadInputError(f"No scene can be opened: {found[0]}.")
     crs = grids[0].crs
-    west, south, east, north = zip(*(grid.bounds_in(crs) for grid in grids), strict=True)
-    return StatedArea((min(west), min(south), max(east), max(north)), crs, "the scenes' extent")
+    bounds = bounds_around(grid.bounds_in(crs) for grid in grids)
+    return StatedArea(bounds, crs, "the scenes' extent")
 
 
 def _nothing(rows: Rows) -> str:
@@ -200,11 +188,20 @@ def _nothing(rows: Rows) -> str:
     )
 
 
-def _grid_or_error(scene: Scene) -> Grid | SceneError:
+def _grid_of(scene: Scene) -> Grid:
+    # Of two files the one that is looked at next, so that it is opened once.
+    band = SCENE_CLASSES if SCENE_CLASSES in scene.files else next(iter(scene.files))
+    return grid_of(scene, band)
+
+
+def or_error(look: Callable[[Scene], Found], scene: Scene) -> Found | SceneError:
+    """What a look at a scene gives, or what is wrong with the scene.
+
+    Raises:
+        BadInputError: The others will meet the same fault.
+    """
     try:
-        # Of two files the one that is looked at next, so that it is opened once.
-        band = SCENE_CLASSES if SCENE_CLASSES in scene.files else next(iter(scene.files))
-        return grid_of(scene, band)
+        return look(scene)
     except SceneError as error:
         if not error.of_scene:
             raise BadInputError(f"{error}: check the network and the credentials.") from None
@@ -219,7 +216,7 @@ def _settle(
     if crs is None:
         counts = Counter(grids[one.id].crs.to_wkt() for one in optical)
         most = CRS.from_wkt(max(counts, key=lambda wkt: (counts[wkt], wkt)))
-        crs = most if _measures(most, area) else _utm_zone(area)
+        crs = most if _measures(most, area) else utm_zone(area.within(WORLD).bounds)
     home = next((grids[one.id] for one in optical if grids[one.id].crs == crs), None)
     left, top = (0.0, 0.0) if home is None else (home.transform.c, home.transform.f)
     here = area.within(crs)
@@ -253,12 +250,6 @@ def _measures(crs: CRS, area: StatedArea) -> bool:
     pixels = Affine(PIXEL_SIZE_M, 0, west, 0, -PIXEL_SIZE_M, north)
     sides = Grid(crs, pixels, height, width).ground.sides_m()
     return bool(np.abs(sides / PIXEL_SIZE_M - 1).max() <= _GROUND_TOLERANCE)
-
-
-def _utm_zone(area: StatedArea) -> CRS:
-    west, south, east, north = area.within(WORLD).bounds
-    zone = int((west + east) / 2 // 6) + 31
-    return CRS.from_epsg((32600 if south + north >= 0 else 32700) + min(max(zone, 1), 60))
 
 
 def _coarse(grid: Grid, area: Area) -> tuple[Grid, NDArray[np.bool_]]:
@@ -295,11 +286,10 @@ def _optical_of(
     each: Each,
 ) -> tuple[Scene, ...]:
     found = []
-    looks = each(lambda scene: seen_or_error(scene, coarse, inside), scenes)
+    looks = each(partial(or_error, partial(seen_in, coarse=coarse, inside=inside)), scenes)
     for scene, seen in zip(scenes, looks, strict=True):
         if isinstance(seen, SceneError):
-            rows.add(scene, "left out", str(seen))
-            log.warning("Scene %s is left out: %s.", scene.id, str(seen))
+            rows.leave_out(scene, seen)
             continue
         seen.at_home = grids[scene.id].crs == grid.crs
         rows.rows[scene.id] = dict.fromkeys(COLUMNS) | {
@@ -329,14 +319,9 @@ def _optical_of(
     return (*kept, *spare)
 
 
-def seen_or_error(scene: Scene, coarse: Grid, inside: NDArray[np.bool_]) -> _Seen | SceneError:
+def seen_in(scene: Scene, coarse: Grid, inside: NDArray[np.bool_]) -> _Seen:
     """A scene of Sentinel-2 in the area at 80 m."""
-    try:
-        look = look_at(scene, coarse)
-    except SceneError as error:
-        if not error.of_scene:
-            raise BadInputError(f"{error}: check the network and the credentials.") from None
-        return error
+    look = look_at(scene, coarse)
     clear, data = look.clear & inside, look.data & inside
     whole = max(1, int(inside.sum()))
     shares = clear.sum() / whole, data.sum() / whole
@@ -369,82 +354,3 @@ def warn_of_gaps(kept: Mapping[tuple[int, str], Any]) -> None:
         missing = [MONTH_NAMES[m] for m in range(MONTH_COUNT) if (m, sensor.name) not in kept]
         if missing:
             log.warning("No scene of %s in %s.", sensor.tag, listed(missing))
-
-
-class Offsets:
-    """Offsets of scenes as metadata and pixels have them; looked at when a scene is first used.
-
-    Attributes:
-        found: By scene, the offset (None: left out) and the contradiction, if there was one.
-
-    Args:
-        coarse: Pixels of the look, of the whole area, so that every block comes to the same.
-        correct: Take what the pixels say where they contradict; False: leave the scene out.
-    """
-
-    def __init__(self, coarse: Grid, *, correct: bool = True) -> None:
-        self._coarse, self._correct = coarse, correct
-        self.found: dict[str, tuple[Offset | None, str | None]] = {}
-        self._unstated_are_off = False
-
-    def of(self, scene: Scene) -> Offset | None:
-        """A scene's offset, or None: it can't be used.
-
-        Raises:
-            SceneError: It can't be read.
-        """
-        if scene.id not in self.found:
-            self.found[scene.id] = self._looked_at(scene)
-        return self.found[scene.id][0]
-
-    def settle_unstated(self, scenes: Iterable[Scene]) -> None:
-        """Look at scenes whose metadata say nothing.
-
-        If one is seen to be without the offset, all are, also those under snow, whose pixels
-        can't tell.
-        """
-        for scene in scenes:
-            if scene.sensor == S2.name and scene.offset.counts is None:
-                try:
-                    offset, _ = self._from_pixels(scene)
-                except SceneError:
-                    continue
-                self._unstated_are_off |= offset.counts == 0
-
-    def _looked_at(self, scene: Scene) -> tuple[Offset | None, str | None]:
-        offset, contradiction = self._from_pixels(scene)
-        if contradiction is not None:
-            log.warning(
-                "Scene %s: %s; %s.", scene.id, contradiction,
-                "corrected" if self._correct else "left out",
-            )  # fmt: skip
-            return (offset if self._correct else None), contradiction
-        if offset.counts is None and self._unstated_are_off:
-            return Offset(0.0, offset.gain, "as others that state nothing"), None
-        if offset.counts is None:
-            log.warning(
-                "Scene %s is left out: %s, and its pixels don't tell; add raster:bands with scale "
-                "and offset to its blue asset.", scene.id, UNSTATED.why,
-            )  # fmt: skip
-            return None, UNSTATED.why
-        return offset, None
-
-    def _from_pixels(self, scene: Scene) -> tuple[Offset, str | None]:
-        stated = scene.offset
-        if stated.counts is None:
-            scale, offset = tags_of(scene, "B2")
-            if (scale, offset) != (1.0, 0.0):
-                stated = stated_offset(None, None, scale, offset)
-        classes = (
-            read_band(scene, SCENE_CLASSES, self._coarse) if SCENE_CLASSES in scene.files else None
-        )
-        return checked_offset(stated, read_band(scene, "B2", self._coarse), classes)
-
-
-def coarse_grid(grid: Grid) -> Grid:
-    """The same ground at 80 m, or finer where that would be a handful of pixels."""
-    factor = _COARSE
-    while factor > 1 and grid.height * grid.width < _FEWEST_COARSE * factor**2:
-        factor //= 2
-    height, width = (-(-size // factor) for size in grid.shape)
-    return Grid(grid.crs, grid.transform @ Affine.scale(factor), height, width)

@@ -23,11 +23,12 @@ from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
+from biomassters.imagery.catalogues import without_query
 from biomassters.imagery.pixel_grid import Grid, bounds_between, clipped
 from biomassters.imagery.scenes import Scene
-from biomassters.imagery.signing import without_query
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.io.storage import is_url
+from biomassters.messages import said_by
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +176,7 @@ def _opened(address: str, scene: str, name: str) -> Any:
 
 def _said(error: Exception) -> str:
     """GDAL's own words, without the address that it repeats with its signature."""
-    words = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-    return re.sub(r"(/vsi\S+|\S+://\S+)", lambda found: without_query(found[0]), words)
+    return re.sub(r"(/vsi\S+|\S+://\S+)", lambda found: without_query(found[0]), said_by(error))
 
 
 def _on_grid(file: Any, grid: Grid, category: bool) -> NDArray[Any]:

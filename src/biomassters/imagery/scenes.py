@@ -9,14 +9,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from biomassters.chips.bands import S1, S2, SENSORS
 from biomassters.errors import BadInputError
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES, canonical_name
-from biomassters.imagery.catalogues import Catalogue
+from biomassters.imagery.catalogues import UNSIGNED, Catalogue, Signing, without_query
 from biomassters.imagery.radiometry import UNSTATED, Offset, stated_offset
-from biomassters.imagery.signing import UNSIGNED, Signing, without_query
+from biomassters.io.storage import is_url
 from biomassters.messages import listed
 
 _SENSOR = re.compile(r"(?:sentinel[-_ ]?|\bs)([12])(?![0-9])", re.IGNORECASE)
@@ -82,12 +83,12 @@ class Scene:
     @property
     def month(self) -> int:
         """0 (September) to 11."""
-        return (self.when.month - 9) % 12
+        return month_of(self.when)
 
     @property
     def first_year(self) -> int:
         """Of the September that its twelve months begin with."""
-        return self.when.year - (self.when.month < 9)
+        return first_year_of(self.when)
 
     def identity(self) -> list[Any]:
         """Which scene it is, for JSON: the same whatever signature its addresses have."""
@@ -159,6 +160,25 @@ def date_of(item: Mapping[str, Any]) -> datetime:
             f"item {item.get('id')} has no datetime (got {text!r}), so its month is unknown."
         ) from None
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def month_of(when: datetime) -> int:
+    """0 (September) to 11."""
+    return (when.month - 9) % 12
+
+
+def first_year_of(when: datetime) -> int:
+    """Of the September that the twelve months of a time begin with."""
+    return when.year - (when.month < 9)
+
+
+def make_absolute(item: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An item whose files lie where their addresses say, seen from a folder."""
+    for asset in item.get("assets", {}).values():
+        href = str(asset.get("href"))
+        if not is_url(href) and not href.startswith("/"):
+            asset["href"] = str(folder / href)
+    return item
 
 
 def sensor_of(item: Mapping[str, Any]) -> str:

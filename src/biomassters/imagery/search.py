@@ -19,11 +19,10 @@ from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.imagery.area import StatedArea, state_area
-from biomassters.imagery.catalogues import Catalogue, read_catalogue
+from biomassters.imagery.catalogues import Catalogue, read_catalogue, without_query
 from biomassters.imagery.options import ImageryOptions
 from biomassters.imagery.pixel_grid import WORLD, Bounds
-from biomassters.imagery.scenes import date_of
-from biomassters.imagery.signing import without_query
+from biomassters.imagery.scenes import date_of, make_absolute
 from biomassters.io.files import read_json
 from biomassters.io.storage import is_url, time_limits_s
 from biomassters.messages import counted, redact
@@ -200,7 +199,7 @@ def _static_items(url: str) -> list[dict[str, Any]]:
     if not is_url(url):
         content = read_json(url, "give a STAC catalogue, an item collection or an API's address")
         if isinstance(content, dict) and content.get("type") == "FeatureCollection":
-            return [_absolute(item, folder) for item in content.get("features", [])]
+            return [make_absolute(item, folder) for item in content.get("features", [])]
         url = str(Path(url).absolute())
     try:
         catalogue = pystac.Catalog.from_file(url)
@@ -210,14 +209,6 @@ def _static_items(url: str) -> list[dict[str, Any]]:
         return [item.to_dict(False, transform_hrefs=False) for item in items]
     except Exception as error:  # whatever it meets in what isn't STAC
         raise _no_catalogue(url, error) from None
-
-
-def _absolute(item: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for asset in item.get("assets", {}).values():
-        href = str(asset.get("href"))
-        if not is_url(href) and not href.startswith("/"):
-            asset["href"] = str(folder / href)
-    return item
 
 
 def _overlaps(box: Any, bounds: Bounds) -> bool:

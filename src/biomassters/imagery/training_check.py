@@ -7,7 +7,6 @@ what lies beyond them is named.
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,11 +146,3 @@ def _cube_medians(place: str) -> NDArray[np.float64]:
             images.append(np.asarray(array[month, :, rows, columns]))
         medians[month] = image_medians(*images)
     return medians
-
-
-def report_unlike(table: pd.DataFrame | None, cube: Path) -> list[str]:
-    """Say in the log what lies outside; the sentences."""
-    said = [] if table is None else findings(table)
-    for sentence in said:
-        log.warning("%s: %s", cube.name, sentence)
-    return said

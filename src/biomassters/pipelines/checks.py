@@ -7,6 +7,7 @@ from typing import Any
 
 from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.provenance import Provenance, check_same_weights
+from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.errors import BadInputError
 from biomassters.network.starter import calibration_file
@@ -28,6 +29,24 @@ def check_maps(predictions: PredictionFolder, weights: NetworkWeights, pipelines
     """
     made_by = predictions.weights_fingerprint
     check_same_weights(predictions.path, made_by, weights.name, weights.fingerprint, pipelines)
+
+
+def check_same_data(weights: NetworkWeights, chip_store: ChipStore) -> None:
+    """Refuse weights that were trained on another chip store.
+
+    Their held-out fold could have been trained on, and nobody would see it in the score.
+    Weights that say nothing of their data, such as the reference's, are let through.
+
+    Raises:
+        BadInputError: The fingerprints differ.
+    """
+    trained_on = weights.description.get("data_fingerprint")
+    if trained_on is not None and trained_on != chip_store.fingerprint:
+        raise BadInputError(
+            f"{weights.name} was trained on other chips ({trained_on[:12]}…) than "
+            f"{chip_store.path} holds ({chip_store.fingerprint[:12]}…): train again, or map the "
+            "new chips with '--pipelines prediction', which scores nothing."
+        )
 
 
 def check_calibration(calibration: dict[str, Any], weights: NetworkWeights) -> None:

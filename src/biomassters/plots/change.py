@@ -29,6 +29,7 @@ from biomassters.messages import counted
 from biomassters.metrics import AGB_UNIT
 from biomassters.plots.inventory import WHOLE
 from biomassters.plots.map_values import (
+    Floats,
     Layers,
     agb_and_classes,
     footprints,
@@ -42,15 +43,13 @@ from biomassters.plots.options import ChangeOptions
 from biomassters.plots.plot_table import AreaTable, PlotTable
 from biomassters.plots.regression import difference_estimate
 from biomassters.plots.sampling_design import SamplingDesign
-from biomassters.reporting.figure_style import INK, MUTED, new_figure
+from biomassters.reporting.figure_style import map_figure, round_top
 
 log = logging.getLogger(__name__)
 BANDS = ("change", "standard_error")
 _FEWEST_PLOTS = 10  # for a correlation
 _POINTS = 300  # whose pairs tell how alike the errors within an area are
 _LONGEST_SIDE = 1024
-_M2_PER_HA = 10_000
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -288,18 +287,8 @@ def draw_change(change_map: Path) -> Figure:
         change = file.read(
             1, out_shape=(height, width), resampling=Resampling.average, masked=True
         ).filled(np.nan)
-    known = np.abs(change[np.isfinite(change)])
-    top = max(10.0, float(np.percentile(known, 99.5))) if known.size else 10.0
-    figure = new_figure(7.0, min(12.0, max(3.0, 6.0 * height / width + 0.7)))
-    axes = figure.subplots()
-    axes.set_facecolor("#e8eaed")
-    image = axes.imshow(change, cmap="BrBG", vmin=-top, vmax=top, interpolation="antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_title("Change of aboveground biomass", color=INK, fontsize=10, loc="left")
-    axes.set_xlabel("grey: no data; north is up", color=MUTED, fontsize=8, loc="left")
-    bar = figure.colorbar(image, ax=axes, extend="both", shrink=0.8, pad=0.02)
-    bar.set_label(f"Change, {AGB_UNIT}", color=INK, fontsize=9)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
-    bar.outline.set_visible(False)
-    return figure
+    top = round_top(np.abs(change), step=10.0) or 10.0
+    return map_figure(
+        change, "Change of aboveground biomass", f"Change, {AGB_UNIT}",
+        cmap="BrBG", vmin=-top, vmax=top,
+    )  # fmt: skip

@@ -4,20 +4,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from biomassters import __version__
 from biomassters.metrics import AGB_UNIT
 from biomassters.reporting.figure_style import (
     BASELINE,
     INK,
     MUTED,
     NETWORK,
+    add_legend,
     dress,
     new_figure,
-    to_svg,
 )
+from biomassters.reporting.pages import embedded, records, render
 
 NAMES = {
     "map_only": "Map alone",
@@ -94,10 +93,7 @@ def draw_areas(areas: pd.DataFrame, level: float) -> Figure:
         axes.plot(
             of_map.loc[chosen["area"]], places, "x", color=BASELINE, markersize=6, label="map alone"
         )
-        axes.legend(
-            frameon=False, fontsize=8, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1),
-            ncols=2,
-        )  # fmt: skip
+        add_legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     labels = [
         f"{row.area} ({row.plots_in_area})"
         for row in chosen[["area", "plots_in_area"]].itertuples(index=False)
@@ -110,26 +106,15 @@ def draw_areas(areas: pd.DataFrame, level: float) -> Figure:
 
 def render_inventory(account: dict[str, Any], areas: pd.DataFrame, plots: pd.DataFrame) -> str:
     """The page, which fetches nothing."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.plots"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    figures = {
-        "estimates": to_svg(
-            draw_estimates(account), "estimates", "Mean biomass and interval by estimator"
-        )
-    }
+    figures = {"estimates": (draw_estimates(account), "Mean biomass and interval by estimator")}
     if account["validation"] is not None:
-        figures["validation"] = to_svg(
-            draw_validation(plots), "validation", "Biomass of the map against that of the plots"
-        )
+        text = "Biomass of the map against that of the plots"
+        figures["validation"] = (draw_validation(plots), text)
     chosen = areas[areas["chosen"]] if len(areas) else areas
     if len(chosen):
-        figures["areas"] = to_svg(
-            draw_areas(areas, account["level"]), "areas", "Biomass of each area with its interval"
-        )
-    rows = chosen.astype(object).where(chosen.notna(), None).to_dict("records")
-    return environment.get_template("plots.html.j2").render(
-        account=account, areas=rows, shown_areas=_SHOWN_AREAS, names=NAMES, figures=figures,
-        version=__version__,
+        text = "Biomass of each area with its interval"
+        figures["areas"] = (draw_areas(areas, account["level"]), text)
+    return render(
+        "plots", "plots.html.j2", account=account, areas=records(chosen),
+        shown_areas=_SHOWN_AREAS, names=NAMES, figures=embedded(figures),
     )  # fmt: skip

@@ -198,7 +198,7 @@ def _opened(path: Path, suffix: str) -> tuple[pd.DataFrame, CRS | None]:
     if suffix == ".csv":
         return pd.read_csv(io.BytesIO(read_regular(path, _MOST_BYTES))), None
     if suffix in (".geojson", ".json"):
-        # Not through GDAL, which crashes at some GeoJSON (see ``imagery.area``).
+        # Not through GDAL, which crashes at some GeoJSON (see ``imagery.polygon_files``).
         import geopandas
 
         content = read_json(path, "give GeoJSON, or a GeoPackage")

@@ -25,10 +25,8 @@ from biomassters.io.files import read_regular
 from biomassters.io.storage import is_url
 from biomassters.messages import listed, shown_path
 from biomassters.network.starter import NO_STARTER, STARTER_FILE, weights_file
+from biomassters.pipeline_registry import DEFAULT, JOINED
 from biomassters.preflight.planned_run import PlannedRun
-
-DEFAULT = "__default__"
-_JOINED = (DEFAULT, "from_archive", "from_area", "adapt")
 
 
 def check_inputs(run: PlannedRun) -> Iterator[str]:
@@ -181,7 +179,7 @@ def _makers(run: PlannedRun, name: str) -> list[str]:
 
     pipelines.set_requested(None)  # all of them, which takes a second or two
     first = {node.name for node in pipelines[DEFAULT].nodes}
-    found = [other for other in pipelines if other not in _JOINED and makes(pipelines[other].nodes)]
+    found = [other for other in pipelines if other not in JOINED and makes(pipelines[other].nodes)]
     return sorted(found, key=lambda one: (pipelines[one].nodes[0].name not in first, one))
 
 

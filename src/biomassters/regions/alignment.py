@@ -8,7 +8,7 @@ from rasterio.windows import Window
 
 from biomassters.chips.bands import BAND, DB, SENSOR_OF_BAND
 from biomassters.imagery.asset_names import SCENE_CLASSES
-from biomassters.regions.grid import Grid, bounds_between, clipped, slices_in
+from biomassters.imagery.pixel_grid import Grid, bounds_between, clipped, slices_in
 from biomassters.regions.inputs.layers import Layer, Values
 
 # 255 for none and class numbers must not be averaged.

@@ -23,9 +23,9 @@ from biomassters.chips.provenance import REGION_NOTE, SIMULATION_NOTE
 from biomassters.chips.store.chunks import unpack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
+from biomassters.imagery.pixel_grid import WORLD, Grid, bounds_between
 from biomassters.io.files import write_durably
 from biomassters.io.raster_spec import Georeference
-from biomassters.regions.grid import WORLD, Grid, bounds_between
 from biomassters.regions.inputs.source import RegionSource, WindowImages
 from biomassters.regions.labels import Label
 from biomassters.regions.options import RegionChipsOptions

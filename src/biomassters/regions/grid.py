@@ -1,25 +1,16 @@
 """The grid that a map gets: pixels that are on the ground what the network takes them for."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from rasterio.crs import CRS
 from rasterio.warp import calculate_default_transform
 
 from biomassters.errors import BadInputError
-from biomassters.imagery.pixel_grid import (
-    WORLD,
-    Bounds,
-    Grid,
-    bounds_between,
-    clipped,
-    slices_in,
-)
+from biomassters.imagery.pixel_grid import WORLD, Bounds, Grid, bounds_around, clipped, utm_zone
 from biomassters.io.gdal import parse_crs
 from biomassters.regions.options import ImageOptions
-
-__all__ = ["WORLD", "Bounds", "Grid", "bounds_between", "clipped", "settle_grid", "slices_in"]
 
 log = logging.getLogger(__name__)
 _GROUND_TOLERANCE = 0.01  # of a pixel's side, at the map's corners and in its middle
@@ -85,7 +76,7 @@ def _candidates(
     upright = first.transform.b == first.transform.d == 0 and first.transform.e < 0
     if first.crs == crs and upright and abs(first.pixel_size / size - 1) < 1e-6:
         alike = [grid.bounds for grid in images if grid.offset_in(first) is not None]
-        yield first.part(first.window_of(_around(alike)))
+        yield first.part(first.window_of(bounds_around(alike)))
     if crs.is_projected:
         yield _new_grid(images, crs, size)
     if options.crs is None:
@@ -93,7 +84,7 @@ def _candidates(
 
 
 def _new_grid(images: Sequence[Grid], crs: CRS, size: float) -> Grid:
-    bounds = np.array(_around(grid.bounds_in(crs) for grid in images))
+    bounds = np.array(bounds_around(grid.bounds_in(crs) for grid in images))
     west, south = np.floor(bounds[:2] / size) * size
     east, north = np.ceil(bounds[2:] / size) * size
     fitted, width, height = calculate_default_transform(
@@ -116,16 +107,9 @@ def _cut(grid: Grid, wanted: Bounds, place: str) -> Grid:
 
 def _utm_zone(images: Sequence[Grid], area_in: Callable[[CRS], Bounds] | None) -> CRS:
     """The zone of the middle of what is mapped."""
-    west, south, east, north = _around(grid.bounds_in(WORLD) for grid in images)
+    west, south, east, north = bounds_around(grid.bounds_in(WORLD) for grid in images)
     if area_in is not None:
         wanted = area_in(WORLD)
         west, south = max(west, wanted[0]), max(south, wanted[1])
         east, north = min(east, wanted[2]), min(north, wanted[3])
-    zone = int((west + east) / 2 // 6) + 31
-    return CRS.from_epsg((32600 if south + north >= 0 else 32700) + min(max(zone, 1), 60))
-
-
-def _around(several: Iterable[Bounds]) -> Bounds:
-    """Bounds of all together."""
-    west, south, east, north = zip(*several, strict=True)
-    return min(west), min(south), max(east), max(north)
+    return utm_zone((west, south, east, north))

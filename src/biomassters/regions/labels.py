@@ -18,15 +18,14 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.imagery.area import Polygons, read_valued_polygons
-from biomassters.imagery.vector_files import SUFFIXES
+from biomassters.imagery.pixel_grid import Bounds, Grid, bounds_between, clipped, slices_in
+from biomassters.imagery.polygon_files import SUFFIXES, Polygons, read_valued_polygons
 from biomassters.io.gdal import gdal_environment, open_raster
-from biomassters.regions.grid import Bounds, Grid, bounds_between, clipped, slices_in
+from biomassters.messages import said_by
 from biomassters.regions.inputs.layers import RasterLayer
 from biomassters.regions.options import LabelOptions
 
 _SUBPIXELS = 5  # along a pixel's side, for polygons: 2 m, 4 % of its area each
-_POLYGON_SUFFIXES = (".geojson", ".json", *SUFFIXES)
 _MOST_AGB = 10_000.0  # Mg/ha: above any forest's, and far below what a wrong unit gives
 
 
@@ -54,7 +53,7 @@ class Label:
             BadInputError: It can't be read, lies nowhere, has no such band, or no polygon has
                 the attribute.
         """
-        if path.suffix.lower() not in _POLYGON_SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             layer = _open_raster(path, options.band)
             return cls(path, layer, layer.grid.crs, options)
         polygons, values, crs = read_valued_polygons(path, options.attribute)
@@ -165,9 +164,8 @@ def _open_raster(path: Path, band: int) -> RasterLayer:
             crs, count = file.crs, file.count
             size = (file.transform, file.height, file.width)
     except (RasterioError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise BadInputError(
-            f"{path} can't be opened as a label ({reason}): give a GeoTIFF, or polygons as "
+            f"{path} can't be opened as a label ({said_by(error)}): give a GeoTIFF, or polygons as "
             "GeoJSON, GeoPackage or shapefile."
         ) from error
     if crs is None:

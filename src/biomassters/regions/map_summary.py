@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from biomassters.regions.grid import Grid
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.regions.map_writer import AGB, MONTHS, MapPiece
 from biomassters.uncertainty.error_model import ErrorModel
 from biomassters.uncertainty.totals import GediCells, RegionTotals

@@ -18,9 +18,10 @@ from rasterio.shutil import copy
 from rasterio.windows import Window, intersection
 
 from biomassters.errors import BadInputError
+from biomassters.imagery.pixel_grid import Grid, slices_in
 from biomassters.io.gdal import gdal_environment, open_raster
+from biomassters.messages import said_by
 from biomassters.regions.blocks import BlockFolder, return_freed_memory
-from biomassters.regions.grid import Grid, slices_in
 from biomassters.regions.tiling import Tiling
 from biomassters.uncertainty.intervals import IntervalModel
 
@@ -124,10 +125,9 @@ def write_cog(path: Path, grid: Grid, pieces: Iterable[MapPiece], tags: Mapping[
             _compare(cog, checksums)
         cog.replace(path)
     except (RasterioError, OSError) as error:
-        cause = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise BadInputError(
-            f"The map {path} can't be written ({cause}): free some space or choose another place, "
-            "and run again; finished blocks are kept."
+            f"The map {path} can't be written ({said_by(error)}): free some space or choose "
+            "another place, and run again; finished blocks are kept."
         ) from error
     finally:
         plain.unlink(missing_ok=True)

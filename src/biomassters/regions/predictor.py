@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
+from biomassters.imagery.pixel_grid import slices_in
 from biomassters.inference.device import autocast, choose_device
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import MonthNetwork, predict_views, ready_network
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.regions.blocks import BlockFolder, BlockMap, return_freed_memory
-from biomassters.regions.grid import slices_in
 from biomassters.regions.inputs.source import RegionSource, WindowImages
 from biomassters.regions.tiling import Block, Tiling
 from biomassters.workers.cores import usable_cores

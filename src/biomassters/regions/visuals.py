@@ -11,35 +11,38 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
-from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.provenance import training_words
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.metrics import AGB_UNIT
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import GDAL_CACHE
 from biomassters.regions.inputs.source import RegionSource
 from biomassters.regions.map_writer import BANDS
-from biomassters.reporting.figure_style import AGB_COLOURS, INK, MUTED, new_figure
+from biomassters.reporting.figure_style import (
+    AGB_COLOURS,
+    add_scale_bar,
+    bar_length_m,
+    length_words,
+    map_figure,
+    round_top,
+)
+from biomassters.reporting.pages import render
 
 _LONGEST_SIDE = 1024
 _CLEAREST = (10, 9, 11, 8, 0, 7, 1, 6, 2, 5, 4, 3)  # July first: leaves, and no snow
 _RGB = ("B4", "B3", "B2")
 _STRETCH = (1.0, 99.0)  # percentiles that become black and white
 _FEWEST = 0.5  # share of the picture that a background must cover
-_WIDTH_IN = 7.0
-_DENSE_PERCENTILE = 99.5
+_SCALE_STEP = 50.0  # Mg/ha
 _TITLES = dict(zip(BANDS, ("Biomass", "Lower bound", "Upper bound", "Months used"), strict=True))
 _STEPS_PER_UNIT = 10  # the page stores values in tenths
 _NO_DATA = 65535
@@ -65,33 +68,12 @@ class MapPicture:
     @property
     def scale_top(self) -> float:
         """A round upper end of the colours, Mg/ha."""
-        return _round_top(self.layers["AGB"]) or 50.0
+        return round_top(self.layers["AGB"], _SCALE_STEP) or _SCALE_STEP
 
     @property
     def width_top(self) -> float | None:
         """The same of the intervals' width; None where there are no intervals."""
-        return _round_top(self.layers["AGB_upper"] - self.layers["AGB_lower"])
-
-    def scale_bar(self) -> tuple[float, str]:
-        """Length of a scale bar in pixels of the picture, and its label."""
-        length_m = bar_length_m(self.grid.width * self.grid.pixel_size)
-        text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-        return length_m / self.grid.pixel_size, text
-
-
-def _round_top(values: NDArray[np.float32]) -> float | None:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return None
-    high = float(np.percentile(known, _DENSE_PERCENTILE))
-    return max(50.0, float(np.ceil(high / 50.0)) * 50.0)
-
-
-def bar_length_m(width_m: float) -> float:
-    """The largest of 1, 2, 5, 10 … metres that takes at most a quarter of the width."""
-    target = width_m / 4
-    power = 10.0 ** np.floor(np.log10(target))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= target))
+        return round_top(self.layers["AGB_upper"] - self.layers["AGB_lower"], _SCALE_STEP)
 
 
 def make_picture(path: Path, source: RegionSource) -> MapPicture:
@@ -134,44 +116,12 @@ def _stretched(image: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[n
 
 def quick_look(picture: MapPicture, title: str) -> Figure:
     """Draw a map with scale bar and legend."""
-    height, width = picture.grid.shape
-    figure = new_figure(_WIDTH_IN, min(12.0, max(3.0, _WIDTH_IN * 0.86 * height / width + 0.7)))
-    axes = figure.subplots()
-    axes.set_facecolor("#e8eaed")
-    image = axes.imshow(
-        picture.layers["AGB"], cmap=AGB_COLOURS, vmin=0, vmax=picture.scale_top,
-        interpolation="antialiased",
+    figure = map_figure(
+        picture.layers["AGB"], title, f"Aboveground biomass, {AGB_UNIT}",
+        cmap=AGB_COLOURS, vmin=0, vmax=picture.scale_top,
     )  # fmt: skip
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(MUTED)
-    axes.set_title(title, color=INK, fontsize=10, loc="left")
-    axes.set_xlabel("grey: no data; north is up", color=MUTED, fontsize=8, loc="left")
-    bar = figure.colorbar(image, ax=axes, extend="max", shrink=0.8, pad=0.02)
-    bar.set_label(f"Aboveground biomass, {AGB_UNIT}", color=INK, fontsize=9)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
-    bar.outline.set_visible(False)
-    _draw_scale_bar(axes, picture)
+    add_scale_bar(figure.axes[0], picture.grid.shape, picture.grid.pixel_size, frame=0.085)
     return figure
-
-
-def _draw_scale_bar(axes: Axes, picture: MapPicture) -> None:
-    height, width = picture.grid.shape
-    length, text = picture.scale_bar()
-    side = min(height, width)
-    left, bottom = 0.04 * width, height - 0.04 * side
-    frame = (left - 0.015 * side, bottom - 0.065 * side)
-    axes.add_patch(
-        Rectangle(frame, length + 0.03 * side, 0.085 * side, facecolor="#000000", alpha=0.6)
-    )
-    axes.add_patch(
-        Rectangle((left, bottom - 0.008 * side), length, 0.012 * side, facecolor="white")
-    )
-    axes.text(
-        left + length / 2, bottom - 0.014 * side, text, color="white", fontsize=8,
-        ha="center", va="bottom",
-    )  # fmt: skip
 
 
 def render_page(
@@ -186,20 +136,18 @@ def render_page(
         map_file: The GeoTIFF, which lies beside the page and is linked with what belongs to it;
             None links nothing.
     """
-    environment = Environment(
-        loader=PackageLoader("biomassters.regions"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     layers = [
         _page_layer(name, values, picture.scale_top)
         for name, values in picture.layers.items()
         if np.isfinite(values).any()
     ]
     grid = picture.grid
-    bar_pixels, bar_text = picture.scale_bar()
-    return environment.get_template("map.html.j2").render(
+    ground_m = grid.width * grid.pixel_size
+    bar_m = bar_length_m(ground_m)
+    return render(
+        "regions",
+        "map.html.j2",
         title=title,
-        version=__version__,
         summary=summary,
         trained_on=training_words(summary["weights_trained_on"]),
         background=None if picture.background is None else _png(picture.background),
@@ -207,8 +155,8 @@ def render_page(
         layers=layers,
         height=grid.height,
         width=grid.width,
-        bar_share=100 * bar_pixels / grid.width,
-        bar_text=bar_text,
+        bar_share=100 * bar_m / ground_m,
+        bar_text=length_words(bar_m),
         data={
             "width": grid.width,
             "height": grid.height,

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from biomassters.metrics import AGB_UNIT, DensityHistogram
-from biomassters.reporting.figure_style import BASELINE, INK, NETWORK
+from biomassters.metrics import AGB_UNIT
+from biomassters.reporting.figure_style import BASELINE, NETWORK
 from biomassters.reporting.scoring import compared_scores
 
 _VALIDATION = "validation_rmse_per_chip_mean"
@@ -112,30 +112,6 @@ def score_chart(metrics: Mapping[str, Any]) -> go.Figure:
     )
     figure = _laid_out(go.Figure([bars]), "Mean RMSE per chip", f"{AGB_UNIT}, lower is better", "")
     return figure.update_yaxes(autorange="reversed")
-
-
-def density_chart(density: DensityHistogram) -> go.Figure:
-    """Pixels by target and prediction, with the 1:1 line; colours by powers of ten."""
-    edges = density.edges
-    centres = ((edges[:-1] + edges[1:]) / 2).tolist()
-    percent = 100 * density.counts.T / max(1, density.counts.sum())
-    logarithm = np.log10(np.where(percent > 0, percent, np.nan))
-    heat = go.Heatmap(
-        x=centres,
-        y=centres,
-        z=[[None if np.isnan(value) else float(value) for value in row] for row in logarithm],
-        colorscale="Cividis",
-        colorbar={"title": "log10 of % of pixels"},
-    )
-    ends = [0.0, density.top_mg_per_ha]
-    dashes = {"dash": "dash", "color": INK}
-    line = go.Scatter(x=ends, y=ends, name="prediction = target", mode="lines", line=dashes)
-    return _laid_out(
-        go.Figure([heat, line]),
-        "Predicted against target",
-        f"Target AGB, {AGB_UNIT}",
-        f"Predicted AGB, {AGB_UNIT}",
-    ).update_layout(showlegend=False)
 
 
 def _laid_out(figure: go.Figure, title: str, x_title: str, y_title: str) -> go.Figure:

@@ -22,7 +22,11 @@ from biomassters.reporting.figure_style import (
     MUTED,
     RESIDUAL_COLOURS,
     WIDTH_COLOURS,
+    add_colour_bar,
+    add_scale_bar,
+    dress_map,
     new_figure,
+    round_top,
 )
 from biomassters.uncertainty.intervals import IntervalModel
 
@@ -38,9 +42,7 @@ _LEAFY_MONTHS = tuple(
 _CLEAR_ENOUGH = 0.95
 _STRETCH_PERCENTILES = (1.0, 99.0)
 _RGB = tuple(S2.bands.index(name) for name in ("B4", "B3", "B2"))
-_BAR_LENGTHS_M = (2000, 1000, 500, 200, 100, 50)
 _BAR_LABELS = {RESIDUAL_COLOURS: "Prediction − target", WIDTH_COLOURS: "Upper − lower"}
-_SCALE_PERCENTILE = 99.5  # a few outliers must not make everything else one colour
 _SHEET_COLUMNS, _SHEET_MOST = 8, 48
 
 
@@ -184,17 +186,11 @@ class MapScale:
         agb = [values for picture in pictures for values in (picture.target, picture.prediction)]
         residuals = [np.abs(picture.residual) for picture in pictures]
         widths = [one.interval_width for one in pictures if one.interval_width is not None]
-        return cls(
-            _round_top(agb, step=50.0),
-            _round_top(residuals, step=25.0),
-            _round_top(widths, step=50.0),
-        )
 
+        def top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
+            return max((round_top(values, step) or step for values in arrays), default=step)
 
-def _round_top(arrays: Sequence[NDArray[np.float32]], step: float) -> float:
-    ends = (float(np.nanpercentile(values, _SCALE_PERCENTILE)) for values in arrays)
-    top = max(ends, default=0.0)
-    return max(step, float(np.ceil(top / step)) * step)
+        return cls(top(agb, 50.0), top(residuals, 25.0), top(widths, 50.0))
 
 
 def example_maps(pictures: Sequence[ChipPicture]) -> "Figure":
@@ -232,10 +228,7 @@ def panel_figure(picture: ChipPicture, panel: str, scale: MapScale) -> "Figure":
 
 def _draw_panel(axes: "Axes", picture: ChipPicture, panel: str, scale: MapScale) -> None:
     """Draw one of ``PANELS`` with its title, scale bar and colour bar."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(MUTED)
+    dress_map(axes)
     if panel == "rgb":
         _draw_rgb(axes, picture)
     elif panel == "width":
@@ -248,7 +241,8 @@ def _draw_panel(axes: "Axes", picture: ChipPicture, panel: str, scale: MapScale)
     else:
         values = picture.target if panel == "target" else picture.prediction
         _draw_values(axes, values, panel.capitalize(), 0.0, scale.agb_top, AGB_COLOURS)
-    _draw_scale_bar(axes, *picture.target.shape)
+    height, width = picture.target.shape
+    add_scale_bar(axes, (height, width), PIXEL_SIZE_M, frame=0.145, fontsize=7)
 
 
 def _draw_rgb(axes: "Axes", picture: ChipPicture) -> None:
@@ -274,41 +268,13 @@ def _draw_values(
     axes.set_facecolor("#8886")  # shows where there is no label
     image = axes.imshow(values, cmap=colours, vmin=bottom, vmax=top, interpolation="none")
     beneath = axes.inset_axes((0.06, -0.075, 0.88, 0.045))
-    assert axes.figure is not None
-    bar = axes.figure.colorbar(
-        image, cax=beneath, orientation="horizontal", extend="both" if bottom < 0 else "max"
-    )
+    label = f"{_BAR_LABELS.get(colours, 'AGB')}, {AGB_UNIT}"
+    extend = "both" if bottom < 0 else "max"
+    bar = add_colour_bar(axes, image, label, cax=beneath, orientation="horizontal", extend=extend)
     bar.set_ticks([bottom, (bottom + top) / 2, top])
-    label = _BAR_LABELS.get(colours, "AGB")
-    bar.set_label(f"{label}, {AGB_UNIT}", color=INK, fontsize=8, labelpad=1)
-    bar.ax.tick_params(colors=MUTED, labelsize=8, length=2, pad=1)
-    bar.outline.set_visible(False)
-
-
-def _draw_scale_bar(axes: "Axes", height: int, width: int) -> None:
-    """A bar of a round length, near a quarter of the chip's width."""
-    from matplotlib.patches import Rectangle
-
-    target_m = width * PIXEL_SIZE_M / 4
-    length_m = min(_BAR_LENGTHS_M, key=lambda length: abs(np.log(length / target_m)))
-    length = length_m / PIXEL_SIZE_M
-    left, bottom = 0.05 * width, 0.94 * height
-    frame = (left - 0.02 * width, bottom - 0.115 * height)
-    axes.add_patch(
-        Rectangle(
-            frame,
-            length + 0.04 * width,
-            0.145 * height,
-            facecolor="#000000",
-            alpha=0.55,
-            linewidth=0,
-        )
-    )
-    axes.add_patch(
-        Rectangle((left, bottom - 0.005 * height), length, 0.015 * height, facecolor="#ffffff")
-    )
-    middle, above = left + length / 2, bottom - 0.02 * height
-    axes.text(middle, above, f"{length_m} m", color="#ffffff", fontsize=7, ha="center", va="bottom")
+    bar.ax.xaxis.label.set_fontsize(8)
+    bar.ax.xaxis.labelpad = 1
+    bar.ax.tick_params(length=2, pad=1)
 
 
 def preview_sheet(maps: Mapping[str, NDArray[np.float32]]) -> "Figure":
@@ -327,7 +293,7 @@ def preview_sheet(maps: Mapping[str, NDArray[np.float32]]) -> "Figure":
         axes.axis("off")
     if not shown:
         return figure
-    top = max(50.0, float(np.percentile([agb.max() for agb in shown.values()], _SCALE_PERCENTILE)))
+    top = max(50.0, float(np.percentile([agb.max() for agb in shown.values()], 99.5)))
     for axes, (name, agb_HW) in zip(grid.flat, shown.items(), strict=False):
         image = axes.imshow(agb_HW, cmap=AGB_COLOURS, vmin=0, vmax=top, interpolation="none")
         axes.set_title(f"{name}\nmean {agb_HW.mean():.0f}", fontsize=7, color=INK)

@@ -8,9 +8,14 @@ import re
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # Blue and vermillion of Okabe & Ito (2008), "Color Universal Design": told apart by all readers.
 INK, MUTED, LINE = "#1f2328", "#656d76", "#d0d7de"
@@ -30,6 +35,8 @@ _VARIABLES = {
     BASELINE: "--baseline",
 }
 _SMALL, _NORMAL = 8, 9
+_MAP_IN = 7.0
+_SCALE_PERCENTILE = 99.5  # a few outliers must not make everything else one colour
 
 
 def new_figure(
@@ -55,6 +62,98 @@ def dress(
     for side, spine in axes.spines.items():
         spine.set_color(MUTED)
         spine.set_visible(side in ("left", "bottom"))
+
+
+def dress_map(axes: "Axes") -> None:
+    """Give axes that hold an image a muted frame without ticks."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color(MUTED)
+
+
+def map_figure(values: NDArray[np.float32], title: str, label: str, **colours: Any) -> "Figure":
+    """A figure of one map; grey where it has no data.
+
+    Args:
+        values: float32 [h, w].
+        title: Its heading.
+        label: Of the colour bar, with the unit.
+        **colours: ``cmap``, ``vmin`` and ``vmax``.
+    """
+    height, width = values.shape
+    figure = new_figure(_MAP_IN, min(12.0, max(3.0, 0.86 * _MAP_IN * height / width + 0.7)))
+    axes = figure.subplots()
+    axes.set_facecolor("#e8eaed")
+    image = axes.imshow(values, interpolation="antialiased", **colours)
+    dress_map(axes)
+    axes.set_title(title, color=INK, fontsize=10, loc="left")
+    axes.set_xlabel("grey: no data; north is up", color=MUTED, fontsize=_SMALL, loc="left")
+    extend = "both" if colours["vmin"] < 0 else "max"
+    add_colour_bar(axes, image, label, extend=extend, shrink=0.8, pad=0.02)
+    return figure
+
+
+def add_colour_bar(axes: "Axes", image: "AxesImage", label: str, **places: Any) -> "Colorbar":
+    """A colour bar without a box, in the common look."""
+    assert axes.figure is not None
+    bar = axes.figure.colorbar(image, ax=axes, **places)
+    bar.set_label(label, color=INK, fontsize=_NORMAL)
+    bar.ax.tick_params(colors=MUTED, labelsize=_SMALL)
+    bar.outline.set_visible(False)
+    return bar
+
+
+def bar_length_m(width_m: float) -> float:
+    """The largest of 1, 2, 5, 10 … metres that takes at most a quarter of the width."""
+    target = width_m / 4
+    power = 10.0 ** np.floor(np.log10(target))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= target))
+
+
+def length_words(length_m: float) -> str:
+    """A length as a scale bar has it."""
+    return f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+
+
+def add_scale_bar(
+    axes: "Axes", shape: tuple[int, int], pixel_m: float, frame: float, fontsize: int = _SMALL
+) -> None:
+    """A bar of a round length in the lower left corner of an image.
+
+    Args:
+        axes: That the image is in.
+        shape: Its height and width in pixels.
+        pixel_m: Side of a pixel.
+        frame: Height of the bar with its label, as a share of the image's shorter side.
+        fontsize: Of the label.
+    """
+    from matplotlib.patches import Rectangle
+
+    (height, width), side = shape, min(shape)
+    length_m = bar_length_m(width * pixel_m)
+    length, left, bottom = length_m / pixel_m, 0.045 * width, height - 0.05 * side
+    corner = (left - 0.02 * side, bottom - 0.78 * frame * side)
+    box: dict[str, Any] = {"facecolor": "#000000", "alpha": 0.6, "linewidth": 0}
+    axes.add_patch(Rectangle(corner, length + 0.04 * side, frame * side, **box))
+    axes.add_patch(
+        Rectangle((left, bottom - 0.01 * side), length, 0.014 * side, facecolor="#ffffff")
+    )
+    axes.text(
+        left + length / 2, bottom - 0.018 * side, length_words(length_m), color="#ffffff",
+        fontsize=fontsize, ha="center", va="bottom",
+    )  # fmt: skip
+
+
+def round_top(values: NDArray[np.floating], step: float) -> float | None:
+    """Where a colour scale from 0 ends: a multiple of a step that only outliers exceed.
+
+    None where no value is known.
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return None
+    high = float(np.percentile(known, _SCALE_PERCENTILE))
+    return max(step, float(np.ceil(high / step)) * step)
 
 
 def add_legend(axes: "Axes", **places: Any) -> None:

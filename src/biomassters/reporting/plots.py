@@ -24,6 +24,7 @@ from biomassters.reporting.figure_style import (
     LINE,
     MUTED,
     NETWORK,
+    add_colour_bar,
     add_legend,
     dress,
     new_figure,
@@ -58,11 +59,8 @@ def density_plot(density: DensityHistogram) -> Figure:
             norm=LogNorm(np.nanmin(percent), np.nanmax(percent)),
             interpolation="none",
         )
-        bar = figure.colorbar(image, ax=axes, shrink=0.85, format="%g")
-        bar.set_label("Pixels, %", color=INK, fontsize=9)
-        bar.ax.tick_params(colors=MUTED, labelsize=8)
+        bar = add_colour_bar(axes, image, "Pixels, %", shrink=0.85, format="%g")
         bar.ax.minorticks_off()
-        bar.outline.set_visible(False)
     axes.plot([0, top], [0, top], "--", color=INK, linewidth=1, label="prediction = target")
     centres, means = _mean_prediction(density)
     axes.plot(centres, means, color=BASELINE, linewidth=1.8, label="mean prediction")

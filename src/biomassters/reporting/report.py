@@ -4,7 +4,6 @@
 ``templates/report.html.j2``.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,22 +11,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from biomassters import __version__
 from biomassters.chips.bands import MONTH_NAMES
 from biomassters.chips.folds import chip_places
 from biomassters.chips.quality.chip_table import summarise_data
 from biomassters.console import tracked
 from biomassters.io.files import read_json
-from biomassters.metrics import AGB_UNIT, DensityHistogram
+from biomassters.metrics import AGB_UNIT
 from biomassters.reporting.charts import chip_scatter
 from biomassters.reporting.chip_maps import PANELS, ChipPicture, MapScale, panel_figure
-from biomassters.reporting.figure_style import to_svg
 from biomassters.reporting.model_card import flatten, standing_limits
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.scoring import bootstrap_score, compared_scores, scores_by, verdict
+from biomassters.reporting.pages import embedded, render
+from biomassters.reporting.scoring import (
+    Scores,
+    bootstrap_score,
+    compared_scores,
+    scores_by,
+    verdict,
+)
 from biomassters.uncertainty.intervals import IntervalModel
 
 
@@ -106,20 +109,15 @@ class ReportContent:
     """Everything that a report shows.
 
     Attributes:
-        dataset: Name of the data, in the title.
-        simulated: Whether the data come from this project's simulation.
+        options: Name of the data, whether they are simulated, how much is listed.
+        scores: Of the held-out chips.
         metrics: As ``scoring.all_metrics`` gives them.
-        per_chip: As ``ScoreAccumulator.per_chip`` gives it.
-        by_class: As ``ScoreAccumulator.by_class`` gives it.
-        density: Pixels by target and prediction.
         pictures: Chips to show, in order.
         history: The training history, one row an epoch; may be empty.
         chip_table: As ``chips.quality.chip_table.inspect_archive`` gives it.
         recipe: Options and facts that the result depends on, nested as one likes.
         best_and_last: Where the held-out chips also decided which weights were kept: their RMSE
             with these and with the last ones, Mg/ha.
-        further_limits: What else was not verified in this run.
-        options: How much is listed.
         uncertainty: Intervals, carbon, attention.
         fold_of_chip: Fold by chip id.
         blocks: Block of land by chip id, where folds are made of blocks.
@@ -129,19 +127,14 @@ class ReportContent:
         date: Of the report, as in 2026-11-25, or "".
     """
 
-    dataset: str
-    simulated: bool
+    options: ReportingOptions
+    scores: Scores
     metrics: Mapping[str, Any]
-    per_chip: pd.DataFrame
-    by_class: pd.DataFrame
-    density: DensityHistogram
     pictures: Sequence[ChipPicture]
     history: pd.DataFrame
     chip_table: pd.DataFrame
     recipe: Mapping[str, Any] = field(default_factory=dict)
     best_and_last: tuple[float, float] | None = None
-    further_limits: Sequence[str] = ()
-    options: ReportingOptions = field(default_factory=ReportingOptions)
     uncertainty: UncertaintyContent = field(default_factory=UncertaintyContent)
     fold_of_chip: Mapping[str, int] = field(default_factory=dict)
     blocks: Mapping[str, int] = field(default_factory=dict)
@@ -153,28 +146,30 @@ class ReportContent:
 
 def render_report(content: ReportContent, *, progress: bool = True) -> str:
     """HTML without any reference to another file or host; the same for the same content."""
-    environment = page_templates()
     scores, known = compared_scores(content.metrics), content.uncertainty
-    worst = content.per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
+    accumulator = content.scores.accumulator
+    per_chip, by_class = accumulator.per_chip(), accumulator.by_class()
+    blocks = [content.blocks[chip] for chip in per_chip["chip_id"]] if content.blocks else None
+    worst = per_chip.sort_values(["rmse", "chip_id"], ascending=[False, True])
     s2_months = content.chip_table.set_index("chip_id")["s2_months"].map(len).to_dict()
-    dots = content.per_chip if known.per_chip.empty else known.per_chip
-    return environment.get_template("report.html.j2").render(
+    dots = per_chip if known.per_chip.empty else known.per_chip
+    return render(
+        "reporting",
+        "report.html.j2",
         content=content,
         metrics=content.metrics,
-        unit=AGB_UNIT,
-        version=__version__,
-        verdict=verdict(content.metrics, content.by_class),
+        verdict=verdict(content.metrics, by_class),
         relative=_relative(content.metrics),
         scores=scores,
         top_score=max((score.rmse for score in scores), default=1.0),
-        classes=content.by_class.to_dict("records"),
+        classes=by_class.to_dict("records"),
         worst=worst.head(content.options.listed_chips).to_dict("records"),
         score_interval=bootstrap_score(
-            content.per_chip["rmse"].tolist(), seed=content.options.seed, blocks=_units(content)
+            per_chip["rmse"].tolist(), seed=content.options.seed, blocks=blocks
         ),
         validations=_validations(content),
-        by_months=scores_by(content.per_chip, s2_months),
-        by_fold=scores_by(content.per_chip, content.fold_of_chip),
+        by_months=scores_by(per_chip, s2_months),
+        by_fold=scores_by(per_chip, content.fold_of_chip),
         uncertainty=known,
         measured=known.measured,
         figures=_figures(content),
@@ -182,36 +177,13 @@ def render_report(content: ReportContent, *, progress: bool = True) -> str:
         chips=_drawn_chips(content, progress),
         data=summarise_data(content.chip_table),
         recipe=list(flatten(content.recipe)),
-        limits=[
-            *standing_limits(content.simulated, content.best_and_last),
-            *content.further_limits,
-        ],
+        limits=standing_limits(content.options.simulated, content.best_and_last),
     )
-
-
-def page_templates() -> Environment:
-    """The pages' templates, with the filters that they use."""
-    environment = Environment(
-        loader=PackageLoader("biomassters.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "breakable": _breakable}
-    return environment
 
 
 def read_other_metrics(path: Path) -> dict[str, Any]:
     """The scores of another run, to be shown beside this one's; empty where there are none."""
     return dict(read_json(path, "give a run's metrics.json")) if path.is_file() else {}
-
-
-def _units(content: ReportContent) -> list[int] | None:
-    """Block of each scored chip; None where chips were held out one by one."""
-    if not content.blocks:
-        return None
-    return [content.blocks[chip_id] for chip_id in content.per_chip["chip_id"]]
 
 
 def _validations(content: ReportContent) -> dict[str, Mapping[str, Any]]:
@@ -235,20 +207,23 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
     # Imported here: matplotlib would slow every start of the command line by a second.
     from biomassters.reporting import plots
 
-    known = content.uncertainty
-    text = "Predicted against target biomass, by pixel"
-    figures = {"density": (plots.density_plot(content.density), text)}
-    table = content.chip_table
+    scores, known, table = content.scores, content.uncertainty, content.chip_table
+    residuals = plots.residual_plot(scores.density, known.intervals)
+    figures = {
+        "density": (
+            plots.density_plot(scores.density), "Predicted against target biomass, by pixel",
+        ),
+        "classes": (
+            plots.class_plot(scores.accumulator.by_class()), "RMSE and bias by biomass class",
+        ),
+        "residuals": (residuals, "Residuals by predicted biomass"),
+    }  # fmt: skip
     if "crs" in table and content.fold_of_chip:
         train = table.loc[(table["split"] == "train") & (table["crs"] != "")]
         folds = [content.fold_of_chip.get(chip_id) for chip_id in train["chip_id"]]
         if len(train):
             text = "Where the chips of each fold lie"
             figures["folds"] = (plots.fold_map(chip_places(train), folds), text)
-    text = "RMSE and bias by biomass class"
-    figures["classes"] = (plots.class_plot(content.by_class), text)
-    text = "Residuals by predicted biomass"
-    figures["residuals"] = (plots.residual_plot(content.density, known.intervals), text)
     if not known.by_level.empty:
         text = "Measured against nominal coverage of the intervals"
         figures["coverage"] = (plots.coverage_plot(known.by_level), text)
@@ -258,8 +233,7 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
     if not content.history.empty:
         text = "Error over the training epochs"
         figures["learning"] = (plots.learning_plot(content.history), text)
-    # Drawn by us from numbers and checked ids: safe to put in as it is.
-    return {name: Markup(to_svg(figure, name, text)) for name, (figure, text) in figures.items()}
+    return embedded(figures)
 
 
 def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]:
@@ -267,14 +241,19 @@ def _drawn_chips(content: ReportContent, progress: bool) -> list[dict[str, Any]]
     drawn = []
     bar = tracked(content.pictures, "drawing maps", shown=progress)
     for number, picture in enumerate(bar):
-        panels = [
-            Markup(to_svg(panel_figure(picture, panel, scale), f"chip{number}-{panel}", text))
+        panels = {
+            f"chip{number}-{panel}": (panel_figure(picture, panel, scale), text)
             for panel, text in _described(picture).items()
-        ]
-        attention = content.uncertainty.attention_of(picture.chip_id)
-        shown = {"picture": picture, "panels": panels, "attention": attention}
-        shown |= {"target_mean": float(np.nanmean(picture.target))}
-        drawn.append(shown | {"partly": bool(np.isnan(picture.target).any())})
+        }
+        drawn.append(
+            {
+                "picture": picture,
+                "panels": list(embedded(panels).values()),
+                "attention": content.uncertainty.attention_of(picture.chip_id),
+                "target_mean": float(np.nanmean(picture.target)),
+                "partly": bool(np.isnan(picture.target).any()),
+            }
+        )
     return drawn
 
 
@@ -292,20 +271,3 @@ def _described(picture: ChipPicture) -> dict[str, str]:
     return {
         panel: f"Chip {picture.chip_id}: {text}" for panel, text in zip(PANELS, texts, strict=False)
     }
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    """A number with thousands separated and a true minus sign, none at 0; a dash if undefined."""
-    if value is None or pd.isna(value):
-        return "–"
-    return f"{value:z,.{digits}f}".replace("-", "−")
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage; a dash if undefined."""
-    return "–" if value is None or pd.isna(value) else f"{_number(100 * value, digits)} %"
-
-
-def _breakable(name: str) -> Markup:
-    """A dotted name that may go on in the next line after each dot and underscore."""
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from biomassters.chips.chip import LabelledChips, positions, read_label
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
-from biomassters.metrics import (
-    AGB_UNIT,
-    DensityHistogram,
-    ScoreAccumulator,
-    labelled_pixels,
-)
+from biomassters.metrics import AGB_UNIT, DensityHistogram, ScoreAccumulator, labelled_pixels
 from biomassters.reporting.baselines import Baselines
+from biomassters.uncertainty.cross_calibration import CoverageCounts
+from biomassters.uncertainty.intervals import IntervalModel
 
 _METHODS = (
     ("rmse_per_chip_mean", "Network"),
@@ -32,17 +29,41 @@ _TALLEST = ">200"
 _WORTH_SAYING = 0.05  # bias of the tallest forest, as a share of its mean target
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Scores:
     """What comparing predictions with labels gives.
 
     Attributes:
+        intervals: Of pixels and chip means; None counts no coverage.
         accumulator: Scores pooled, per chip and by class.
         density: Pixels by target and prediction.
+        coverage: How often the intervals held.
     """
 
+    intervals: IntervalModel | None = None
     accumulator: ScoreAccumulator = field(default_factory=ScoreAccumulator)
     density: DensityHistogram = field(default_factory=DensityHistogram)
+    coverage: CoverageCounts = field(default_factory=CoverageCounts)
+
+    def add(
+        self, chip_id: str, predicted: NDArray[np.float32], target: NDArray[np.float32]
+    ) -> None:
+        """Count a chip's pixels, once; both of one shape, Mg/ha.
+
+        Raises:
+            BadInputError: They can't be compared.
+        """
+        self.accumulator.update(chip_id, predicted, target)
+        self.density.update(chip_id, predicted, target)
+        if self.intervals is not None:
+            mean = float(predicted.mean(dtype=np.float64))
+            self.coverage.update(chip_id, predicted, target, self.intervals, mean)
+
+    def covered(self, why_none: str) -> dict[str, Any]:
+        """Coverage of the intervals, ready for JSON, or a note that says why there is none."""
+        if self.intervals is None or not self.coverage.chips:
+            return {"note": why_none}
+        return {"level": self.intervals.level, **self.coverage.summary()}
 
 
 def score_predictions(
@@ -74,8 +95,7 @@ def score_predictions(
     indices = positions(chips, chip_ids)
     for chip_id, index in zip(tracked(chip_ids, "scoring", shown=progress), indices, strict=True):
         predicted, target = labelled_pixels(predictions[chip_id], read_label(chips, index))
-        scores.accumulator.update(chip_id, predicted, target)
-        scores.density.update(chip_id, predicted, target)
+        scores.add(chip_id, predicted, target)
     return scores
 
 

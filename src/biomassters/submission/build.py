@@ -5,7 +5,6 @@ prediction, so they are fixed. ``check`` has the rules for a map, and reads arch
 """
 
 import gzip
-import hashlib
 import io
 import sys
 import tarfile
@@ -14,7 +13,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +33,6 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip can express
 _READABLE_BY_ALL = 0o644
 
 
-@dataclass(frozen=True)
-class SubmissionSummary:
-    """What was written: the archive, its size and checksum, and the values of its maps."""
-
-    path: Path
-    size_bytes: int
-    sha256: str
-    agb: AgbRange
-
-
 def write_submission(
     path: Path | str,
     predictions: Mapping[str, Map] | Path | str,
@@ -52,7 +40,7 @@ def write_submission(
     chip_size: tuple[int, int] = (256, 256),
     *,
     progress: bool = True,
-) -> SubmissionSummary:
+) -> AgbRange:
     """Check maps and write them as ``{chip_id}_agbm.tif`` into one archive.
 
     Maps are taken one at a time, in the order of chip ids. The archive is written under a
@@ -65,6 +53,9 @@ def write_submission(
         test_chip_ids: Every chip that must be in the archive, and no other.
         chip_size: H and W of every map.
         progress: Show a bar on stderr.
+
+    Returns:
+        The values of its maps.
 
     Raises:
         BadInputError: A chip is missing, foreign or twice, or a map has another size or type
@@ -100,9 +91,7 @@ def write_submission(
         growing.replace(place)
     finally:
         growing.unlink(missing_ok=True)
-    with place.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SubmissionSummary(place, place.stat().st_size, digest, agb)
+    return agb
 
 
 def _check_chips(maps: Mapping[str, Map], test_chip_ids: Sequence[str]) -> None:

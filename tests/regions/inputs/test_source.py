@@ -76,7 +76,7 @@ def test_scene_classes_stand_in_for_cloud_probability(tmp_path):
 def test_the_area_in_another_coordinate_system(tmp_path):
     from rasterio.crs import CRS
 
-    from biomassters.regions.grid import bounds_between
+    from biomassters.imagery.pixel_grid import bounds_between
 
     write_month(tmp_path, 2, 40, 50)
     here = (WEST + 100, NORTH - 300, WEST + 300, NORTH - 100)

@@ -1,24 +1,34 @@
 """Object storage, mirror or tar → raw archive."""
 
-from typing import Any
+import logging
+from pathlib import Path
 
+import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import confirm_archive, fetch_archive
+from biomassters.acquisition.acquire import acquire, require_complete, summarise
+from biomassters.acquisition.options import AcquisitionOptions
+from biomassters.pipelines import namespaced
+
+logger = logging.getLogger(__name__)
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def fetch_archive(raw_folder: Path, acquisition: AcquisitionOptions) -> pd.DataFrame:
+    """Missing and wrong files fetched; a row for each wanted file."""
+    table = acquire(raw_folder, acquisition)
+    logger.info("Acquisition into %s:\n%s", raw_folder, summarise(table))
+    return table
+
+
+def create_pipeline() -> Pipeline:
     """Two nodes: the table of what came is saved before anything is called wrong."""
-    return Pipeline(
-        [
-            Node(
-                fetch_archive,
-                ["raw_folder", "params:acquisition"],
-                "acquisition_table",
-                name="fetch_archive",
-            ),
-            Node(confirm_archive, "acquisition_table", None, name="confirm_archive"),
-        ],
-        namespace="acquisition",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "acquisition",
+        Node(
+            fetch_archive,
+            ["raw_folder", "params:acquisition"],
+            "acquisition_table",
+            name="fetch_archive",
+        ),
+        Node(require_complete, "acquisition_table", None, name="confirm_archive"),
     )

@@ -1,7 +1,5 @@
 """Raw archive → store → weights → predictions → submission and report."""
 
-from typing import Any
-
 from kedro.pipeline import Pipeline
 
 from biomassters.pipelines import (
@@ -16,6 +14,6 @@ from biomassters.pipelines import (
 _STAGES = (data_engineering, training, inference, uncertainty, submission, reporting)
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """The six stages joined; the lineage that real data takes."""
     return sum((stage.create_pipeline() for stage in _STAGES), start=Pipeline([]))

@@ -1,20 +1,21 @@
 """Verbs of the imagery pipeline."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from biomassters.errors import BadInputError
-from biomassters.imagery.contact_sheet import draw_sheet, render_page
 from biomassters.imagery.cube_plan import plan_cube
 from biomassters.imagery.cube_writer import check_place, write_cube
 from biomassters.imagery.options import ImageryOptions
 from biomassters.imagery.scene_choice import Choice
 from biomassters.imagery.search import SceneSearch, plan_search
-from biomassters.imagery.training_check import compare_with_training, report_unlike
+from biomassters.imagery.training_check import compare_with_training, findings
 from biomassters.messages import listed
+
+logger = logging.getLogger(__name__)
 
 
 def find_scenes(imagery: ImageryOptions, cube: str, simulated_scenes: str) -> SceneSearch:
@@ -44,21 +45,10 @@ def compose_months(
 def compare_months(record: dict[str, Any], cube: str, chip_store: str) -> dict[str, Any]:
     """The cube's medians beside those of the training chips."""
     table = compare_with_training(cube, chip_store)
-    said = report_unlike(table, Path(cube))
-    rows = [] if table is None else table.to_dict("records")
+    said, rows = ([], []) if table is None else (findings(table), table.to_dict("records"))
+    for sentence in said:
+        logger.warning("%s: %s", Path(cube).name, sentence)
     return {"findings": said, "compared": len(rows), "rows": rows}
-
-
-def draw_months(record: dict[str, Any], cube: str) -> Figure:
-    """The contact sheet."""
-    return draw_sheet(cube, record)
-
-
-def render_imagery_page(
-    record: dict[str, Any], scenes: pd.DataFrame, check: dict[str, Any], cube: str
-) -> str:
-    """A page with the contact sheet and what the months were made of."""
-    return render_page(record, scenes, check, draw_sheet(cube, record))
 
 
 def require_whole_scenes(record: dict[str, Any], page: str) -> None:

@@ -10,7 +10,7 @@ from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.network.starter import calibration_file
 from biomassters.regions.inputs.source import open_region
-from biomassters.regions.map_style import map_styles
+from biomassters.regions.map_side_files import describe_map, map_styles
 from biomassters.regions.mapping import (
     RegionPlan,
     WeightsFiles,
@@ -20,7 +20,6 @@ from biomassters.regions.mapping import (
     read_calibration,
 )
 from biomassters.regions.options import TITLE, MappingOptions
-from biomassters.regions.stac_item import describe_map
 from biomassters.regions.visuals import MapPicture, make_picture, quick_look, render_page
 from biomassters.uncertainty.options import UncertaintyOptions
 from biomassters.workers.options import DaskOptions
@@ -61,7 +60,7 @@ def picture_map(plan: RegionPlan, summary: dict[str, Any]) -> MapPicture:
     return make_picture(plan.path, plan.source)
 
 
-def draw_map(picture: MapPicture, plan: RegionPlan) -> Figure:
+def draw_map(picture: MapPicture) -> Figure:
     """The quick look."""
     return quick_look(picture, TITLE)
 

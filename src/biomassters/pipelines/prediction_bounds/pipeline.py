@@ -1,23 +1,19 @@
 """Maps of any archive → maps of three bands, with intervals that an earlier run calibrated."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
+from biomassters.pipelines import namespaced
 from biomassters.pipelines.uncertainty.nodes import bound_archive
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """One node: ``--pipelines prediction,prediction_bounds``."""
-    return Pipeline(
-        [
-            Node(
-                bound_archive,
-                ["archive_predictions", "final_weights", "uncertainty@json"],
-                "archive_bounds",
-                name="add_intervals_to_archive_maps",
-            )
-        ],
-        namespace="prediction",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "prediction",
+        Node(
+            bound_archive,
+            ["archive_predictions", "final_weights", "uncertainty@json"],
+            "archive_bounds",
+            name="add_intervals_to_archive_maps",
+        ),
     )

@@ -8,23 +8,21 @@ import pandas as pd
 
 from biomassters.chips.archive.archive import Archive, data_name
 from biomassters.chips.predicted_maps import PredictionFolder
-from biomassters.chips.provenance import warn_of_simulated_weights
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
 from biomassters.inference.options import InferenceOptions
 from biomassters.messages import redact
 from biomassters.pipelines.checks import check_maps, intervals_for
-from biomassters.reporting.archive_scores import (
+from biomassters.pipelines.prediction.pipeline import predict_chips_of
+from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
+from biomassters.reporting.label_scores import (
     ArchiveScores,
     LabelledArchive,
     render_archive_page,
     score_archive,
+    told_of_maps,
 )
-from biomassters.reporting.chip_maps import ChipPicture, choose_pictures
 from biomassters.reporting.options import ReportingOptions
-from biomassters.reporting.split_scores import told_of_maps
-
-Figure = Any  # matplotlib's, which takes a second to import
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +31,7 @@ def predict_labelled(
     archive: Archive, weights: NetworkWeights, inference: InferenceOptions
 ) -> Predictions:
     """Maps of every complete labelled chip of an archive, made while they are written."""
-    from biomassters.inference.chips import predict_chips
-
-    chips = LabelledArchive(archive)
-    warn_of_simulated_weights(
-        weights.name, weights.trained_on, archive.origin["simulated"], archive.root
-    )
-    weights.check_window(*archive.shape)
-    maps = predict_chips(weights.network, chips.chip_ids, archive.read_chip, inference)
-    provenance = weights.provenance(inference, max(archive.shape))
-    return Predictions(maps, weights.name, weights.fingerprint, provenance)
+    return predict_chips_of(archive, LabelledArchive(archive).chip_ids, weights, inference)
 
 
 def compare_with_labels(
@@ -83,13 +72,6 @@ def choose_checked_chips(
     """Chips from the best to the worst, with what is drawn of each."""
     chips, table = LabelledArchive(archive), scores.per_chip()
     return choose_pictures(chips, predictions, table, reporting.picture_chips, scores.intervals)
-
-
-def draw_checked_chips(pictures: list[ChipPicture]) -> Figure:
-    """Image, label, map and their difference of each chosen chip."""
-    from biomassters.reporting.chip_maps import example_maps
-
-    return example_maps(pictures)
 
 
 def write_check_page(

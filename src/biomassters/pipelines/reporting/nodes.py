@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from plotly.graph_objects import Figure as Chart
 
 from biomassters.chips.chip import positions
 from biomassters.chips.folds import blocks_of
@@ -14,8 +13,7 @@ from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.inference.options import InferenceOptions
 from biomassters.messages import redacted
-from biomassters.pipelines.checks import check_calibration, check_maps
-from biomassters.pipelines.inference.nodes import check_same_data
+from biomassters.pipelines.checks import check_calibration, check_maps, check_same_data
 from biomassters.reporting.baselines import Baselines, joint_baselines, out_of_fold, score_baselines
 from biomassters.reporting.charts import best_and_last
 from biomassters.reporting.chip_maps import ChipPicture
@@ -122,32 +120,6 @@ def draw_density(scores: Scores) -> Figure:
     return density_plot(scores.density)
 
 
-def draw_learning_curve(training_history: pd.DataFrame) -> Chart:
-    """Losses and scores over the epochs."""
-    from biomassters.reporting.charts import learning_curve
-
-    return learning_curve(training_history)
-
-
-def draw_scores(metrics: dict[str, Any]) -> Chart:
-    """The network's score beside the baselines'."""
-    from biomassters.reporting.charts import score_chart
-
-    return score_chart(metrics)
-
-
-def gather_uncertainty(
-    uncertainty: dict[str, Any],
-    by_level: pd.DataFrame,
-    by_class: pd.DataFrame,
-    per_chip: pd.DataFrame,
-    carbon: dict[str, Any],
-    attention: pd.DataFrame,
-) -> UncertaintyContent:
-    """Intervals, carbon and attention put together for the report."""
-    return UncertaintyContent(uncertainty, by_level, by_class, per_chip, carbon, attention)
-
-
 def write_report(
     scores: Scores,
     metrics: dict[str, Any],
@@ -164,18 +136,14 @@ def write_report(
     from biomassters.reporting.report import ReportContent, read_other_metrics, render_report
 
     content = ReportContent(
-        dataset=reporting.dataset,
-        simulated=reporting.simulated,
+        options=reporting,
+        scores=scores,
         metrics=metrics,
-        per_chip=scores.accumulator.per_chip(),
-        by_class=scores.accumulator.by_class(),
-        density=scores.density,
         pictures=pictures,
         history=training_history,
         chip_table=chip_table,
         recipe=recipe,
         best_and_last=_choice(recipe, training_history),
-        options=reporting,
         uncertainty=uncertainty,
         fold_of_chip=dict(zip(folds["chip_id"], folds["fold"], strict=True)),
         blocks=blocks_of(folds),

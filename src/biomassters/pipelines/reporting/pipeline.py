@@ -1,19 +1,18 @@
 """Held-out predictions → scores, pictures, report."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
+
+from biomassters.pipelines import namespaced
+from biomassters.reporting.charts import learning_curve, score_chart
+from biomassters.reporting.report import UncertaintyContent
 
 from .nodes import (
     choose_pictures,
     collect_metrics,
     draw_density,
     draw_example_maps,
-    draw_learning_curve,
-    draw_scores,
     fit_baselines,
     gather_recipe,
-    gather_uncertainty,
     read_attention,
     score_held_out,
     write_model_card,
@@ -23,99 +22,86 @@ from .nodes import (
 _OPTIONS = "params:reporting"
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline() -> Pipeline:
     """Scores first, then what is drawn and written of them."""
-    return Pipeline(
-        [
-            Node(
-                score_held_out,
-                ["held_out_predictions", "chip_store", "fit_weights", "uncertainty@json"],
-                ["scores", "scores_per_chip", "scores_by_class"],
-                name="score_held_out",
-            ),
-            Node(
-                fit_baselines,
-                ["held_out_predictions", "chip_store", "folds", _OPTIONS],
-                "baselines",
-                name="fit_baselines",
-            ),
-            Node(
-                collect_metrics,
-                ["scores", "baselines", "uncertainty@json", "folds"],
-                "metrics",
-                name="collect_metrics",
-            ),
-            Node(
-                choose_pictures,
-                ["held_out_predictions", "chip_store", "scores", "uncertainty@json", _OPTIONS],
-                "pictures",
-                name="choose_pictures",
-            ),
-            Node(draw_example_maps, "pictures", "example_maps", name="draw_example_maps"),
-            Node(draw_density, "scores", "density_plot", name="draw_density"),
-            Node(
-                draw_learning_curve,
-                "training_history",
-                "learning_curve",
-                name="draw_learning_curve",
-            ),
-            Node(draw_scores, "metrics", "score_chart", name="draw_scores"),
-            Node(
-                gather_recipe,
-                ["fit_weights", "params:inference"],
-                "recipe",
-                name="gather_recipe",
-            ),
-            Node(
-                read_attention,
-                [
-                    "held_out_predictions",
-                    "chip_store",
-                    "folds",
-                    "fit_weights",
-                    "params:inference",
-                    _OPTIONS,
-                ],
+    return namespaced(
+        "reporting",
+        Node(
+            score_held_out,
+            ["held_out_predictions", "chip_store", "fit_weights", "uncertainty@json"],
+            ["scores", "scores_per_chip", "scores_by_class"],
+            name="score_held_out",
+        ),
+        Node(
+            fit_baselines,
+            ["held_out_predictions", "chip_store", "folds", _OPTIONS],
+            "baselines",
+            name="fit_baselines",
+        ),
+        Node(
+            collect_metrics,
+            ["scores", "baselines", "uncertainty@json", "folds"],
+            "metrics",
+            name="collect_metrics",
+        ),
+        Node(
+            choose_pictures,
+            ["held_out_predictions", "chip_store", "scores", "uncertainty@json", _OPTIONS],
+            "pictures",
+            name="choose_pictures",
+        ),
+        Node(draw_example_maps, "pictures", "example_maps", name="draw_example_maps"),
+        Node(draw_density, "scores", "density_plot", name="draw_density"),
+        Node(learning_curve, "training_history", "learning_curve", name="draw_learning_curve"),
+        Node(score_chart, "metrics", "score_chart", name="draw_scores"),
+        Node(gather_recipe, ["fit_weights", "params:inference"], "recipe", name="gather_recipe"),
+        Node(
+            read_attention,
+            [
+                "held_out_predictions",
+                "chip_store",
+                "folds",
+                "fit_weights",
+                "params:inference",
+                _OPTIONS,
+            ],
+            "attention",
+            name="read_attention",
+        ),
+        Node(
+            UncertaintyContent,
+            [
+                "uncertainty@json",
+                "coverage_by_level",
+                "coverage_by_class",
+                "coverage_per_chip",
+                "carbon",
                 "attention",
-                name="read_attention",
-            ),
-            Node(
-                gather_uncertainty,
-                [
-                    "uncertainty@json",
-                    "coverage_by_level",
-                    "coverage_by_class",
-                    "coverage_per_chip",
-                    "carbon",
-                    "attention",
-                ],
+            ],
+            "uncertainty_content",
+            name="gather_uncertainty",
+        ),
+        Node(
+            write_report,
+            [
+                "scores",
+                "metrics",
+                "pictures",
+                "training_history",
+                "chip_table",
+                "folds",
                 "uncertainty_content",
-                name="gather_uncertainty",
-            ),
-            Node(
-                write_report,
-                [
-                    "scores",
-                    "metrics",
-                    "pictures",
-                    "training_history",
-                    "chip_table",
-                    "folds",
-                    "uncertainty_content",
-                    "other_metrics",
-                    _OPTIONS,
-                    "recipe",
-                ],
-                "report",
-                name="write_report",
-            ),
-            Node(
-                write_model_card,
-                ["scores", "metrics", "recipe", "training_history", _OPTIONS],
-                "model_card",
-                name="write_model_card",
-            ),
-        ],
-        namespace="reporting",
-        prefix_datasets_with_namespace=False,
+                "other_metrics",
+                _OPTIONS,
+                "recipe",
+            ],
+            "report",
+            name="write_report",
+        ),
+        Node(
+            write_model_card,
+            ["scores", "metrics", "recipe", "training_history", _OPTIONS],
+            "model_card",
+            name="write_model_card",
+        ),
     )

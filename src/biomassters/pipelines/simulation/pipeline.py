@@ -1,16 +1,20 @@
 """Simulated forest → raw archive."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import simulate_forest
+from biomassters.pipelines import namespaced
+from biomassters.simulation.options import SimulationOptions
+from biomassters.simulation.simulated_chips import SimulatedChips
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def simulate_forest(simulation: SimulationOptions) -> SimulatedChips:
+    """Parameters turned into chips, which are made while the archive is written."""
+    return SimulatedChips(simulation)
+
+
+def create_pipeline() -> Pipeline:
     """One node: parameters → archive."""
-    return Pipeline(
-        [Node(simulate_forest, "params:simulation", "raw_archive", name="simulate_forest")],
-        namespace="simulation",
-        prefix_datasets_with_namespace=False,
+    return namespaced(
+        "simulation",
+        Node(simulate_forest, "params:simulation", "raw_archive", name="simulate_forest"),
     )

@@ -54,12 +54,15 @@ def examine_submission(
         check = check_submission(submission, chips, size)
         _log_remarks(check)
         return {"path": str(submission), **check.summary(), "scores": None}
-    from biomassters.reporting.split_scores import SplitScores
+    from biomassters.reporting.label_scores import summarise_split
+    from biomassters.reporting.scoring import Scores
 
-    scores = SplitScores(SplitLabels(labels_folder, chips, size))
-    check = check_submission(submission, chips, size, each_map=scores.add)
+    labels, scores = SplitLabels(labels_folder, chips, size), Scores()
+    check = check_submission(
+        submission, chips, size, each_map=lambda chip, agb: scores.add(chip, agb, labels[chip])
+    )
     _log_remarks(check)
-    found = scores.summary(chip_table) if check.agb.maps else None
+    found = summarise_split(scores, labels, chip_table) if check.agb.maps else None
     return {"path": str(submission), **check.summary(), "scores": found}
 
 

@@ -9,8 +9,12 @@ from biomassters.chips.predicted_maps import PredictionFolder
 from biomassters.chips.store.reader import ChipStore
 from biomassters.datasets.network_weights import NetworkWeights
 from biomassters.datasets.predictions import Predictions
-from biomassters.pipelines.checks import check_calibration, check_maps, interval_note
-from biomassters.pipelines.inference.nodes import check_same_data
+from biomassters.pipelines.checks import (
+    check_calibration,
+    check_maps,
+    check_same_data,
+    interval_note,
+)
 from biomassters.uncertainty.carbon import account_for_carbon
 from biomassters.uncertainty.cross_calibration import calibrate
 from biomassters.uncertainty.intervals import IntervalModel, bounded_maps, say_if_borrowed

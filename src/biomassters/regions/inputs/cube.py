@@ -19,11 +19,11 @@ from rasterio.windows import Window
 
 from biomassters.chips.bands import MONTH_COUNT, SENSOR_OF_BAND, SENSORS
 from biomassters.errors import BadInputError
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.io.files import IrregularFileError, irregular
 from biomassters.io.gdal import parse_crs
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.io.storage import ELSEWHERE, client_options, leads_elsewhere, require_bucket, stay
-from biomassters.regions.grid import Grid
 from biomassters.regions.inputs.layers import MonthLayers, Values, by_month
 
 # zarr and obstore are imported where they are used: few regions are cubes.

@@ -1,7 +1,8 @@
 """Images that are read window by window, and the layout in which a plain folder holds them.
 
 A layer is a raster file or a month of a Zarr cube (``cube``); an item collection (``stac``) lists
-files. ``source`` puts the layers of a year on the map's grid.
+files. Which band of a file is which, its descriptions say. ``source`` puts the layers of a year on
+the map's grid.
 """
 
 import re
@@ -17,12 +18,13 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from biomassters.chips.bands import MONTH_COUNT, SENSORS
+from biomassters.chips.bands import MONTH_COUNT, S2, SENSOR, SENSORS
 from biomassters.errors import BadInputError
+from biomassters.imagery.asset_names import SCENE_CLASSES, canonical_name
+from biomassters.imagery.pixel_grid import Grid
 from biomassters.io.gdal import gdal_environment, open_raster
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.regions.grid import Grid
-from biomassters.regions.inputs.band_names import match_bands, require_bands
+from biomassters.messages import said_by
 from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import SIMULATED_TAG
 
@@ -138,7 +140,7 @@ class RasterLayer:
             with gdal_environment(**GDAL_CACHE):
                 return self._read(window, shape)
         except (RasterioError, OSError) as error:
-            damage = DamagedFileError(self.name, f"can't be read ({_reason(error)})")
+            damage = DamagedFileError(self.name, f"can't be read ({said_by(error)})")
         raise damage  # outside, for GDAL's exceptions can't be pickled
 
     def _read(self, window: Window, shape: tuple[int, int] | None) -> Values:
@@ -180,14 +182,66 @@ def _open(path: str) -> Any:
             return open_raster(path, images=True)
     except (RasterioError, OSError) as error:
         raise BadInputError(
-            f"{path} can't be opened as a raster ({_reason(error)}): fetch it again or leave it "
+            f"{path} can't be opened as a raster ({said_by(error)}): fetch it again or leave it "
             "out."
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    """GDAL's own words; of those that it chained, rasterio says only "see previous exception"."""
-    return " ".join(str(error.__cause__ or error).split()).rstrip(".")
+def file_bands(sensor: str) -> tuple[str, ...]:
+    """Names of the bands that are used of a sensor's files."""
+    return SENSOR[sensor].bands + ((SCENE_CLASSES,) if sensor == S2.name else ())
+
+
+def match_bands(
+    path: str, sensor: str, found: tuple[str, ...], stated: tuple[str, ...]
+) -> dict[str, int]:
+    """Numbers of the bands that are used, from 1, by name.
+
+    Args:
+        path: For messages.
+        sensor: Its name.
+        found: What the file calls its bands, empty texts where it doesn't.
+        stated: Names in order, for a file that says nothing.
+
+    Raises:
+        BadInputError: A stated order of another length, a name twice, or a band missing.
+    """
+    known = file_bands(sensor)
+    names = [canonical_name(text) for text in found]
+    if not any(name in known for name in names):
+        if len(stated) != len(found):
+            raise BadInputError(
+                f"{path} has {len(found)} bands without a known description, but "
+                f"mapping.images.{sensor}_bands lists {len(stated)}: list its bands in their order."
+            )
+        names = [canonical_name(text) for text in stated]
+        if unknown := [text for text, name in zip(stated, names, strict=True) if name not in known]:
+            raise BadInputError(
+                f"mapping.images.{sensor}_bands: there is no band {unknown[0]!r}; the names are "
+                f"{', '.join(known)}."
+            )
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if name in numbers:
+            raise BadInputError(f"{path} holds band {name} twice: rename or remove one.")
+        if name is not None and name in known:
+            numbers[name] = number
+    return numbers
+
+
+def require_bands(what: str, sensor: str, bands: set[str]) -> None:
+    """Refuse an image that lacks what the network can't do without.
+
+    Raises:
+        BadInputError: Every band is missing, or one whose absence would look like a pixel of 0.
+    """
+    needed = SENSOR[sensor].measured if SENSOR[sensor].floor is None else ()
+    missing = [name for name in needed if name not in bands]
+    if missing or not bands:
+        raise BadInputError(
+            f"{what} lacks {', '.join(missing) or 'every band'}: describe its bands by name, or "
+            f"list them in mapping.images.{sensor}_bands."
+        )
 
 
 def read_folder(folder: Path, options: ImageOptions) -> list[MonthLayers]:

@@ -23,14 +23,21 @@ from biomassters.errors import BadInputError
 from biomassters.imagery.area import Area, StatedArea, state_area
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY
 from biomassters.imagery.options import AreaOptions
+from biomassters.imagery.pixel_grid import Grid, clipped, slices_in
 from biomassters.imagery.radiometry import SCENE_CLOUDS_PERCENT, SCENE_NODATA
 from biomassters.io.raster_spec import DamagedFileError
 from biomassters.messages import redact
 from biomassters.regions.alignment import read_aligned
-from biomassters.regions.grid import Grid, clipped, settle_grid, slices_in
-from biomassters.regions.inputs.band_names import file_bands
+from biomassters.regions.grid import settle_grid
 from biomassters.regions.inputs.cube import is_cube, read_cube
-from biomassters.regions.inputs.layers import Layer, MonthLayers, RasterLayer, Values, read_folder
+from biomassters.regions.inputs.layers import (
+    Layer,
+    MonthLayers,
+    RasterLayer,
+    Values,
+    file_bands,
+    read_folder,
+)
 from biomassters.regions.inputs.stac import SceneComposite, read_item_collection
 from biomassters.regions.options import ImageOptions
 from biomassters.simulation.simulated_region import NOTE

@@ -26,24 +26,32 @@ from biomassters.errors import BadInputError
 from biomassters.imagery.area import StatedArea
 from biomassters.imagery.asset_names import canonical_name
 from biomassters.imagery.catalogues import presets
-from biomassters.imagery.composites import compose_s1, compose_s2
+from biomassters.imagery.composites import Offsets, coarse_grid, compose_s1, compose_s2
 from biomassters.imagery.options import ImageryOptions
 from biomassters.imagery.pixel_grid import Grid
-from biomassters.imagery.scene_choice import Offsets, choose_scenes, coarse_grid, footprint
+from biomassters.imagery.scene_choice import choose_scenes, footprint
 from biomassters.imagery.scene_reader import SceneError
 from biomassters.imagery.scenes import (
     Scene,
     UnusableItemError,
     band_names_of,
     date_of,
+    first_year_of,
+    make_absolute,
+    month_of,
     scene_of,
     sensor_of,
     without_duplicates,
 )
 from biomassters.io.files import read_json
 from biomassters.io.raster_spec import DamagedFileError
-from biomassters.regions.inputs.band_names import require_bands
-from biomassters.regions.inputs.layers import MonthLayers, RasterLayer, Values, by_month
+from biomassters.regions.inputs.layers import (
+    MonthLayers,
+    RasterLayer,
+    Values,
+    by_month,
+    require_bands,
+)
 from biomassters.regions.options import ImageOptions
 
 log = logging.getLogger(__name__)
@@ -112,12 +120,12 @@ def read_item_collection(
             when, sensor = date_of(item), sensor_of(item)
         except BadInputError as error:
             raise BadInputError(f"{path}: {error}") from None
-        years.add(when.year - (when.month < 9))
-        _make_absolute(item, path.parent)
+        years.add(first_year_of(when))
+        make_absolute(item, path.parent)
         of_item = list(_scenes(item, sensor))
         scenes += of_item
         if not of_item:
-            layers[(when.month - 9) % 12, sensor] += _mosaics(item, sensor, options)
+            layers[month_of(when), sensor] += _mosaics(item, sensor, options)
     if len(years) > 1:
         raise BadInputError(
             f"{path} holds items of {len(years)} years from September to August (beginning in "
@@ -132,12 +140,6 @@ def read_item_collection(
         bands = {band for layer in found for band in layer.bands}
         require_bands(f"{path}, {sensor} of month {month:02d},", sensor, bands)
     return by_month(layers)
-
-
-def _make_absolute(item: dict[str, Any], folder: Path) -> None:
-    for asset in item["assets"].values():
-        if "://" not in asset["href"] and not asset["href"].startswith("/"):
-            asset["href"] = str(folder / asset["href"])
 
 
 def _scenes(item: dict[str, Any], sensor: str) -> Iterator[Scene]:

@@ -8,7 +8,7 @@ import rasterio
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from biomassters.regions.map_style import map_styles, style
+from biomassters.regions.map_side_files import map_styles, style
 from biomassters.regions.map_writer import BANDS
 
 

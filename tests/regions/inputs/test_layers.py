@@ -2,7 +2,8 @@ import pytest
 
 from biomassters.chips.bands import S1, S2
 from biomassters.errors import BadInputError
-from biomassters.regions.inputs.band_names import canonical_name, match_bands
+from biomassters.imagery.asset_names import canonical_name
+from biomassters.regions.inputs.layers import match_bands
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from rasterio.warp import transform_geom
 from rasterio.windows import Window
 
 from biomassters.errors import BadInputError
-from biomassters.imagery.area import read_polygons, state_area
+from biomassters.imagery.area import state_area
 from biomassters.imagery.options import AreaOptions
 from biomassters.imagery.pixel_grid import Grid
+from biomassters.imagery.polygon_files import read_polygons
 
 WEST, NORTH = 400_000.0, 6_900_000.0
 FINLAND = CRS.from_epsg(3067)
@@ -70,7 +71,8 @@ def test_the_same_pixels_from_every_format(tmp_path, formats, name, driver):
 
 
 def test_each_feature_has_its_extent_and_multipolygons_fall_apart(tmp_path, formats):
-    polygons, extents, crs = read_polygons(write(tmp_path / "a.gpkg", "GPKG", [HOLED, TWO]))
+    found = read_polygons(write(tmp_path / "a.gpkg", "GPKG", [HOLED, TWO]))
+    polygons, extents, crs = found.polygons, found.extents, found.crs
     assert crs == FINLAND
     assert len(polygons.polygons) - 1 == 3
     assert extents[1].tolist() == [WEST + 300, NORTH - 280, WEST + 480, NORTH - 40]
