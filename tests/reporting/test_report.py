@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from biomassters.errors import BadInputError
-from biomassters.metrics import DensityHistogram, ScoreAccumulator
+from biomassters.metrics import ScoreAccumulator
 from biomassters.reporting.options import ReportingOptions
 from biomassters.reporting.pages import number
 from biomassters.reporting.report import UncertaintyContent, read_other_metrics, render_report
@@ -130,13 +130,10 @@ def test_a_constant_target_is_said_in_words(content):
 
 
 def test_nothing_scored_and_nothing_learnt_still_give_a_page(content):
-    empty = ScoreAccumulator()
     bare = dataclasses.replace(
         content,
-        metrics=empty.summary(),
-        per_chip=empty.per_chip(),
-        by_class=empty.by_class(),
-        density=DensityHistogram(),
+        metrics=Scores().accumulator.summary(),
+        scores=Scores(),
         pictures=[],
         history=pd.DataFrame(),
         recipe={},
