@@ -3,10 +3,12 @@
 ``ready_network`` prepares a network, ``predict_batches`` maps with it. Next: ``chips``.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ from torch import Tensor, nn
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, part_threads
-from biomassters.inference.options import InferenceOptions
-from biomassters.loading.batches import Batch
 from biomassters.network.agb_net import AgbNet, Images
 from biomassters.network.folding import fold_batch_norm
+
+if TYPE_CHECKING:  # benchmarks/gpu.py predicts with torch and timm alone
+    from biomassters.inference.options import InferenceOptions
+    from biomassters.loading.batches import Batch
 
 # Test-time views: axes that each reverses; it undoes itself. Forest and sensors have no preferred
 # side, so every view is as good a guess as the image itself.

@@ -22,7 +22,10 @@ MakeYear = Callable[
 ]
 """Gives [12, bands, H, W] in the archive's type and unit, ``nodata`` where there is no data."""
 
-SIMULATED: Mapping[str, MakeYear] = {S1.name: make_backscatter, S2.name: make_reflectance}
+SIMULATED: Mapping[str, MakeYear] = {
+    S1.name: make_backscatter,
+    S2.name: make_reflectance,
+}
 
 
 def simulate_year(
