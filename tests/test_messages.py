@@ -52,6 +52,7 @@ def test_names_are_listed_as_in_a_sentence():
 def test_a_name_like_no_other_gets_those_to_choose_from():
     assert hint("trainng", {"training", "reporting"}) == "did you mean 'training'?"
     assert hint("zzz", {"training", "reporting"}) == "choose from reporting and training."
+    assert hint("zzz", set()) == "there are none at all."
     many = {f"name_{number:02d}" for number in range(40)}
     assert hint("zzz", many).endswith("name_14 and 25 more.")
 

@@ -84,6 +84,8 @@ def hint(name: str, known: Collection[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     shown = sorted(known)
+    if not shown:
+        return "there are none at all."
     if len(shown) > _SHOWN:
         shown[_SHOWN - 1 :] = [f"{len(shown) - _SHOWN + 1} more"]
     return f"choose from {listed(shown)}."
