@@ -1,7 +1,9 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from biomassters.chips.archive.archive import Archive
 from biomassters.errors import BadInputError
@@ -121,3 +123,12 @@ def test_a_size_that_the_network_cannot_take_is_refused(size):
 def test_a_misspelt_option_is_refused():
     with pytest.raises(BadInputError, match="trian_chips"):
         SimulationOptions.model_validate({"trian_chips": 3})
+
+
+def test_bytes_do_not_depend_on_the_number_of_cores():
+    made = set()
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            chip = simulate_chip(SimulationOptions(), 200)  # in which one count was another
+        made.add(hashlib.sha256(chip.images["s2"].tobytes()).hexdigest())
+    assert len(made) == 1

@@ -22,6 +22,7 @@ from biomassters.simulation.random_fields import (
     Hashes,
     Window,
     normal,
+    one_blas_thread,
     patch_uniform,
     patches,
     smooth,
@@ -120,6 +121,7 @@ class Landscape:
         return np.where(self.cover.water, 0, self.site.relief * rise).astype(np.float32)
 
 
+@one_blas_thread
 def make_landscape(window: Window, seed: int, site: Site = NEUTRAL) -> Landscape:
     """Makes a window of the landscape, with a margin of ``MARGIN_PIXELS`` around it."""
     padded = window.padded(MARGIN_PIXELS)

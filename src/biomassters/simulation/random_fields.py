@@ -12,10 +12,15 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 Field = NDArray[np.float32]
 Hashes = NDArray[np.uint32]
 Place = tuple[Field, Field]  # rows and columns, not necessarily whole
+
+# A decorator. On each number of cores OpenBLAS adds up in another order, so that a pixel in ten
+# million was rounded to another count; and its threads wait for each other longer than they work.
+one_blas_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 _TO_UNIT = np.float32(2.0**-24)
 

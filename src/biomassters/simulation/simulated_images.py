@@ -15,6 +15,7 @@ from biomassters.simulation.landscape import Landscape
 from biomassters.simulation.optical import make_reflectance
 from biomassters.simulation.options import YearOptions
 from biomassters.simulation.radar import make_backscatter
+from biomassters.simulation.random_fields import one_blas_thread
 from biomassters.simulation.year import Availability, Weather
 
 MakeYear = Callable[
@@ -28,6 +29,7 @@ SIMULATED: Mapping[str, MakeYear] = {
 }
 
 
+@one_blas_thread
 def simulate_year(
     landscape: Landscape,
     weather: Weather,

@@ -128,9 +128,6 @@ def in_processes(
 
 def _begin_process() -> None:
     """Leave Ctrl-C to the parent, and go when it goes: a pool's process would wait for ever."""
-    # Before numpy is there to read it. A core has its process; threads of OpenBLAS that wait for
-    # each other cost half as much again (simulated chips, two cores).
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
