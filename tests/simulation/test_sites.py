@@ -172,3 +172,42 @@ def test_labels_of_both_ways_agree():
     np.testing.assert_array_equal(
         simulate_chip(options, 1).agb_mg_per_ha, simulate_label(options, 1)
     )
+
+
+def test_towns_told_apart_have_roofs_in_the_label_and_streets_without_trees():
+    site = draw_site(VarietyOptions(towns=True), np.random.default_rng(0))
+    window = next(
+        one for one in (Window(0, 500 * n, 96, 96) for n in range(99))
+        if make_landscape(one, 4).cover.town.mean() > 0.4
+    )  # fmt: skip
+    plain, landscape = make_landscape(window, 4), make_landscape(window, 4, site)
+    cover, forest = landscape.cover, landscape.forest
+    np.testing.assert_array_equal(plain.cover.town, cover.town)
+    assert not plain.cover.paved.any()
+    assert not plain.cover.roof_m.any()
+    roofs = cover.roof_m[cover.built]
+    assert 6 <= roofs.min() < 8
+    assert 15 < roofs.max() <= 27
+    assert not cover.roof_m[~cover.built].any()
+    assert not forest.agb_mg_per_ha[cover.built | cover.paved].any()
+    assert 0.2 < cover.built[cover.town].mean() < 0.4
+    assert 0.1 < cover.paved[cover.town].mean() < 0.2
+    # A closed stand of 27 m has 270 Mg/ha; nothing else is in the label, but for rare outliers.
+    np.testing.assert_allclose(
+        np.median(forest.label_mg_per_ha[cover.built] / roofs), 10, rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        plain.forest.agb_mg_per_ha[~cover.town], forest.agb_mg_per_ha[~cover.town]
+    )
+
+    year = make_backscatter(
+        landscape, make_weather(np.random.default_rng(1)), everything(), YearOptions(),
+        np.random.default_rng(2),
+    )  # fmt: skip
+    summer_vv = np.median(year[8:12, 0], axis=0)
+    built, paved, roof = (
+        one[without_margin(landscape.window)] for one in (cover.built, cover.paved, cover.roof_m)
+    )
+    high, low = (summer_vv[built & tall].mean() for tall in (roof > 15, roof < 8))
+    assert high > low + 2
+    assert low > summer_vv[paved].mean() + 1

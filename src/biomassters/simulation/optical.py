@@ -154,7 +154,7 @@ def member_shares(landscape: Landscape) -> Field:
         "grass": cover.field & grass,
         "cereal": cover.field & ~grass,
         "water": cover.water,
-        "built": cover.built,
+        "built": cover.built | cover.paved,
     }
     return np.stack([np.asarray(shares[name], np.float32) for name in MEMBERS])
 
@@ -203,7 +203,8 @@ def _still_texture(landscape: Landscape) -> Field:
     own = normal(window, seed, "ground texture", count=11)
     stand = STAND_TEXTURE * np.sqrt(12) * (patch_uniform(forest.stand, "brightness") - 0.5)
     stand = np.where(landscape.cover.forest, stand, 0)
-    strength = np.where(landscape.cover.built, BUILT_TEXTURE, TEXTURE * (0.6 + _shade(landscape)))
+    built = landscape.cover.built | landscape.cover.paved
+    strength = np.where(built, BUILT_TEXTURE, TEXTURE * (0.6 + _shade(landscape)))
     strength = landscape.site.texture * np.where(landscape.cover.water, WATER_TEXTURE, strength)
     return strength * own[0] + stand + BAND_TEXTURE * own[1:]
 

@@ -50,6 +50,10 @@ class VarietyOptions(Options):
         0.0, description="Density, height and form of trees that biomass doesn't tell"
     )
     labels: Strength = Field(0.0, description="Noise and misregistration of laser-scanned labels")
+    towns: bool = Field(
+        False,
+        description="Whether towns have streets and roofs of all heights, which labels take for trees",
+    )
 
 
 class YearOptions(Options):

@@ -106,6 +106,7 @@ class Site:
     structure: float  # how far what is seen of a forest differs from its biomass; 1 is usual
     label_noise: float  # of laser scanning, likewise
     label_shift: tuple[int, int]  # rows and columns that the label lies off, whole pixels
+    towns: bool  # whether districts, streets and heights of houses are told apart
 
 
 def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:
@@ -156,6 +157,7 @@ def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:
         structure=variety.structure,
         label_noise=variety.labels,
         label_shift=(down, right),
+        towns=variety.towns,
     )
 
 
