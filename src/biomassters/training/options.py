@@ -190,6 +190,12 @@ class TrainingOptions(Options):
         "them as they are, instead of with those of each batch: for few chips, whose statistics "
         "the network would learn to rely on.",
     )
+    freeze_batch_norm_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Last epochs of a stage that normalize with the running statistics, which stay "
+        "as they are: so that the network learns to do without those of its batch.",
+    )
     weight_decay: float = Field(
         default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."
     )
