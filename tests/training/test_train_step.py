@@ -480,7 +480,7 @@ def test_the_scale_never_falls_below_one() -> None:
 def test_the_last_epochs_normalize_with_the_running_statistics(
     store, new_small_network, cpu_parts
 ) -> None:
-    chosen = options(epochs=3, freeze_batch_norm_epochs=1, batch_size=4, cpu_parts=cpu_parts)
+    chosen = options(epochs=3, freeze_batch_norm_share=0.34, batch_size=4, cpu_parts=cpu_parts)
     network, (left, right) = new_small_network(), batches(store, [0, 1], [2, 3])
     state = TrainingState.begin(network, chosen)
     stepper = Stepper(network, chosen, CPU)

@@ -190,11 +190,13 @@ class TrainingOptions(Options):
         "them as they are, instead of with those of each batch: for few chips, whose statistics "
         "the network would learn to rely on.",
     )
-    freeze_batch_norm_epochs: int = Field(
-        default=0,
-        ge=0,
-        description="Last epochs of a stage that normalize with the running statistics, which stay "
-        "as they are: so that the network learns to do without those of its batch.",
+    freeze_batch_norm_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of a stage's epochs, the last ones, that normalize with the running "
+        "statistics, which stay as they are: so that the network learns to do without those of its "
+        "batch. 0.25 are the last 3 of 12 epochs, and none of 3.",
     )
     weight_decay: float = Field(
         default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."

@@ -71,10 +71,7 @@ class Stepper:
         """Learn from a batch; where loss or gradient is not finite on one rank, on none."""
         # 1. Gradients of the whole batch; running statistics become the mean over parts and ranks.
         torch._foreach_copy_(self._buffers_before, self._buffers)
-        learning = self._options.epochs - self._options.freeze_batch_norm_epochs
-        self._network.keeps_statistics = (
-            self._options.keep_batch_norm_statistics or state.position.epoch >= learning
-        )
+        self._network.keeps_statistics = self._frozen(state.position.epoch)
         scale = state.position.loss_scale if self._precision == "float16" else 1.0
         loss_of = partial(self._loss_of, state.position, scale)
         loss = self._gradients.learn(step.groups, loss_of)
@@ -102,6 +99,12 @@ class Stepper:
         if self._precision == "float16":
             state.position.adapt_loss_scale(overflowed=skipped)
         return StepResult(loss_value, skipped)
+
+    def _frozen(self, epoch: int) -> bool:
+        """Whether BatchNorm's statistics are those of before."""
+        options = self._options
+        frozen = int(options.epochs * options.freeze_batch_norm_share)
+        return options.keep_batch_norm_statistics or epoch >= options.epochs - frozen
 
     def _loss_of(
         self, position: Position, scale: float, predict: Predict, part: MicroBatch
