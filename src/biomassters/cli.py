@@ -325,7 +325,7 @@ def compare(runs: tuple[str, ...]) -> None:
             parameters = run_comparison.parameter_table(found)
             click.echo("\nParameters that differ:" if len(parameters) else "\nThe same parameters.")
             if len(parameters):
-                click.echo(parameters.to_string())
+                click.echo(parameters.to_string(max_colwidth=60))
             catalog.save("comparison", run_comparison.draw_runs(found))
             click.echo(f"\nPicture: {shown_path(getattr(catalog['comparison'], '_filepath', ''))}")
 

@@ -85,11 +85,11 @@ def test_only_parameters_that_differ_are_listed(catalog):
     assert parameter_table(read_runs(catalog, ["wide"])).empty
 
 
-def test_a_sweep_in_the_folder_of_a_run_is_no_difference(catalog, tmp_path):
-    """Its options are no part of how the scores came about; those of the training are."""
+def test_what_no_score_depends_on_is_no_difference(catalog, tmp_path):
+    """A sweep in the same folder, or who did the work; the options of the training are one."""
     path = tmp_path / "reports/wide/run.json"
     record = json.loads(path.read_text())
-    record["runs"][-1]["parameters"]["sweep"] = {"trials": 3}
+    record["runs"][-1]["parameters"] |= {"sweep": {"trials": 3}, "dask": {"workers": 2}}
     path.write_text(json.dumps(record))
     table = parameter_table(read_runs(catalog, ["base", "wide"]))
     assert table.index.tolist() == ["training.rate"]

@@ -24,6 +24,9 @@ from biomassters.reporting.model_card import flatten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# No score depends on a run's name, on a sweep in the same folder, on who works, on who is told.
+_NO_SCORES = ("run", "sweep", "dask", "tracking")
+
 log = logging.getLogger(__name__)
 
 
@@ -152,14 +155,14 @@ def _shown(value: float | None, how: str) -> str:
 def parameter_table(runs: Mapping[str, RecordedRun]) -> pd.DataFrame:
     """The parameters whose values are not the same in all runs, a column a run.
 
-    Those of a sweep are left out: its trials leave no scores here, whatever folder it shares.
+    Those of ``_NO_SCORES`` are left out.
     """
     named = {
         name: dict(flatten(run.record["runs"][-1]["parameters"])) for name, run in runs.items()
     }
     table = pd.DataFrame(named).fillna("").sort_index()
-    about_scores = (table.index != "run") & ~table.index.str.startswith("sweep.")
-    return table[about_scores & (table.nunique(axis=1) > 1)]
+    other = table.index.str.split(".").str[0].isin(_NO_SCORES)
+    return table[~other & (table.nunique(axis=1) > 1)]
 
 
 def draw_runs(runs: Mapping[str, RecordedRun]) -> "Figure":
