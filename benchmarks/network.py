@@ -2,9 +2,10 @@
 
 Both hold the same weights and see the same images. ``plain`` (plain_network.py) encodes twelve
 padded months, upsamples before it convolves and attends over a [B, T, H, W, D] tensor; ``ours``
-is the project's network with its default execution (BatchNorm folded for inference). They take
-turns in one run; medians are compared. A training step is forward and backward with the recipe's
-month dropout (half of the chips lose each month with probability 0.3).
+is the project's network with its default execution (BatchNorm folded for inference). On a CPU that
+multiplies bfloat16 both run in it as well. They take turns in one run; medians are compared. A
+training step is forward and backward with the recipe's month dropout (half of the chips lose each
+month with probability 0.3).
 
 Needs torch, torchvision and timm alone:
 
@@ -105,6 +106,18 @@ def autocast(device: str) -> torch.autocast:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
 
+def in_bfloat16(ways: dict[str, Forward], device: str) -> dict[str, Forward]:
+    """The same ways in bfloat16, where a CPU multiplies it; on a GPU all are in it anyway."""
+    able = torch.cpu.get_capabilities() if device == "cpu" else {}
+    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+        return {}
+
+    def lowered(forward: Forward) -> Forward:
+        return torch.autocast("cpu", dtype=torch.bfloat16)(forward)
+
+    return {f"{name}, bfloat16": lowered(forward) for name, forward in ways.items()}
+
+
 def infer(forward: Forward, images: Images) -> None:
     """One batch, without gradients."""
     with torch.inference_mode(), autocast(images.packed.device.type):
@@ -176,9 +189,11 @@ def measure(case: SimpleNamespace, repeats: int) -> dict[str, object]:
     difference = largest_difference(ways, images)
     flops = count_flops(ways["plain"], Images(case, SEED, drop=False)) / case.batch
     folded = forwards(plain, fold_batch_norm(ours))
+    folded |= in_bfloat16(folded, case.device)
     inference = take_turns(case, infer, folded, drop=False, repeats=repeats)
     plain.train(), ours.train()
-    training = take_turns(case, train, ways, drop=True, repeats=repeats)
+    lower = in_bfloat16(ways, case.device)
+    training = take_turns(case, train, ways | lower, drop=True, repeats=repeats)
     peak = matrix_peak(case.device)
     memory = {
         mode: {name: peak_memory(case, name, mode) for name in ways}
@@ -256,10 +271,9 @@ def report(figures: dict[str, object]) -> None:
           f"batch {case['batch']}, decoder {'-'.join(map(str, WIDTHS))}")  # fmt: skip
     for step in ("inference", "training"):
         speed, memory = figures[f"{step}_samples_per_s"], figures["peak_memory_bytes"][step]
-        for name in ("plain", "ours"):
-            print(
-                f"  {step:9} {name:5} {speed[name]:8.3f} samples/s {memory[name] / 2**20:8.0f} MiB"
-            )
+        for name, per_s in speed.items():
+            used = f"{memory[name] / 2**20:8.0f} MiB" if name in memory else ""
+            print(f"  {step:9} {name:15} {per_s:8.3f} samples/s {used}")
         print(f"  {step:9} ratio {figures[f'{step}_ratio']:.2f}")
     share = figures["inference_share_of_peak"]
     print(f"  training memory, ours / plain: {figures['memory_ratio']:.2f}")

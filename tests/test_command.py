@@ -45,6 +45,10 @@ def test_the_installed_command_works_in_an_empty_folder(wheel, tmp_path):
             cwd=empty, env=environment, capture_output=True, text=True,
         )  # fmt: skip
 
+    hint = "from biomassters.messages import installation; print(installation('plots'))"
+    told = subprocess.run([sys.executable, "-c", hint], env=environment, capture_output=True)
+    assert told.stdout.decode().strip() == "\"pip install 'biomassters[plots]'\""
+
     refused = run("--env", "tset")
     assert refused.returncode != 0
     assert refused.stderr.count("\n") == 1

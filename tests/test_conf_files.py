@@ -1,6 +1,8 @@
 """Configuration files that hold something else than plain values."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -135,3 +137,18 @@ def test_a_run_is_not_called_as_another_environments_results_are():
     with pytest.raises(BadInputError, match="results of the environment biomassters lie in"):
         check_run_name("biomassters", "simulated", CONF)
     check_run_name("biomassters", "biomassters", CONF)
+
+
+def test_an_environment_and_the_command_line_change_what_they_name_and_nothing_beside(tmp_path):
+    for folder, text in (("base", "a: {b: 1, c: 2, d: 3}"), ("other", "a: {c: 4}")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "parameters.yml").write_text(text)
+    code = (
+        "import sys; from kedro.config import OmegaConfigLoader\n"
+        "from biomassters.settings import CONFIG_LOADER_ARGS as given\n"
+        "given_here = {'runtime_params': {'a': {'d': 5}}, **given}\n"
+        "print(OmegaConfigLoader(sys.argv[1], 'other', **given_here)['parameters'])"
+    )
+    # In a process of its own: a second loader takes over the first one's global resolvers.
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str({"a": {"b": 1, "c": 4, "d": 5}})

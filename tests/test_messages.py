@@ -11,6 +11,7 @@ from biomassters.lineage.tracking import loggable_parameters
 from biomassters.messages import (
     counted,
     hint,
+    installation,
     listed,
     readable_bytes,
     readable_seconds,
@@ -132,6 +133,11 @@ def test_mlflow_is_told_none():
     told = loggable_parameters(PARAMETERS)
     assert told["regions.hrefs"] == "az://box/x?***, s3://bucket/x.tif"
     assert "PLANTED" not in str(told)
+
+
+def test_a_clone_is_told_to_use_uv():
+    """A wheel's command is another: ``test_command`` asks an installed one."""
+    assert installation("plots") == "'uv sync --extra plots'"
 
 
 def test_numbers_and_names_of_options_stay():

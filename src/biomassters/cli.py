@@ -325,7 +325,7 @@ def compare(runs: tuple[str, ...]) -> None:
             parameters = run_comparison.parameter_table(found)
             click.echo("\nParameters that differ:" if len(parameters) else "\nThe same parameters.")
             if len(parameters):
-                click.echo(parameters.to_string())
+                click.echo(parameters.to_string(max_colwidth=60))
             catalog.save("comparison", run_comparison.draw_runs(found))
             click.echo(f"\nPicture: {shown_path(getattr(catalog['comparison'], '_filepath', ''))}")
 
@@ -345,26 +345,27 @@ def reproduce(record: Path, check: bool, name: str | None, params: dict[str, Any
     folders of their own, and are compared with the recorded ones at the end.
     """
     with _plain_ends():
-        from biomassters.lineage.reproduction import differences, rerun_of, same_bits
+        from biomassters.lineage import reproduction
         from biomassters.lineage.run_comparison import read_record, read_runs, score_table
 
         before, old = read_record(record), record.absolute().parent.name
         pipelines.set_requested(None)
-        again = rerun_of(before, params)
-        _check_environment(None, again.environment)
-        _, present, project = _known(again.environment, {})
-        catalog, *_ = _known(again.environment, {**again.parameters, "run": old})
-        lines = differences(before, project, present, catalog)
+        chosen = reproduction.pipelines_of(before)
+        parameters = reproduction.parameters_of(before, params)
+        env = before["runs"][-1]["environment"]
+        _check_environment(None, env)
+        _, present, project = _known(env, {})
+        catalog, *_ = _known(env, {**parameters, "run": old})
+        lines = reproduction.differences(before, project, present, catalog)
         click.echo("\n".join(lines) or "Code, packages, parameters and data are as they were.")
         if check:
             sys.exit(1 if lines else 0)
         new = name or f"{old}_again"
         session: Any
-        with KedroSession.create(
-            env=again.environment, runtime_params={**again.parameters, "run": new}
-        ) as session:
-            session.run(pipeline_names=list(again.pipelines), node_names=again.nodes)
+        with KedroSession.create(env=env, runtime_params={**parameters, "run": new}) as session:
+            session.run(pipeline_names=chosen, node_names=tuple(before["nodes"]))
         runs = read_runs(catalog, (old, new))
         click.echo(score_table(runs).to_string())
-        for dataset, same in same_bits(*(run.record for run in runs)).items():
+        records = (run.record for run in runs.values())
+        for dataset, same in reproduction.same_bits(*records).items():
             click.echo(f"{dataset}: {'the same bits' if same else 'other bits'}")

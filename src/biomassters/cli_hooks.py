@@ -11,7 +11,10 @@ from typing import Any, NoReturn
 
 from kedro.framework.cli.hooks import cli_hook_impl
 
+from biomassters.messages import CLONE, in_clone
+
 _USAGE_ERROR = 2
+_OWN = ("compare", "reproduce")  # of this project, which Kedro doesn't know elsewhere
 _NOTEBOOKS = {"lab": "jupyterlab", "notebook": "notebook", "setup": "ipykernel"}
 
 
@@ -36,7 +39,7 @@ class CommandCheck:
 def _check_place(command: str) -> None:
     from kedro.framework.cli.cli import project_commands
 
-    if command in project_commands.lazy_subcommands:
+    if command in (*project_commands.lazy_subcommands, *_OWN):
         _refuse(
             f"'kedro {command}' works in a project's folder only, and {Path.cwd()} is in none: "
             f"{_where_to_go()}.",
@@ -45,10 +48,12 @@ def _check_place(command: str) -> None:
 
 
 def _where_to_go() -> str:
-    folder = Path(__file__).parents[2]
-    if (folder / "pyproject.toml").is_file():
-        return f"cd {folder}"
-    return "change to the folder that holds conf and pyproject.toml"
+    if in_clone():
+        return f"cd {CLONE}"
+    return (
+        "change to the folder that holds conf and pyproject.toml, or use 'biomassters', which "
+        "works in any"
+    )
 
 
 def _check_notebooks(arguments: list[str]) -> None:

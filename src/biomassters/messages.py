@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = "***"
+CLONE = Path(__file__).parents[2]
+"""The project's folder, where the package runs out of one; beside an installed wheel nothing."""
 
 _SHOWN = 16
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -89,6 +91,16 @@ def hint(name: str, known: Collection[str]) -> str:
     if len(shown) > _SHOWN:
         shown[_SHOWN - 1 :] = [f"{len(shown) - _SHOWN + 1} more"]
     return f"choose from {listed(shown)}."
+
+
+def in_clone() -> bool:
+    """Whether the package runs out of the project's folder, rather than from a wheel."""
+    return (CLONE / "pyproject.toml").is_file()
+
+
+def installation(extra: str) -> str:
+    """The command that installs an extra's packages here, quoted for a sentence."""
+    return f"'uv sync --extra {extra}'" if in_clone() else f"\"pip install 'biomassters[{extra}]'\""
 
 
 def redact(text: str) -> str:

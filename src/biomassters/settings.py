@@ -30,4 +30,8 @@ HOOKS = (
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-viz",)
 
 CONF_SOURCE = str(conf_source())
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
+# Kedro would let an environment's "training" take the place of all that base says of training, and
+# --params with it; what base holds beyond would be forgotten, and missing in the record.
+CONFIG_LOADER_ARGS = {
+    "base_env": "base", "default_run_env": "local", "merge_strategy": {"parameters": "soft"},
+}  # fmt: skip

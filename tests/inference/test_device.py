@@ -1,15 +1,18 @@
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from biomassters.errors import BadInputError
 from biomassters.inference.device import (
+    WIDE_CHANNELS,
     PartThreads,
     autocast,
     choose_device,
     part_threads,
+    precision_used,
     threads_inside,
 )
 
@@ -26,11 +29,22 @@ def test_device_that_is_not_there_is_named():
 
 @pytest.mark.parametrize(
     ("precision", "dtype"),
-    [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)],
+    [("float32", torch.float32), ("bfloat16", torch.bfloat16)],
 )
 def test_precision_of_products_on_a_cpu(precision, dtype):
     with autocast(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="looks into /proc/cpuinfo")
+def test_auto_is_bfloat16_for_wide_networks_on_a_cpu_that_has_it():
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    fast = "bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"
+    cpu = torch.device("cpu")
+    assert precision_used(cpu, "auto", WIDE_CHANNELS) == fast
+    assert precision_used(cpu, "auto", WIDE_CHANNELS - 1) == "float32"
+    assert precision_used(cpu, "float32", WIDE_CHANNELS) == "float32"
+    assert precision_used(cpu, "bfloat16", 8) == "bfloat16"
 
 
 @pytest.mark.parametrize(

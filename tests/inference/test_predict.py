@@ -36,6 +36,8 @@ class PackedMonths:
 class MeanOfMonths(nn.Module):
     """First S1 band, averaged over a chip's months, times a weight for every pixel."""
 
+    width = 1
+
     def __init__(self, weight_HW: Tensor):
         super().__init__()
         self.weight = nn.Parameter(weight_HW)

@@ -8,7 +8,12 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.io import DataCatalog, MemoryDataset
 
 from biomassters.errors import BadInputError
-from biomassters.lineage.reproduction import differences, rerun_of, same_bits
+from biomassters.lineage.reproduction import (
+    differences,
+    parameters_of,
+    pipelines_of,
+    same_bits,
+)
 
 from .test_run_record import halve, run
 
@@ -106,6 +111,13 @@ def test_what_nobody_noted_is_said(found, tmp_path):
     assert lines[1].startswith("parameters of nodes run at 2026-01-01T00:00:00+00:00: not in")
 
 
+def test_no_password_is_shown(found):
+    """The record hides it; what is here now is hidden alike."""
+    address = {"raw_root": "https://me:word@host/archive"}
+    (line,) = found(parameters=PARAMETERS | address)
+    assert line == "parameter raw_root: was not there, is https://***@host/archive"
+
+
 # ---- What is run
 
 
@@ -119,31 +131,39 @@ def of_training(record, **parameters):
 
 
 def test_every_recorded_node_is_run_with_its_parameters(record):
-    again = rerun_of(of_training(record, training={"epochs": 3, "seed": 1}, run="wide"), {})
-    assert again.environment == "test"
-    assert set(again.pipelines) == {"training", "inference"}
-    assert again.nodes == ("inference.predict_test_chips", "training.train_stages")
-    assert again.parameters == {"training": {"epochs": 3, "seed": 1}, "run": "wide"}
+    again = of_training(record, training={"epochs": 3, "seed": 1}, run="wide")
+    assert sorted(pipelines_of(again)) == ["inference", "training"]
+    assert parameters_of(again, {}) == {"training": {"epochs": 3, "seed": 1}, "run": "wide"}
+
+
+@pytest.mark.parametrize("name", ["__default__", "adapt"])
+def test_pipelines_that_join_others_are_named_only_for_nodes_of_their_own(record, name):
+    record["nodes"] = {node.name: {} for node in pipelines[name].nodes}
+    chosen = pipelines_of(record)
+    assert ("data_engineering" in chosen, "from_archive" in chosen) == (True, False)
+    assert (name in chosen) == (name == "adapt")
+    found = [node.name for one in chosen for node in pipelines[one].nodes]
+    assert set(record["nodes"]) <= set(found)
 
 
 def test_given_parameters_take_the_place_of_recorded_ones(record):
     given = {"training": {"epochs": 5}, "weights": "other.safetensors"}
-    again = rerun_of(of_training(record, training={"epochs": 3, "seed": 1}), given)
-    assert again.parameters == {
+    again = parameters_of(of_training(record, training={"epochs": 3, "seed": 1}), given)
+    assert again == {
         "training": {"epochs": 5, "seed": 1}, "weights": "other.safetensors",
     }  # fmt: skip
 
 
 def test_a_node_that_is_no_more_is_refused(record):
     with pytest.raises(BadInputError, match=r"nodes that this version hasn't \(halve\): install"):
-        rerun_of(record, {})
+        pipelines_of(record)
 
 
 def test_a_hidden_secret_is_asked_for(record):
     secret = of_training(record, raw_root="https://***@host/archive")
     with pytest.raises(BadInputError, match=r"hides raw_root, .* '--params raw_root=VALUE'"):
-        rerun_of(secret, {})
-    assert rerun_of(secret, {"raw_root": "here"}).parameters == {"raw_root": "here"}
+        parameters_of(secret, {})
+    assert parameters_of(secret, {"raw_root": "here"}) == {"raw_root": "here"}
 
 
 def test_results_are_the_same_where_their_fingerprints_are(record):

@@ -85,8 +85,18 @@ def test_only_parameters_that_differ_are_listed(catalog):
     assert parameter_table(read_runs(catalog, ["wide"])).empty
 
 
+def test_what_no_score_depends_on_is_no_difference(catalog, tmp_path):
+    """A sweep in the same folder, or who did the work; the options of the training are one."""
+    path = tmp_path / "reports/wide/run.json"
+    record = json.loads(path.read_text())
+    record["runs"][-1]["parameters"] |= {"sweep": {"trials": 3}, "dask": {"workers": 2}}
+    path.write_text(json.dumps(record))
+    table = parameter_table(read_runs(catalog, ["base", "wide"]))
+    assert table.index.tolist() == ["training.rate"]
+
+
 def test_without_names_all_runs_are_read(catalog):
-    assert [one.name for one in read_runs(catalog)] == ["base", "odd", "wide"]
+    assert list(read_runs(catalog)) == ["base", "odd", "wide"]
 
 
 def test_the_picture_has_every_run(catalog):
@@ -129,7 +139,7 @@ def test_a_record_of_another_version_is_refused_by_name_and_left_out_of_the_list
     with pytest.raises(BadInputError, match=r"another version of biomassters \(0\.1\.0, format 1;"):
         read_runs(catalog, ["odd"])
     with caplog.at_level(logging.WARNING):
-        assert [one.name for one in read_runs(catalog)] == ["base", "wide"]
+        assert list(read_runs(catalog)) == ["base", "wide"]
     assert "odd is left out" in caplog.text
 
 

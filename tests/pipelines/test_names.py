@@ -52,13 +52,14 @@ def test_the_installed_package_says_the_same(project):
     assert "did you mean 'training'?" in only_line(result)
 
 
-def test_outside_the_folder_it_says_where_to_go(tmp_path):
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_outside_the_folder_it_says_where_to_go(tmp_path, command):
     result = subprocess.run(
-        [sys.executable, "-m", "kedro", "run"],
+        [sys.executable, "-m", "kedro", command],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 2
-    assert "'kedro run' works in a project's folder only" in only_line_of(result.stderr)
+    assert f"'kedro {command}' works in a project's folder only" in only_line_of(result.stderr)
 
 
 def only_line_of(text: str) -> str:

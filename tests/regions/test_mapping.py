@@ -55,6 +55,8 @@ CALIBRATION = Calibration(
 class PixelNetwork(torch.nn.Module):
     """Sees one pixel at a time, so a map knows nothing of chips: the mean VV over the months."""
 
+    width = 1
+
     def scale(self, images):
         return images["s1"].float() / 100
 

@@ -474,3 +474,28 @@ def test_the_scale_never_falls_below_one() -> None:
     position = Position(loss_scale=1.0)
     position.adapt_loss_scale(overflowed=True)
     assert position.loss_scale == 1.0
+
+
+@pytest.mark.parametrize("cpu_parts", [1, 2])
+def test_the_last_epochs_normalize_with_the_running_statistics(
+    store, new_small_network, cpu_parts
+) -> None:
+    chosen = options(epochs=3, freeze_batch_norm_share=0.34, batch_size=4, cpu_parts=cpu_parts)
+    network, (left, right) = new_small_network(), batches(store, [0, 1], [2, 3])
+    state = TrainingState.begin(network, chosen)
+    stepper = Stepper(network, chosen, CPU)
+    step = step_of(left, right)
+    if cpu_parts > 1:
+        parts = [part for group in step.groups for part in group.parts]
+        step = step._replace(groups=[Group(parts, last=True)])
+    moved = []
+    for epoch in range(3):
+        state.position.epoch = epoch
+        before = weights(network)
+        stepper.take(state, step)
+        after = weights(network)
+        statistics = [name for name in before if "running" in name]
+        moved.append(not any(torch.equal(before[name], after[name]) for name in statistics))
+        assert moved[-1] or all(torch.equal(before[name], after[name]) for name in statistics)
+        assert not same(before, after)
+    assert moved == [True, True, False]

@@ -99,7 +99,9 @@ class NetworkWeights:
             trained_on=self.trained_on,
             views=inference.views,
             clip_negative=inference.clip_negative,
-            precision=precision_used(choose_device(inference.device), inference.precision),
+            precision=precision_used(
+                choose_device(inference.device), inference.precision, self.network.width
+            ),
             networks=networks or len(self.files),
             chip_pixels=chip_pixels,
         )

@@ -27,6 +27,7 @@ from biomassters.errors import BadInputError
 from biomassters.imagery.pixel_grid import WORLD, Grid
 from biomassters.io.files import IrregularFileError, irregular, read_json
 from biomassters.io.gdal import parse_crs
+from biomassters.messages import installation
 
 Rings = list[NDArray[np.float64]]  # of one polygon, the outer one first; [N, 2] each
 _POSITIONS = 100_000  # moved at once: GDAL gives them back as Python's numbers
@@ -201,8 +202,8 @@ def _read_vectors(path: Path, attribute: str | None) -> PolygonFile:
         import shapely
     except ImportError:
         raise BadInputError(
-            f"{path}: {path.suffix} files need pyogrio and shapely: install them with 'uv sync "
-            "--extra imagery', or save the area as GeoJSON."
+            f"{path}: {path.suffix} files need pyogrio and shapely: install them with "
+            f"{installation('imagery')}, or save the area as GeoJSON."
         ) from None
     try:
         for layer, kind in pyogrio.list_layers(path):

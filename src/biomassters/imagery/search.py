@@ -25,7 +25,7 @@ from biomassters.imagery.pixel_grid import WORLD, Bounds
 from biomassters.imagery.scenes import date_of, make_absolute
 from biomassters.io.files import read_json
 from biomassters.io.storage import is_url, time_limits_s
-from biomassters.messages import counted, redact
+from biomassters.messages import counted, installation, redact
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def _api(url: str, collection: str, bounds: Bounds, retries: int) -> Any:
         from urllib3 import Retry
     except ImportError:
         raise BadInputError(
-            "Searching a STAC API needs pystac-client: install it with 'uv sync --extra imagery', "
+            f"Searching a STAC API needs pystac-client: install it with {installation('imagery')}, "
             "or name a static catalogue with imagery.catalogue_url."
         ) from None
     retry = Retry(

@@ -18,7 +18,7 @@ from biomassters.chips.store.chunks import pack
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
-from biomassters.inference.device import autocast, choose_device, part_threads
+from biomassters.inference.device import autocast, choose_device, part_threads, precision_used
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import (
     MonthNetwork,
@@ -149,11 +149,12 @@ def attention_of_split(
     """
     device = choose_device(options.device)
     network.eval().to(device)
+    precision = precision_used(device, options.precision, network.width)
     rows: list[tuple[str, int, int, float, bool]] = []
     loader = whole_chips(split, indices, options, pin_memory=device.type == "cuda")
     with Progress("reading attention", len(indices)) as bar:
         for batch in loader:
-            with autocast(device, options.precision):
+            with autocast(device, precision):
                 levels = _levels(network, batch.to(device), options.cpu_parts)
             for stride, weights_BT in zip(STRIDES, levels, strict=True):
                 for row, sample in enumerate(batch.samples):

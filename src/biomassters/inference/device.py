@@ -4,7 +4,8 @@ Training and inference alike multiply in bfloat16 (inference on an older GPU: fl
 float32, never in TF32. cuDNN's convolutions take TF32 by default: they round what they are given
 to 10 bits, in which folded and unfolded BatchNorm, a GPU's map and a CPU's, differ visibly. The
 GPUs that have TF32 are those that have bfloat16, which ``auto`` takes; who asks them for float32
-means it. The network's head, which stays float32 under autocast, is exact, too.
+means it. The network's head, which stays float32 under autocast, is exact, too. On a CPU bfloat16
+pays for wide networks alone, and on few processors.
 
 On a CPU parts of a batch are worked side by side, a thread each, instead of every operation split
 over all cores. torch splits a single convolution over OpenMP threads that wait for each other at
@@ -24,6 +25,10 @@ import torch
 
 from biomassters.errors import BadInputError
 from biomassters.workers.cores import say_once, usable_cores
+
+# A decoder that begins with so many channels is predicted 1.5 times as fast in bfloat16, one of 384
+# more than twice, the default one of 64 no faster (benchmarks/results/network.md).
+WIDE_CHANNELS = 128
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,18 +65,29 @@ def set_float32_arithmetic() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def precision_used(device: torch.device, precision: str) -> str:
-    """The precision that ``auto`` means on a device; any other is itself."""
+def precision_used(device: torch.device, precision: str, width: int) -> str:
+    """The precision that ``auto`` means for a network on a device; any other is itself.
+
+    Args:
+        device: Where the network runs.
+        precision: As in ``InferenceOptions``.
+        width: Channels of the decoder's first block, ``AgbNet.width``.
+    """
     if precision != "auto":
         return precision
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if device.type == "cpu" and cpu_gains_by_bfloat16(width) else "float32"
+
+
+def cpu_gains_by_bfloat16(width: int) -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware, for a network that gains by it."""
+    able = torch.cpu.get_capabilities()
+    return width >= WIDE_CHANNELS and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context in which matrix products and convolutions run in ``precision_used``."""
-    precision = precision_used(device, precision)
+    """A context in which matrix products and convolutions run in a precision, not ``auto``."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))

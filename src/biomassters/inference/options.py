@@ -30,8 +30,9 @@ class InferenceOptions(Options):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Arithmetic of the network: auto takes float32 on a CPU and bfloat16 "
-        "(float16 where the device lacks it) on a GPU.",
+        description="Arithmetic of the network: auto takes bfloat16 (float16 where the "
+        "device lacks it) on a GPU, and on a CPU that has it for decoders of 128 channels and "
+        "more; else float32.",
     )
     device: str = Field(
         default="auto",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
-from biomassters.inference.device import autocast, part_threads
+from biomassters.inference.device import autocast, part_threads, precision_used
 from biomassters.network.agb_net import AgbNet, Images
 from biomassters.network.folding import fold_batch_norm
 
@@ -60,6 +60,11 @@ class MeanNetwork(nn.Module):
     def agb_nets(self) -> list[AgbNet]:
         """The members, as what they are."""
         return [member for member in self.members if isinstance(member, AgbNet)]
+
+    @property
+    def width(self) -> int:
+        """As ``AgbNet.width``, of the first."""
+        return self.agb_nets[0].width
 
     def scale(self, images: Images) -> Tensor:
         """As ``AgbNet.scale``."""
@@ -127,11 +132,12 @@ def predict_batches(
     Raises:
         BadInputError: A prediction is NaN or infinite.
     """
+    precision = precision_used(device, options.precision, network.width)
     with _evaluating(network), Progress("predicting", total, shown=progress) as bar:
         for batch in batches:
             there = batch.to(device)
             # Not around the loop: a context held across a yield would leak into the caller's code.
-            with autocast(device, options.precision):
+            with autocast(device, precision):
                 agb_BHW = predict_batch(
                     network,
                     there.images,

@@ -1,93 +1,65 @@
 """A recorded run against what is here: code, packages, parameters, data.
 
-``differences`` names what isn't as it was; ``rerun_of`` is what has to be run, for
-``biomassters reproduce``, which then runs it under another name and compares the results.
+``differences`` names what isn't as it was; ``pipelines_of`` and ``parameters_of`` say what has to
+be run, for ``biomassters reproduce``, which then runs it under another name and compares.
 """
 
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.project import pipelines
 from kedro.io import CatalogProtocol, DatasetError
+from omegaconf import OmegaConf
 
 from biomassters.errors import BadInputError
 from biomassters.lineage.chip_counts import fingerprint_of
-from biomassters.lineage.run_comparison import named_parameters
+from biomassters.lineage.run_comparison import fingerprints_of
 from biomassters.lineage.run_record import code_version
-from biomassters.messages import HIDDEN, listed
+from biomassters.messages import HIDDEN, listed, redacted
 from biomassters.reporting.model_card import flatten, package_versions
 
-_SHOWN = 12  # digits of a fingerprint
 # Datasets whose fingerprint is that of their content; maps have that of the weights that made them.
 _CONTENT = ("chip_store", "fit_weights", "final_weights")
 
 
-@dataclass(frozen=True)
-class Rerun:
-    """What makes a run's results again.
-
-    Attributes:
-        environment: Kedro's.
-        pipelines: That have the nodes.
-        nodes: Every node that the record holds.
-        parameters: Of the last run, all of them.
-    """
-
-    environment: str | None
-    pipelines: tuple[str, ...]
-    nodes: tuple[str, ...]
-    parameters: dict[str, Any]
-
-
-def rerun_of(record: Mapping[str, Any], given: Mapping[str, Any]) -> Rerun:
-    """What has to be run to make the results of a record again.
-
-    Args:
-        record: As ``read_record`` gives it.
-        given: Parameters that replace recorded ones, nested.
+def pipelines_of(record: Mapping[str, Any]) -> list[str]:
+    """Pipelines that have a record's nodes between them.
 
     Raises:
-        BadInputError: A node is no more, or a parameter was a secret, which no record holds.
+        BadInputError: A node is no more.
     """
-    last, nodes = record["runs"][-1], set(record["nodes"])
-    having = {
-        name: {node.name for node in pipelines[name].nodes} & nodes
-        for name in pipelines
-        if name != "__default__"
-    }
-    gone = sorted(nodes.difference(*having.values()))
-    if gone:
+    chosen, left = [], set(record["nodes"])
+    # The small ones first: those that join others would bring nodes that make the same datasets.
+    for name in sorted(pipelines, key=lambda one: len(pipelines[one].nodes)):
+        found = left & {node.name for node in pipelines[name].nodes}
+        if found:
+            chosen.append(name)
+            left -= found
+    if left:
         raise BadInputError(
-            f"The run has nodes that this version hasn't ({listed(gone)}): install version "
-            f"{last['code']['version']}, which made it."
+            f"The run has nodes that this version hasn't ({listed(sorted(left))}): install version "
+            f"{record['runs'][-1]['code']['version']}, which made it."
         )
-    parameters = _replaced(last["parameters"], given)
+    return chosen
+
+
+def parameters_of(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a record's last run, given ones in the place of recorded ones; nested.
+
+    Raises:
+        BadInputError: One was a secret, which no record holds.
+    """
+    merged = OmegaConf.merge(record["runs"][-1]["parameters"], given)
+    parameters: Any = OmegaConf.to_container(merged)
     secrets = sorted(name for name, text in flatten(parameters) if HIDDEN in text)
     if secrets:
         raise BadInputError(
             f"The record hides {listed(secrets)}, which held a secret: give it again with "
             f"'--params {secrets[0]}=VALUE'."
         )
-    # The small ones first: those that join others would bring nodes that make the same datasets.
-    left, chosen = set(nodes), []
-    for name in sorted(having, key=lambda one: len(pipelines[one].nodes)):
-        if having[name] & left:
-            chosen.append(name)
-            left -= having[name]
-    return Rerun(last["environment"], tuple(sorted(chosen)), tuple(sorted(nodes)), parameters)
-
-
-def _replaced(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with others in the place of some."""
-    result = dict(values)
-    for name, value in given.items():
-        before = result.get(name)
-        both = isinstance(value, Mapping) and isinstance(before, Mapping)
-        result[name] = _replaced(before, value) if both else value  # type: ignore[arg-type]
-    return result
+    return dict(parameters)
 
 
 def differences(
@@ -104,22 +76,20 @@ def differences(
         parameters: Of the run's environment, as they are now.
         catalog: Of the run.
     """
-    last = record["runs"][-1]
-    machine = last["machine"]
-    known = _recorded(record)
-    facts: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-        "code": (last["code"], code_version(project)),
-        "Python": ({"": machine["python"]}, {"": platform.python_version()}),
-        "package": (machine["packages"], package_versions()),
-        "parameter": (named_parameters(last["parameters"]), named_parameters(parameters)),
-        "data": (
-            {name: one[:_SHOWN] for name, one in known.items()},
-            {name: _fingerprint(catalog, name) for name in known},
-        ),
-    }
-    lines = [line for what, sides in facts.items() for line in _changes(what, *sides)]
+    last, code = record["runs"][-1], code_version(project)
+    known = {name: one for name, one in fingerprints_of(record).items() if name in _CONTENT}
+    here = {name: _fingerprint(catalog, name) for name in known}
+    python, packages = last["machine"]["python"], last["machine"]["packages"]
+    then = _facts(last["code"], python, packages, last["parameters"], known)
+    now = _facts(code, platform.python_version(), package_versions(), redacted(parameters), here)
+    gone = "not there"
+    lines = [
+        f"{name}: was {then.get(name, gone)}, is {now.get(name, gone)}"
+        for name in (then | now)
+        if then.get(name) != now.get(name)
+    ]
     # Commits alone don't tell what lay uncommitted in the folder, then and now.
-    if last["code"]["changed"] and last["code"] == code_version(project):
+    if last["code"]["changed"] and last["code"] == code:
         lines.append("code: had uncommitted changes, and has; nobody noted which")
     earlier = sorted({node["run"] for node in record["nodes"].values()} - {last["started"]})
     if earlier:
@@ -130,37 +100,35 @@ def differences(
     return lines
 
 
-def _changes(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(then.keys() | now.keys()):
-        before, after = then.get(name), now.get(name)
-        if before != after:
-            yield (
-                f"{what} {name}".rstrip()
-                + f": was {'not there' if before is None else before}, "
-                + f"is {'not there' if after is None else after}"
-            )
-
-
-def _recorded(record: Mapping[str, Any]) -> dict[str, str]:
-    """The last known fingerprint of each dataset."""
-    found: dict[str, str] = {}
-    for node in sorted(record["nodes"].values(), key=lambda one: one["run"]):
-        prints = node["fingerprints"]
-        found |= {name: prints[name] for name in _CONTENT if name in prints}
-    return found
+def _facts(
+    code: Mapping[str, Any],
+    python: str,
+    packages: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    data: Mapping[str, str | None],
+) -> dict[str, str]:
+    """All that a run depends on, by the words that name it."""
+    facts = {
+        **{f"code {name}": value for name, value in code.items()},
+        "Python": python,
+        **{f"package {name}": value for name, value in packages.items()},
+        **dict(flatten(parameters, "parameter ")),
+        **{f"data {name}": value and value[:12] for name, value in data.items()},
+    }
+    facts.pop("parameter run", None)  # a name is no difference
+    return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 def _fingerprint(catalog: CatalogProtocol, name: str) -> str | None:
     try:
         if name not in catalog or not catalog.exists(name):
             return None
-        found = fingerprint_of(catalog.load(name))
+        return fingerprint_of(catalog.load(name))
     except (DatasetError, BadInputError):
         return "damaged"
-    return found and found[:_SHOWN]
 
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, bool]:
     """Whether the fingerprints in two records are the same, of each dataset that both have."""
-    then, now = _recorded(one), _recorded(other)
-    return {name: then[name] == now[name] for name in sorted(then.keys() & now.keys())}
+    then, now = fingerprints_of(one), fingerprints_of(other)
+    return {name: then[name] == now[name] for name in _CONTENT if name in then and name in now}

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,43 +24,27 @@ from biomassters.reporting.model_card import flatten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# No score depends on a run's name, on a sweep in the same folder, on who works, on who is told.
+_NO_SCORES = ("run", "sweep", "dask", "tracking")
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """What is known of a run.
+    """What is known of a run; scores and history are empty before they are made.
 
     Attributes:
-        name: Of its folder.
         record: Its ``run.json``.
-        metrics: Scores of its held-out chips; empty before ``reporting``.
-        per_chip: The same chip by chip, by ``chip_id``; None before ``reporting``.
-        history: Of its training; None without.
+        metrics: Scores of its held-out chips.
+        per_chip: Their RMSE in Mg/ha by ``chip_id``.
+        history: Of its training.
     """
 
-    name: str
     record: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    per_chip: pd.DataFrame | None = None
-    history: pd.DataFrame | None = None
-
-    @property
-    def last(self) -> Mapping[str, Any]:
-        """The last run of any of its nodes: code, parameters, packages, status."""
-        return self.record["runs"][-1]
-
-    @property
-    def chips(self) -> str | None:
-        """Fingerprint of the chip store that it was scored on."""
-        nodes = self.record["nodes"].values()
-        found = (node["fingerprints"].get("chip_store") for node in nodes)
-        return next(filter(None, found), None)
-
-
-def named_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as text by dotted name, without the name of the run."""
-    return {name: text for name, text in flatten(parameters) if name != "run"}
+    per_chip: "pd.Series[float]"
+    history: pd.DataFrame
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -84,7 +67,13 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[RecordedRun]:
+def fingerprints_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """The last known fingerprint of each dataset."""
+    nodes = sorted(record["nodes"].values(), key=lambda one: one["run"])
+    return {name: found for node in nodes for name, found in node["fingerprints"].items()}
+
+
+def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> dict[str, RecordedRun]:
     """Runs by name.
 
     Args:
@@ -94,25 +83,21 @@ def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[Recor
     Raises:
         BadInputError: There is no such run, or none at all.
     """
-    places = {
-        name: Path(str(getattr(catalog[name], "_filepath")))  # noqa: B009
-        for name in (DATASET, "metrics", "scores_per_chip", "training_history")
-    }
-    root = places[DATASET].parent.parent
-    known = sorted(path.parent.name for path in root.glob(f"*/{places[DATASET].name}"))
-    for name in names:
-        if name not in known:
-            raise BadInputError(f"There is no run '{name}'; {hint(name, known)}")
 
     def place(dataset: str, run: str) -> Path:
-        return places[dataset].parent.parent / run / places[dataset].name
+        path = Path(str(getattr(catalog[dataset], "_filepath", "")))
+        return path.parent.parent / run / path.name
 
-    def table(dataset: str, run: str, read: Any, **how: Any) -> pd.DataFrame | None:
+    def table(dataset: str, run: str, read: Any, **how: Any) -> pd.DataFrame:
         path = place(dataset, run)
-        return read(path, **how) if path.is_file() else None
+        return read(path, **how) if path.is_file() else pd.DataFrame({"chip_id": [], "rmse": []})
 
-    runs = []
-    for name in dict.fromkeys(names or known):
+    root, file = place(DATASET, "").parent, place(DATASET, "").name
+    known = sorted(path.parent.name for path in root.glob(f"*/{file}"))
+    runs = {}
+    for name in names or known:
+        if name not in known:
+            raise BadInputError(f"There is no run '{name}'; {hint(name, known)}")
         try:
             record = read_record(place(DATASET, name))
         except BadInputError as error:
@@ -122,14 +107,11 @@ def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[Recor
             continue
         metrics = place("metrics", name)
         per_chip = table("scores_per_chip", name, pd.read_csv, dtype={"chip_id": str})
-        runs.append(
-            RecordedRun(
-                name,
-                record,
-                json.loads(metrics.read_text()) if metrics.is_file() else {},
-                None if per_chip is None else per_chip.set_index("chip_id"),
-                table("training_history", name, pd.read_parquet),
-            )
+        runs[name] = RecordedRun(
+            record,
+            json.loads(metrics.read_text()) if metrics.is_file() else {},
+            per_chip.set_index("chip_id")["rmse"],
+            table("training_history", name, pd.read_parquet),
         )
     if not runs:
         raise BadInputError(
@@ -138,52 +120,52 @@ def read_runs(catalog: CatalogProtocol, names: Sequence[str] = ()) -> list[Recor
     return runs
 
 
-def score_table(runs: Sequence[RecordedRun]) -> pd.DataFrame:
+def score_table(runs: Mapping[str, RecordedRun]) -> pd.DataFrame:
     """A row a run: RMSE (mean over held-out chips) and that of the baselines in Mg/ha, and more.
 
     ``difference`` is the RMSE less the first run's, chip by chip where both were scored on the same
     ones, with its standard error: on the same chips it is far smaller than that of either RMSE.
     """
-    rows = {}
-    for run in runs:
-        held = run.metrics.get("interval_pixel_coverage")
-        commit = run.last["code"]["commit"] or run.last["code"]["version"]
-        rows[run.name] = {
-            "RMSE": _number(run.metrics.get("rmse_per_chip_mean")),
-            "difference": _difference(run, runs[0]),
-            "ridge": _number(run.metrics.get("baseline_ridge_rmse")),
-            "mean": _number(run.metrics.get("baseline_mean_rmse")),
-            "coverage": "" if held is None else f"{held:.1%}",
-            "chips": str(run.metrics.get("chips", "")),
-            "began": run.last["started"][:16].replace("T", " "),
-            "status": run.last["status"].partition(":")[0],
-            "code": f"{commit[:8]}{'+' if run.last['code']['changed'] else ''}",
+    rows, first = {}, next(iter(runs.values()))
+    for name, run in runs.items():
+        last, change = run.record["runs"][-1], (run.per_chip - first.per_chip).dropna()
+        chips = [fingerprints_of(one.record).get("chip_store") for one in (first, run)]
+        comparable = run is not first and chips[0] == chips[1] and len(change) > 1
+        commit = last["code"]["commit"] or last["code"]["version"]
+        rows[name] = {
+            "RMSE": _shown(run.metrics.get("rmse_per_chip_mean"), ".2f"),
+            "difference": "{:+.2f} ± {:.2f}".format(*change.agg(["mean", "sem"]))
+            if comparable
+            else "",
+            "ridge": _shown(run.metrics.get("baseline_ridge_rmse"), ".2f"),
+            "mean": _shown(run.metrics.get("baseline_mean_rmse"), ".2f"),
+            "coverage": _shown(run.metrics.get("interval_pixel_coverage"), ".1%"),
+            "chips": _shown(run.metrics.get("chips"), ""),
+            "began": last["started"][:16].replace("T", " "),
+            "status": last["status"].partition(":")[0],
+            "code": f"{commit[:8]}{'+' if last['code']['changed'] else ''}",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _shown(value: float | None, how: str) -> str:
+    return "" if value is None else format(value, how)
 
 
-def _difference(run: RecordedRun, first: RecordedRun) -> str:
-    """As in ``-1.20 ± 0.31``; nothing where the chips are others."""
-    if run is first or run.per_chip is None or first.per_chip is None or run.chips != first.chips:
-        return ""
-    by_chip = (run.per_chip["rmse"] - first.per_chip["rmse"]).dropna()  # of the chips of both
-    if len(by_chip) < 2:
-        return ""
-    return f"{by_chip.mean():+.2f} ± {by_chip.std() / sqrt(len(by_chip)):.2f}"
+def parameter_table(runs: Mapping[str, RecordedRun]) -> pd.DataFrame:
+    """The parameters whose values are not the same in all runs, a column a run.
+
+    Those of ``_NO_SCORES`` are left out.
+    """
+    named = {
+        name: dict(flatten(run.record["runs"][-1]["parameters"])) for name, run in runs.items()
+    }
+    table = pd.DataFrame(named).fillna("").sort_index()
+    other = table.index.str.split(".").str[0].isin(_NO_SCORES)
+    return table[~other & (table.nunique(axis=1) > 1)]
 
 
-def parameter_table(runs: Sequence[RecordedRun]) -> pd.DataFrame:
-    """The parameters whose values are not the same in all runs, a column a run."""
-    named = {run.name: named_parameters(run.last["parameters"]) for run in runs}
-    table = pd.DataFrame(named).fillna("")
-    return table[table.nunique(axis=1) > 1].sort_index()
-
-
-def draw_runs(runs: Sequence[RecordedRun]) -> "Figure":
+def draw_runs(runs: Mapping[str, RecordedRun]) -> "Figure":
     """RMSE of each run with its standard error over chips, and held-out RMSE by epoch."""
     from matplotlib import colormaps
 
@@ -191,23 +173,17 @@ def draw_runs(runs: Sequence[RecordedRun]) -> "Figure":
 
     figure = new_figure(9, max(2.8, 1.2 + 0.32 * len(runs)))
     scores, curves = figure.subplots(1, 2, width_ratios=(1, 1.2))
-    colours = colormaps["tab10" if len(runs) <= 10 else "viridis"]
-    for number, run in enumerate(runs):
-        colour = colours(number if len(runs) <= 10 else number / (len(runs) - 1))
-        if run.per_chip is not None:
-            rmse = run.per_chip["rmse"]
-            error = rmse.std() / sqrt(len(rmse))
-            look = {"fmt": "o", "markersize": 5, "capsize": 3, "color": colour}
-            scores.errorbar(rmse.mean(), number, xerr=error, **look)
-        ridge = run.metrics.get("baseline_ridge_rmse")
-        if ridge is not None:
-            label = None if scores.get_legend_handles_labels()[1] else "ridge regression"
-            scores.plot(ridge, number, "D", color=BASELINE, markersize=4, label=label)
-        history = pd.DataFrame() if run.history is None else run.history
-        held_out = [curve for curve in curves_of(history) if curve.held_out][:1]
-        for curve in held_out:
-            curves.plot(curve.epochs, curve.values, ".-", color=colour, label=run.name)
-    scores.set_yticks(range(len(runs)), [run.name for run in runs], color=INK)
+    ridge = [run.metrics.get("baseline_ridge_rmse", float("nan")) for run in runs.values()]
+    scores.plot(
+        ridge, range(len(runs)), "D", color=BASELINE, markersize=4, label="ridge regression"
+    )
+    colours = colormaps["tab10" if len(runs) <= 10 else "viridis"].resampled(max(10, len(runs)))
+    for number, (name, run) in enumerate(runs.items()):
+        mean, error, colour = run.per_chip.mean(), run.per_chip.sem(), colours(number)
+        scores.errorbar(mean, number, xerr=error, fmt="o", markersize=5, capsize=3, color=colour)
+        for curve in [one for one in curves_of(run.history) if one.held_out][:1]:
+            curves.plot(curve.epochs, curve.values, ".-", color=colour, label=name)
+    scores.set_yticks(range(len(runs)), list(runs), color=INK)
     scores.set_ylim(len(runs) - 0.5, -0.5)
     dress(scores, f"RMSE of held-out chips ± standard error, {AGB_UNIT}", grid="both")
     dress(curves, "Epoch", f"Held-out RMSE, {AGB_UNIT}", grid="both")

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from biomassters.errors import BadInputError
 from biomassters.lineage.run_record import code_version
-from biomassters.messages import redacted
+from biomassters.messages import installation, redacted
 from biomassters.options import Options
 from biomassters.reporting.model_card import flatten
 
@@ -66,7 +66,7 @@ class MlflowTracking:
         if self._options.mlflow and find_spec("mlflow") is None:
             raise BadInputError(
                 "tracking.mlflow is on, but MLflow is not installed; install it with "
-                "'uv sync --extra tracking', or leave tracking.mlflow off."
+                f"{installation('tracking')}, or leave tracking.mlflow off."
             )
 
     @hook_impl

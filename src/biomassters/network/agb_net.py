@@ -66,6 +66,11 @@ class AgbNet(nn.Module):
         self.execution: ExecutionOptions | None = None
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def width(self) -> int:
+        """Channels of the decoder's first block."""
+        return self.options.decoder_channels[0]
+
     def train(self, mode: bool = True) -> Self:
         """As ``nn.Module.train``; with ``keeps_statistics`` BatchNorm stays in evaluation mode."""
         super().train(mode)

@@ -15,7 +15,7 @@ from typing import Any
 from kedro.io import MemoryDataset
 
 from biomassters.errors import BadInputError
-from biomassters.messages import listed, shown_path
+from biomassters.messages import installation, listed, shown_path
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.sweep.options import SweepOptions, sweep_faults
 from biomassters.preflight.planned_run import PlannedRun
@@ -196,10 +196,7 @@ def check_plots_extra(run: PlannedRun) -> Iterator[str]:
     wanted = ("exactextract", "geopandas", "pyogrio", "shapely", "statsmodels")
     missing = [name for name in wanted if find_spec(name) is None]
     if missing and run.options("plots") is not None:
-        yield (
-            f"Field plots need {listed(missing)}: install them with 'uv sync --extra plots', or "
-            "begin the command with 'uv run --extra plots'."
-        )
+        yield (f"Field plots need {listed(missing)}: install them with {installation('plots')}.")
 
 
 def check_sweep(run: PlannedRun) -> Iterator[str]:
@@ -209,10 +206,7 @@ def check_sweep(run: PlannedRun) -> Iterator[str]:
     if sweep is None or network is None or training is None:
         return
     if find_spec("optuna") is None:
-        yield (
-            "A sweep needs optuna: install it with 'uv sync --extra sweep', or begin the command "
-            "with 'uv run --extra sweep'."
-        )
+        yield f"A sweep needs optuna: install it with {installation('sweep')}."
     yield from sweep_faults(sweep, network, training)
     for parameter in sweep.parameters:
         if parameter.name == "network.backbone":

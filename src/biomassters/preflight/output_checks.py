@@ -16,7 +16,7 @@ from pathlib import Path
 
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.datasets.paths import FolderDataset, PlaceDataset
-from biomassters.messages import listed, readable_bytes, shown_path
+from biomassters.messages import in_clone, listed, readable_bytes, shown_path
 from biomassters.network.options import NetworkOptions
 from biomassters.preflight.option_checks import backbone_fault
 from biomassters.preflight.planned_run import PlannedRun, nearest_folder
@@ -40,6 +40,7 @@ def check_outputs(run: PlannedRun) -> Iterator[str]:
         reason = _refusal(place)
         if reason is not None:
             refused[reason].append(place)
+    elsewhere = "a copy of the project" if in_clone() else "another folder"
     for reason, places in refused.items():
         if reason == os.strerror(errno.ENOSPC):  # how much is needed: check_disk says it
             continue
@@ -47,7 +48,7 @@ def check_outputs(run: PlannedRun) -> Iterator[str]:
         more = [f"{len(places) - 3} more"] if len(places) > 3 else []
         yield (
             f"Nothing can be written to {listed(names + more)} ({reason}): give yourself write "
-            f"permission, or work in a copy of the project (this is {Path.cwd()})."
+            f"permission, or work in {elsewhere} (this is {Path.cwd()})."
         )
 
 

@@ -47,12 +47,14 @@ class WeightsFiles:
         paths: The files.
         fingerprint: Of the weights; of a single file as calibration notes it.
         chip: Side of the chips that the first one was trained on.
+        width: Of the first one's decoder, as ``AgbNet.width``.
         description: The first one's JSON: what it was trained on, and more.
     """
 
     paths: tuple[str, ...]
     fingerprint: str
     chip: int
+    width: int
     description: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -77,7 +79,8 @@ class WeightsFiles:
         fingerprint = _fingerprint({"first": first, **digests}) if digests else first
         recipe = description.get("recipe") or {}
         chip = description.get("window") or recipe.get("crop") or description.get("chip_size")
-        return cls(every, fingerprint, int(chip or _REFERENCE_CHIP), description)
+        width = description["network"]["decoder_channels"][0]
+        return cls(every, fingerprint, int(chip or _REFERENCE_CHIP), width, description)
 
     @property
     def trained_on(self) -> dict[str, Any] | None:
@@ -123,7 +126,7 @@ class RegionPlan:
             trained_on=self.weights.trained_on,
             views=self.inference.views,
             clip_negative=self.inference.clip_negative,
-            precision=precision_used(device, self.inference.precision),
+            precision=precision_used(device, self.inference.precision, self.weights.width),
             networks=len(self.weights.paths),
             chip_pixels=max(self.tiling.rows.chip, self.tiling.columns.chip),
         )

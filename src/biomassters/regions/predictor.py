@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
 from biomassters.imagery.pixel_grid import slices_in
-from biomassters.inference.device import autocast, choose_device
+from biomassters.inference.device import autocast, choose_device, precision_used
 from biomassters.inference.options import InferenceOptions
 from biomassters.inference.predict import MonthNetwork, predict_views, ready_network
 from biomassters.io.raster_spec import DamagedFileError
@@ -52,6 +52,9 @@ class Predictor:
     def __post_init__(self) -> None:
         self._batch_size = self.options.batch_size  # less once memory has run out
         self._network_s = 0.0
+        self._precision = precision_used(
+            self.device, self.options.precision, self.networks[0].width
+        )
 
     @classmethod
     def ready(
@@ -130,7 +133,7 @@ class Predictor:
         chip_of_month = np.repeat(np.arange(len(places)), [len(months) for months in used])
         there = {sensor: torch.from_numpy(one).to(self.device) for sensor, one in cut.items()}
         owner = torch.from_numpy(chip_of_month).to(self.device)
-        with autocast(self.device, self.options.precision):
+        with autocast(self.device, self._precision):
             maps = torch.cat(
                 [
                     predict_views(

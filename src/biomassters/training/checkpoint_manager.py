@@ -33,6 +33,7 @@ ADDED_LATER = {
     "training.augmentation.border": "symmetric",
     "training.crops_per_chip": 1,
     "training.keep_batch_norm_statistics": False,
+    "training.freeze_batch_norm_share": 0.0,
     "training.start_unbiased": False,
     "training.start_from_weights": None,
     "training.start_scaling": "weights",

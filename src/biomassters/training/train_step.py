@@ -55,7 +55,6 @@ class Stepper:
         ranks: Ranks | None = None,
     ) -> None:
         self._network, self._options, self._device = network, options, device
-        network.keeps_statistics = options.keep_batch_norm_statistics
         self._ranks, self._loss = ranks or Ranks(), LOSSES[options.loss]
         self._gradients = gradients_of(network, options, device, self._ranks)
         self._precision = training_precision(device, options.precision)
@@ -72,6 +71,7 @@ class Stepper:
         """Learn from a batch; where loss or gradient is not finite on one rank, on none."""
         # 1. Gradients of the whole batch; running statistics become the mean over parts and ranks.
         torch._foreach_copy_(self._buffers_before, self._buffers)
+        self._network.keeps_statistics = self._frozen(state.position.epoch)
         scale = state.position.loss_scale if self._precision == "float16" else 1.0
         loss_of = partial(self._loss_of, state.position, scale)
         loss = self._gradients.learn(step.groups, loss_of)
@@ -99,6 +99,12 @@ class Stepper:
         if self._precision == "float16":
             state.position.adapt_loss_scale(overflowed=skipped)
         return StepResult(loss_value, skipped)
+
+    def _frozen(self, epoch: int) -> bool:
+        """Whether BatchNorm's statistics are those of before."""
+        options = self._options
+        frozen = int(options.epochs * options.freeze_batch_norm_share)
+        return options.keep_batch_norm_statistics or epoch >= options.epochs - frozen
 
     def _loss_of(
         self, position: Position, scale: float, predict: Predict, part: MicroBatch
@@ -184,6 +190,7 @@ class SideBySide:
         for buffers in others:
             torch._foreach_copy_(buffers, own)
         for replica in self._replicas:
+            replica.keeps_statistics = self._replicas[0].keeps_statistics
             replica.train()
         total, used = torch.zeros(()), 0
         for group in groups:

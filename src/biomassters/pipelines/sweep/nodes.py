@@ -37,11 +37,8 @@ def run_trials(
         place: Path,
         on_validation: Callable[[float], object],
     ) -> float:
-        runner = StageRunner(
-            chip_store, folds, scaling, network, training,
-            place / "checkpoints", place / "events", on_validation,
-        )  # fmt: skip
-        fit, *_ = runner.run()
+        chips, places = (chip_store, folds, scaling), (place / "checkpoints", place / "events")
+        fit, *_ = StageRunner(*chips, network, training, *places, on_validation).run()
         return fmean(one.description["validation_rmse"] for one in fit.members or (fit,))
 
     data = [chip_store.fingerprint, folds.to_json(), band_scaling]

@@ -120,18 +120,19 @@ def sweep_faults(
         )
     names = set(dotted_names(option_tree(network, training)))
     known = names - {name.rpartition(".")[0] for name in names}
-    for number, parameter in enumerate(sweep.parameters):
+    varied = [parameter.name for parameter in sweep.parameters]
+    for name in sorted({name for name in varied if varied.count(name) > 1}):
+        yield f"sweep.parameters names {name} twice: name it once."
+    for parameter in sweep.parameters:
         name = parameter.name
-        if name in [one.name for one in sweep.parameters[:number]]:
-            yield f"sweep.parameters names {name} twice: name it once."
-        elif name not in known:
+        if name not in known:
             yield (
                 f"sweep.parameters names '{name}', which is no parameter of training or network; "
                 f"{hint(name, known)}"
             )
-        else:
-            for value in parameter.choices or (parameter.low, parameter.high):
-                try:
-                    with_values(network, training, {name: value})
-                except BadInputError as error:
-                    yield f"sweep.parameters: {name} can't be {value}: {error}"
+            continue
+        for value in parameter.choices or (parameter.low, parameter.high):
+            try:
+                with_values(network, training, {name: value})
+            except BadInputError as error:
+                yield f"sweep.parameters: {name} can't be {value}: {error}"

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
-from html import escape
 from operator import getitem
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
 import pandas as pd
+from markupsafe import Markup
 from optuna import distributions as kinds
-from optuna.pruners import MedianPruner
+from optuna import visualization
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -33,6 +33,7 @@ from biomassters.io.files import try_lock
 from biomassters.metrics import AGB_UNIT
 from biomassters.network.options import NetworkOptions
 from biomassters.pipelines.sweep.options import SweepOptions, option_tree, with_values
+from biomassters.reporting.pages import render
 from biomassters.training.options import TrainingOptions
 
 Train = Callable[[NetworkOptions, TrainingOptions, Path, Callable[[float], object]], float]
@@ -72,10 +73,10 @@ def run_study(
     fixed = training.model_dump(mode="json", exclude=set(training.free_options) - {"stages"})
     varied = [parameter.model_dump(mode="json") for parameter in options.parameters]
     facts = [data, network.model_dump(mode="json"), fixed, varied, options.seed]
-    study = _open_study(folder, hashlib.sha256(json.dumps(facts).encode()).hexdigest(), options)
+    study = _open_study(folder, hashlib.sha256(json.dumps(facts).encode()).hexdigest())
     space = distributions(options, network, training)
     ends = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
-    fault = ""
+    fault = "raise sweep.trials or minutes."
 
     def report(trial: Trial, rmse: float) -> None:
         trial.report(rmse, len(study.trials[trial.number].intermediate_values) + 1)
@@ -84,31 +85,29 @@ def run_study(
             raise optuna.TrialPruned
 
     with Progress("trying parameters", options.trials, done=len(_ended(study))) as bar:
-        while time.monotonic() < ends and (claim := _next_trial(study, folder, space, options)):
-            trial, lock = claim
+        while time.monotonic() < ends and (begun := _next_trial(study, folder, space, options)):
+            trial, lock = begun
             place = Path(lock.name).parent
             with lock:
                 result: dict[str, Any]
                 try:
                     chosen = with_values(network, training, trial.params)
-                    rmse = train(*chosen, place, partial(report, trial))
-                    result = {"values": rmse}
+                    result = {"values": train(*chosen, place, partial(report, trial))}
                 except optuna.TrialPruned:
                     result = {"state": TrialState.PRUNED}
                 except BadInputError as error:  # such as a rate at which it diverges
-                    result, fault = {"state": TrialState.FAIL}, str(error)
-                    log.warning("Trial %d failed: %s", trial.number, fault)
+                    result, fault = {"state": TrialState.FAIL}, f"the last one failed: {error}"
+                    log.warning("Trial %d failed: %s", trial.number, error)
                 with _in_turn(folder):
                     study.tell(trial, **result)
                     shutil.rmtree(place, ignore_errors=True)
             bar.reach(len(_ended(study)))
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        why = f"; the last one failed: {fault}" if fault else "; raise sweep.trials or minutes."
-        raise BadInputError(f"No trial of the sweep in {folder} came to its end{why}")
+    if not any(trial.state is TrialState.COMPLETE for trial in _ended(study)):
+        raise BadInputError(f"No trial of the sweep in {folder} came to its end; {fault}")
     return study
 
 
-def _open_study(folder: Path, experiment: str, options: SweepOptions) -> optuna.Study:
+def _open_study(folder: Path, experiment: str) -> optuna.Study:
     optuna.logging.disable_default_handler()  # its lines go where the run's do
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -116,7 +115,7 @@ def _open_study(folder: Path, experiment: str, options: SweepOptions) -> optuna.
     with _in_turn(folder):
         if not optuna.get_all_study_names(storage):
             optuna.create_study(storage=storage, study_name="sweep")
-        study = optuna.load_study(study_name="sweep", storage=storage, pruner=MedianPruner())
+        study = optuna.load_study(storage=storage, study_name="sweep")  # prunes by the median
         if study.user_attrs.get("experiment", experiment) != experiment:
             raise BadInputError(
                 f"{folder} holds a sweep of other chips, parameters or ranges: keep both with "
@@ -150,7 +149,7 @@ def _next_trial(
         return None
 
     with _in_turn(folder):
-        for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for left in study.get_trials(states=(TrialState.RUNNING,)):
             if held := lock(left.number):
                 return Trial(study, left._trial_id), held
         if len(study.trials) >= options.trials:
@@ -173,11 +172,7 @@ def distributions(
     for one in options.parameters:
         if one.low is None or one.high is None:
             space[one.name] = kinds.CategoricalDistribution(one.choices)
-        elif {float} & {
-            type(one.low),
-            type(one.high),
-            type(reduce(getitem, one.name.split("."), now)),
-        }:
+        elif float in map(type, (one.low, one.high, reduce(getitem, one.name.split("."), now))):
             space[one.name] = kinds.FloatDistribution(one.low, one.high, log=one.log)
         else:
             space[one.name] = kinds.IntDistribution(int(one.low), int(one.high), log=one.log)
@@ -188,22 +183,18 @@ def distributions(
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    return [trial for trial in study.trials if trial.state.is_finished()]
 
 
 def trial_table(study: optuna.Study) -> pd.DataFrame:
     """A row a trial that ended: its state, held-out RMSE, seconds, parameters; the best first."""
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state.name.lower(),
-            "rmse_mg_per_ha": trial.value,
-            "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
-            **trial.params,
-        }
-        for trial in _ended(study)
-    ]
-    return pd.DataFrame(rows).sort_values("rmse_mg_per_ha", ignore_index=True)
+    table = study.trials_dataframe(("number", "state", "value", "duration", "params"))
+    table.columns = table.columns.str.removeprefix("params_")
+    names = {"number": "trial", "value": "rmse_mg_per_ha", "duration": "seconds"}
+    table = table[table["state"] != "RUNNING"].rename(columns=names)
+    table["seconds"] = table["seconds"].dt.total_seconds().round(1)
+    table["state"] = table["state"].str.lower()
+    return table.sort_values("rmse_mg_per_ha", ignore_index=True)
 
 
 def best_trial(study: optuna.Study) -> dict[str, Any]:
@@ -212,48 +203,30 @@ def best_trial(study: optuna.Study) -> dict[str, Any]:
     Its RMSE is the least of many on the same chips, and so flatters it.
     """
     best = study.best_trial
-    given = ",".join(
+    given = [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in best.params.items()
-    )
+    ]
     return {
         "trial": best.number,
         "rmse_mg_per_ha": best.value,
         "parameters": best.params,
-        "command": f"kedro run --params run=best,{given}",
+        "command": f"kedro run --params {','.join(['run=best', *given])}",
     }
 
 
 def render_page(study: optuna.Study) -> str:
     """A page that needs nothing but itself: the best trial, Optuna's plots, all trials."""
-    from optuna import visualization
-
-    best, table, unit = best_trial(study), trial_table(study), f"RMSE, {AGB_UNIT}"
+    table, unit = trial_table(study), f"RMSE, {AGB_UNIT}"
     plots = [visualization.plot_optimization_history(study, target_name=unit)]
     if table["rmse_mg_per_ha"].nunique() > 1:
         plots.append(visualization.plot_param_importances(study))
         plots.append(visualization.plot_slice(study, target_name=unit))
     curves = visualization.plot_intermediate_values(study)
     plots.append(curves.update_layout(xaxis_title="Validation", yaxis_title=unit))
-    drawn = [
-        plot.to_html(full_html=False, include_plotlyjs=number == 0)
-        for number, plot in enumerate(plots)
-    ]
+    drawn = [plot.to_html(full_html=False, include_plotlyjs=plot is plots[0]) for plot in plots]
     rows = table.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Sweep</title>
-<meta name="viewport" content="width=device-width">
-<style>body {{font: 15px system-ui, sans-serif; margin: 2em auto; max-width: 64em; padding: 0 1em}}
-table {{border-collapse: collapse}} td, th {{padding: .2em .8em; text-align: right}}
-div.table {{overflow-x: auto}} pre {{white-space: pre-wrap; overflow-wrap: anywhere}}
-</style></head><body>
-<h1>Sweep of {len(table)} trials</h1>
-<p>Least RMSE of held-out chips: <b>{best["rmse_mg_per_ha"]:.2f} {AGB_UNIT}</b>, trial
-{best["trial"]}. It is the best of several on the same chips, so other chips will see a larger one.
-Train and score it:</p>
-<pre>{escape(best["command"])}</pre>
-{"".join(drawn)}
-<h2>Trials</h2>
-<div class="table">{rows}</div>
-</body></html>
-"""
+    return render(
+        "pipelines.sweep", "sweep.html.j2", best=best_trial(study), trials=len(table),
+        plots=map(Markup, drawn), table=Markup(rows),
+    )  # fmt: skip
