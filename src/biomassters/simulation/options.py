@@ -52,7 +52,8 @@ class VarietyOptions(Options):
     labels: Strength = Field(0.0, description="Noise and misregistration of laser-scanned labels")
     towns: bool = Field(
         False,
-        description="Whether towns have streets and roofs of all heights, which labels take for trees",
+        description="Whether towns have streets and roofs of all heights, which labels take for "
+        "trees",
     )
 
 
