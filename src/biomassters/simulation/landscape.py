@@ -177,7 +177,8 @@ def _land_cover(window: Window, seed: int, site: Site) -> LandCover:
     field = (farm > FARM_LEVEL) & (patch_uniform(parcel, "sown") < FIELD_SHARE) & ~water & ~bog
     town_field = _correlated(farm, smooth(window, seed, "town", grain=160, octaves=2), 0.5)
     town = (town_field > TOWN_LEVEL) & ~(water | bog | field)
-    roof, garden = np.float32(0), np.float32(0.5)
+    roof: Field | float = 0.0
+    garden: Field | float = 0.5
     if site.towns:
         district = patches(place, seed, "district", spacing=DISTRICT_SPACING_PIXELS)
         rank = patch_uniform(district, "storeys")
