@@ -11,9 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +43,7 @@ settings.load_profile("any machine")
 pytest_plugins = (
     "tests.fixtures.chips",
     "tests.fixtures.forest",
+    "tests.fixtures.forks",
     "tests.fixtures.training",
     "tests.fixtures.catalogue",
 )
@@ -208,109 +207,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (order.get(item.path, len(order)), item.path not in slow))
-
-
-# Processes to be killed: one imports everything, and every start forks from it.
-_SERVER = """
-import os, signal, sys, time
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-def stand_still_at(entries):
-    from biomassters.io.files import RowJournal
-    append = RowJournal.append
-    def append_and_stand(journal, key, value):
-        append(journal, key, value)
-        while len(journal.entries) >= entries:
-            time.sleep(1)
-    RowJournal.append = append_and_stand
-
-{setup}
-print("ready", flush=True)
-for line in sys.stdin:
-    argument = int(line)
-    pid = os.fork()
-    if pid == 0:
-        os.close(0)
-        try:
-            {call}
-        finally:
-            os._exit(0)
-    print(pid, flush=True)
-"""
-
-
-class Victims:
-    """Starts the same work again and again, without importing it again.
-
-    However slow this process is, one to be killed must not come to its end before: ``call`` may
-    begin with ``stand_still_at(argument)``, after which it doesn't go on once a row journal has so
-    many entries.
-
-    Args:
-        setup: Statements that import it.
-        call: The statements that do it, in one line; ``argument`` is that of ``start``.
-    """
-
-    def __init__(self, setup: str, call: str) -> None:
-        self._started: list[int] = []
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", _SERVER.format(setup=setup, call=call)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert self._server.stdout is not None
-        assert self._server.stdin is not None
-        assert self._server.stdout.readline() == "ready\n"
-
-    def start(self, argument: int = 0) -> int:
-        """Starts the work; the process's id."""
-        self._server.stdin.write(f"{argument}\n")
-        self._server.stdin.flush()
-        self._started.append(int(self._server.stdout.readline()))
-        return self._started[-1]
-
-    def kill(self, pid: int) -> None:
-        """Ends a process that ``start`` started, with SIGKILL, and waits until it is gone."""
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        self.wait(pid)
-
-    def wait(self, pid: int) -> None:
-        """Until a process has ended; a minute or more of waiting for a busy disk is nothing."""
-        deadline = time.monotonic() + 600
-        while self.alive(pid):
-            assert time.monotonic() < deadline, f"{pid} is still there"
-            time.sleep(0.002)
-
-    def alive(self, pid: int) -> bool:
-        """Whether a process still runs."""
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Ends the process that the others fork from, and the last of those."""
-        if self._started:
-            self.kill(self._started[-1])
-        self._server.communicate()
-
-
-@pytest.fixture
-def victims() -> Iterator[Callable[[str, str], Victims]]:
-    """Makes processes to be killed: ``victims(imports, call)``."""
-    made: list[Victims] = []
-
-    def make(setup: str, call: str) -> Victims:
-        made.append(Victims(setup, call))
-        return made[-1]
-
-    yield make
-    for herd in made:
-        herd.close()
 
 
 class RangeServer:

@@ -247,26 +247,30 @@ def test_ctrl_c(serve, target, published, options, files_of):
     assert files_of(target) == files_of(published)
 
 
+STANDING = """
+import sys
+from pathlib import Path
+from biomassters.acquisition.acquire import acquire
+from biomassters.acquisition.options import AcquisitionOptions
+stand_still_at(int(sys.argv[1]))
+acquire(Path(sys.argv[2]), AcquisitionOptions(endpoint=sys.argv[3], parallel=2))
+"""
+
+
 @pytest.mark.slow
-def test_ten_kills(serve, target, published, options, files_of, victims):
+def test_ten_kills(serve, target, published, options, files_of, fork):
     """Killed ten times while files arrive, the next run ends as an uninterrupted one."""
     url = serve(published.parent, "--latency-ms", "20", "--failures", "0.05")
-    made = f"AcquisitionOptions(endpoint={url!r}, parallel=2)"
-    herd = victims(
-        "from pathlib import Path\n"
-        "from biomassters.acquisition.acquire import acquire\n"
-        "from biomassters.acquisition.options import AcquisitionOptions",
-        f"stand_still_at(argument); acquire(Path({str(target)!r}), {made})",
-    )
     right = files_of(published)
     for kill in range(10):
         before = len(files_of(target))
-        pid = herd.start(before + 4)
+        process = fork(STANDING, before + 4, target, url)
         while len(files_of(target)) < before + 3:
-            assert herd.alive(pid)
+            assert process.poll() is None
             time.sleep(0.002)
         time.sleep(0.003 * kill)
-        herd.kill(pid)
+        process.kill()
+        process.wait()
         assert all(right[name] == data for name, data in files_of(target).items())
     table = bring(target, options(endpoint=url))
     assert len(table) == 88

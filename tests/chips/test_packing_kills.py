@@ -11,6 +11,19 @@ from biomassters.chips.store.writer import write_store
 
 CHIPS = 42
 IN_FLIGHT = 4  # being encoded, when another is read
+RUN = """
+import sys, time
+import pandas as pd
+from biomassters.chips.archive.archive import Archive, UsableChips
+from biomassters.chips.store.writer import write_store
+stop, root, table, store = sys.argv[1:]
+class Standing(UsableChips):
+    def read_chip(self, chip_id):
+        while int(chip_id, 16) >= int(stop):
+            time.sleep(1)
+        return super().read_chip(chip_id)
+write_store(store, Standing(Archive.open(root), pd.read_pickle(table)))
+"""
 
 
 def done(partial):
@@ -19,7 +32,7 @@ def done(partial):
 
 
 @pytest.mark.slow
-def test_ten_kills(tmp_path, made_chips, victims):
+def test_ten_kills(tmp_path, made_chips, fork):
     """The next run gives the files of an uninterrupted one, byte for byte.
 
     Every run is killed when another chip is done, in the middle of the next ones; reading stands
@@ -33,28 +46,16 @@ def test_ten_kills(tmp_path, made_chips, victims):
     table.to_pickle(tmp_path / "table.pickle")
     source = UsableChips(archive, table)
     write_store(tmp_path / "fresh", source)
-    herd = victims(
-        "import pandas as pd\n"
-        "from biomassters.chips.archive.archive import Archive\n"
-        "from biomassters.chips.archive.archive import UsableChips\n"
-        "from biomassters.chips.store.writer import write_store\n"
-        "class Standing(UsableChips):\n"
-        "    def read_chip(self, chip_id):\n"
-        "        while int(chip_id, 16) >= self.stop:\n"
-        "            time.sleep(1)\n"
-        "        return super().read_chip(chip_id)\n"
-        f"table = pd.read_pickle({str(tmp_path / 'table.pickle')!r})\n"
-        f"source = Standing(Archive.open({str(root)!r}), table)",
-        f"source.stop = argument; write_store({str(tmp_path / 'store')!r}, source)",
-    )
     partial = tmp_path / "store.partial"
     for _ in range(10):
         before = done(partial)
-        pid = herd.start(before + IN_FLIGHT + 1)
+        stop = before + IN_FLIGHT + 1
+        process = fork(RUN, stop, root, tmp_path / "table.pickle", tmp_path / "store")
         while done(partial) == before:
-            assert herd.alive(pid)
+            assert process.poll() is None
             time.sleep(0.001)
-        herd.kill(pid)
+        process.kill()
+        process.wait()
     assert 10 <= done(partial) < CHIPS
     write_store(tmp_path / "store", source)
     assert _contents(tmp_path / "store") == _contents(tmp_path / "fresh")

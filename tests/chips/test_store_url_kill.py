@@ -1,7 +1,5 @@
 """A process that packs into a bucket is killed; the next one goes on."""
 
-import subprocess
-import sys
 import time
 
 import pytest
@@ -35,23 +33,19 @@ write_store(url, Slow(Archive.open(root), pd.read_pickle(table)))
 
 
 @pytest.mark.slow
-def test_a_killed_process(s3_access, tmp_path, made_chips, caplog):
+def test_a_killed_process(fork, s3_access, tmp_path, made_chips, caplog):
     made = made_chips({"train": [f"{number:08x}" for number in range(CHIPS)]})
     root, url = tmp_path / "archive", "s3://killed/chips.zarr"
     write_archive(root, (made.chip(name) for name in made), progress=False)
     s3_access.client().create_bucket(Bucket="killed")
     table, _ = inspect_archive(Archive.open(root), InspectionOptions())
     table.to_pickle(tmp_path / "table.pickle")
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(root), str(tmp_path / "table.pickle"), url]
-    )
-    try:
-        while not any("/.records/" in name for name in storage.listing("s3://killed")):
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
+    process = fork(RUN, root, tmp_path / "table.pickle", url)
+    while not any("/.records/" in name for name in storage.listing("s3://killed")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
     with pytest.raises(BadInputError, match="is unfinished"):
         ChipStore(url)
     source = UsableChips(Archive.open(root), table)

@@ -129,8 +129,25 @@ def test_a_cube_that_was_interrupted_has_the_same_bytes_and_reads_nothing_twice(
     assert everything_in(tmp_path / "cut/cube.zarr") == everything_in(tmp_path / "whole/cube.zarr")
 
 
+RUN = """
+import sys
+from pathlib import Path
+from biomassters.imagery.options import ImageryOptions
+from biomassters.imagery.cube_plan import plan_cube
+from biomassters.imagery.cube_writer import write_cube
+from biomassters.imagery.search import plan_search
+entries, out, given = sys.argv[1:]
+options = ImageryOptions.model_validate_json(given)
+scratch = Path(out, "scratch")
+scratch.mkdir(parents=True, exist_ok=True)
+stand_still_at(int(entries))
+choice = plan_cube(plan_search(options).run(), options, scratch)
+write_cube(choice, Path(out, "cube.zarr"), scratch, options)
+"""
+
+
 @pytest.mark.slow
-def test_kill_9_and_run_again(catalogue_server, tmp_path, victims):
+def test_kill_9_and_run_again(catalogue_server, tmp_path, fork):
     """A process that is killed at the journal, wherever it is then."""
     scenes = Scenes(catalogue_server.folder, catalogue_server.url)
     write_year(scenes, (0, 3))
@@ -138,29 +155,13 @@ def test_kill_9_and_run_again(catalogue_server, tmp_path, victims):
     options = imagery_options(f"{catalogue_server.url}/stac", reader_threads=2)
     _, whole = made_cube(options, tmp_path / "whole")
     out = tmp_path / "killed"
-    setup = f"""
-from pathlib import Path
-from biomassters.imagery.options import ImageryOptions
-from biomassters.imagery.cube_plan import plan_cube
-from biomassters.imagery.cube_writer import write_cube
-from biomassters.imagery.search import plan_search
-options = ImageryOptions.model_validate({options.model_dump()!r})
-out = Path({str(out)!r})
-scratch = out / "scratch"
-scratch.mkdir(parents=True)
-items = plan_search(options).run()
-"""
-    call = (
-        "stand_still_at(argument); write_cube(plan_cube(items, options, scratch), "
-        "out / 'cube.zarr', scratch, options)"
-    )
-    process = victims(setup, call)
     journal = out / "scratch" / "journal.jsonl"
     for entries in (2, 4, 5):
-        pid = process.start(entries)
+        process = fork(RUN, entries, out, options.model_dump_json())
         while not journal.exists() or journal.read_text().count("\n") < entries:
-            assert process.alive(pid)
-        process.kill(pid)
+            assert process.poll() is None
+        process.kill()
+        process.wait()
         assert not (out / "cube.zarr").exists()
     _, record = made_cube(options, out)
     assert record == whole

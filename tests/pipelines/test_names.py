@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import CHIPS, make_project
+from .conftest import CHIPS, make_project, run_kedro
 
 pytestmark = pytest.mark.slow
 
@@ -90,11 +90,11 @@ def small_disk(tmp_path: Path):
 
 
 def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(
-    tmp_path, small_disk, kedro_server, default_run
+    tmp_path, small_disk, forks, default_run
 ):
     folder = make_project(tmp_path / "p")
     default_run.copy_to(folder, *CHIPS)
-    run = partial(kedro_server.run, folder, "run", "--env", "test")
+    run = partial(run_kedro, forks, folder, "run", "--env", "test")
     # Kedro itself writes the one, a journal of ours is the other.
     for layer, file in (("04_feature", "band_scaling.json"), ("02_intermediate", "verification")):
         (folder / "data" / layer).rename(folder / layer)

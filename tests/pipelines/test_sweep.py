@@ -2,12 +2,9 @@
 
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -225,7 +222,7 @@ def test_after_its_minutes_no_trial_begins(study, tmp_path):
 
 
 _PROCESS = """
-import os, sys, time
+import sys, time
 from pathlib import Path
 from tests.pipelines.test_sweep import of_rate, run
 from biomassters.pipelines.sweep import study
@@ -242,21 +239,21 @@ run(study, folder, train, trials=trials, pruning=False)
 """
 
 
-def begin(folder, trials, sleep):
-    command = [sys.executable, "-c", _PROCESS, folder, str(trials), str(sleep)]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+@pytest.fixture
+def begin(fork):
+    """Another process that works on a study: ``begin(folder, trials, sleep)``."""
+    return partial(fork, _PROCESS, folder=Path(__file__).parents[2])
 
 
 @pytest.mark.slow
-def test_a_killed_trial_is_tried_again_where_it_was(study, tmp_path):
+def test_a_killed_trial_is_tried_again_where_it_was(study, tmp_path, begin):
     victim = begin(tmp_path, 3, 600)
     mark = tmp_path / "trial_0000/at_work"
     deadline = time.monotonic() + 120
     while not (mark.is_file() and mark.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.kill(victim.pid, signal.SIGKILL)
+    victim.kill()
     victim.wait()
     rate, seen = float(mark.read_text()), []
 
@@ -275,9 +272,9 @@ def test_a_killed_trial_is_tried_again_where_it_was(study, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_share_a_study(study, tmp_path):
+def test_processes_share_a_study(study, tmp_path, begin):
     both = [begin(tmp_path, 8, 0.2) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert [process.wait() for process in both] == [0, 0]
     found = run(study, tmp_path, trials=8, pruning=False)
     assert len(found.trials) == 8
     assert {trial.state.name for trial in found.trials} == {"COMPLETE"}

@@ -29,20 +29,25 @@ def found() -> dict[str, Pipeline]:
 # ---- The reference
 
 
-def test_every_parameter_is_in_the_reference(found):
-    page = reference.parameters_page(found)
+@pytest.fixture(scope="module")
+def parameters(found) -> str:
+    """The page of parameters, which takes longer to write than to read."""
+    return reference.parameters_page(found)
+
+
+def test_every_parameter_is_in_the_reference(parameters):
     missing = set()
     for file in CONF.glob("base/parameters*.yml"):
         content = yaml.safe_load(file.read_text())
         inner = {name.rpartition(".")[0] for name in dotted_names(content)}
         missing |= {
-            n for n in dotted_names(content) if n not in inner and f"| `{n}`<br>" not in page
+            n for n in dotted_names(content) if n not in inner and f"| `{n}`<br>" not in parameters
         }
     assert missing == set()
 
 
-def test_an_option_is_there_with_type_default_and_meaning(found):
-    lines = reference.parameters_page(found).splitlines()
+def test_an_option_is_there_with_type_default_and_meaning(parameters):
+    lines = parameters.splitlines()
     (epochs,) = [line for line in lines if line.startswith("| `training.epochs`")]
     assert epochs == (
         "| `training.epochs`<br>whole number ≥ 1, default `12` | Passes over the training chips, "
@@ -52,13 +57,12 @@ def test_an_option_is_there_with_type_default_and_meaning(found):
     assert "`us`, `eu`, `as`, default `eu`" in region
 
 
-def test_what_only_the_command_line_sets_is_there(found):
-    page = reference.parameters_page(found)
+def test_what_only_the_command_line_sets_is_there(parameters):
     taken = set()
     for file in CONF.glob("base/catalog*.yml"):
         taken |= set(re.findall(r"runtime_params:\s*(\w+)", file.read_text()))
     assert taken
-    assert {name for name in taken if f"| `{name}` |" not in page} == set()
+    assert {name for name in taken if f"| `{name}` |" not in parameters} == set()
 
 
 def test_every_dataset_is_there_with_its_place(found):

@@ -1,10 +1,7 @@
 """Threads that read chips and die of something that is no ``Exception``: nobody waits for them."""
 
 import ctypes
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
@@ -127,7 +124,7 @@ train(
 
 
 @pytest.mark.slow
-def test_training_ends_in_one_sentence(store, small_options, tmp_path):
+def test_training_ends_in_one_sentence(forks, store, small_options, tmp_path):
     """Its readers end while the first checkpoint is saved; batches read by then are learnt from."""
     options = small_options(
         batch_size=1,
@@ -136,11 +133,7 @@ def test_training_ends_in_one_sentence(store, small_options, tmp_path):
         checkpoint_every_minutes=1e-9,
         loader_timeout_s=120,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN, str(store.path), str(tmp_path), options.model_dump_json()],
-        capture_output=True, text=True, timeout=400, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = forks.run(TRAIN, store.path, tmp_path, options.model_dump_json())
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: The thread 'chip reader ")

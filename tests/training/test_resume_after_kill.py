@@ -1,14 +1,13 @@
 """A run killed outright, again and again, ends as one that was left alone."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from biomassters.training.options import TrainingOptions
 
-# One process imports torch once and forks each run before it computes anything itself.
+# It forks each run before it computes anything itself.
 SCRIPT = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -95,7 +94,7 @@ STEPS = 2 * EPOCHS  # at most two for each kill, and some are left
 
 
 @pytest.mark.slow
-def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, capsys) -> None:
+def test_resumed_after_kills_a_run_ends_with_the_same_bits(forks, store, tmp_path, capsys) -> None:
     options = TrainingOptions(
         epochs=EPOCHS,
         batch_size=4,
@@ -104,9 +103,7 @@ def test_resumed_after_kills_a_run_ends_with_the_same_bits(store, tmp_path, caps
         ema_decay=0.9,
         checkpoint_every_minutes=1e-9,  # after every step
     )
-    command = [sys.executable, "-c", SCRIPT, str(store.path), str(tmp_path)]
-    command += [options.model_dump_json(), str(KILLS), str(STEPS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forks.run(SCRIPT, store.path, tmp_path, options.model_dump_json(), KILLS, STEPS)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.splitlines()[-1])
     with capsys.disabled():

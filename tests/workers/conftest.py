@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from distributed import Client
+from tests.fixtures.forks import ONE_CORE, Fork, ForkServer
 
 from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.chip import Chip
@@ -40,9 +39,9 @@ def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Cluster:
     """A scheduler, and workers that a test starts: processes of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._workers: list[subprocess.Popen[bytes]] = []
+    def __init__(self, forks: ForkServer, folder: Path) -> None:
+        self._forks, self._folder = forks, folder
+        self._workers: list[Fork] = []
         file = self._folder / "scheduler.json"
         place = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
         self._scheduler = self._start("scheduler", "--scheduler-file", str(file), *place)
@@ -67,24 +66,21 @@ class Cluster:
             ):
                 time.sleep(0.05)
 
-    def start_worker(self, python_path: str = "") -> "subprocess.Popen[bytes]":
+    def start_worker(self, python_path: str = "") -> Fork:
         arguments = ("--no-nanny", "--nthreads", "1", "--dashboard-address", "127.0.0.1:0")
         self._workers.append(
             self._start("worker", self.address, *arguments, python_path=python_path)
         )
         return self._workers[-1]
 
-    def _start(
-        self, kind: str, *arguments: str, python_path: str = ""
-    ) -> "subprocess.Popen[bytes]":
+    def _start(self, kind: str, *arguments: str, python_path: str = "") -> Fork:
         path = os.pathsep.join(filter(None, (python_path, os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        return subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_" + kind, *arguments],
-            cwd=self._folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        return self._forks.start(
+            f"from distributed.cli.dask_{kind} import main; main()",
+            *arguments,
+            folder=self._folder,
+            files=(os.devnull,) * 3,
+            environment={**os.environ, **ONE_CORE, "PYTHONPATH": path},
         )
 
     def end_workers(self) -> None:
@@ -96,14 +92,14 @@ class Cluster:
         _end(self._scheduler)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: Fork) -> None:
     process.kill()
     process.wait()
 
 
 @pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+def scheduler(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Iterator[Cluster]:
+    made = Cluster(forks, tmp_path_factory.mktemp("cluster"))
     yield made
     made.close()
 

@@ -307,8 +307,8 @@ def test_processes_that_do_not_close_in_order_hide_nothing():
     started.close()
 
 
-def test_the_scheduler_dies(tmp_path):
-    cluster = Cluster(tmp_path)
+def test_the_scheduler_dies(forks, tmp_path):
+    cluster = Cluster(forks, tmp_path)
     worker = cluster.start_worker()
     try:
         cluster.wait_for(1)

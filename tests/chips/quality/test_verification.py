@@ -254,8 +254,20 @@ def test_a_byte_of_a_real_file(sample_root, tmp_path):
     assert known_damage(table)["000aa810"].keys() == {"000aa810_S2_11.tif"}
 
 
+RUN = """
+import sys
+from pathlib import Path
+from biomassters.chips.archive.archive import Archive
+from biomassters.chips.quality.verification import VerificationOptions, verify_archive
+from biomassters.workers.pool import Threads
+stand_still_at(int(sys.argv[1]))
+root, work = sys.argv[2:]
+verify_archive(Archive.open(root), Path(work), VerificationOptions(quarantine=True), Threads(1))
+"""
+
+
 @pytest.mark.slow
-def test_ten_kills(tmp_path, make_chip, victims):
+def test_ten_kills(tmp_path, make_chip, fork):
     """Killed whenever another chip is done, the next run gives an uninterrupted one's table."""
     archive_root = tmp_path / "archive"
     names = [f"{number:08x}" for number in range(24)]
@@ -267,23 +279,15 @@ def test_ten_kills(tmp_path, make_chip, victims):
     copy = tmp_path / "copy"
     shutil.copytree(archive_root, copy)
     expected = verify(copy, tmp_path / "copied")
-    herd = victims(
-        "from pathlib import Path\n"
-        "from biomassters.chips.archive.archive import Archive\n"
-        "from biomassters.chips.quality.verification import VerificationOptions, verify_archive\n"
-        "from biomassters.workers.pool import Threads",
-        f"stand_still_at(argument); verify_archive(Archive.open({str(archive_root)!r}), "
-        f"Path({str(tmp_path / 'work')!r}), VerificationOptions(quarantine=True), "
-        "Threads(1))",
-    )
     journal = tmp_path / "work" / JOURNAL_NAME
     for _ in range(10):
         before = entries(journal)
-        pid = herd.start(before + 2)
+        process = fork(RUN, before + 2, archive_root, tmp_path / "work")
         while entries(journal) == before:
-            assert herd.alive(pid)
+            assert process.poll() is None
             time.sleep(0.001)
-        herd.kill(pid)
+        process.kill()
+        process.wait()
     assert 10 <= entries(journal) < len(names)
     pd.testing.assert_frame_equal(verify(archive_root, tmp_path / "work"), expected)
 
