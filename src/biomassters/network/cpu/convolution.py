@@ -47,7 +47,9 @@ class Convolution(nn.Conv2d):
         """[B, C, H, W] → [B, N, 2H, 2W]: what ``forward`` gives of the nearest-upsampled image."""
         subpixel = self.subpixel
         if subpixel == "auto":
-            subpixel = x_BCHW.device.type == "cpu"
+            # In bfloat16 it gains in the backward pass alone (benchmarks/results/network.md).
+            gains = torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu")
+            subpixel = x_BCHW.device.type == "cpu" and gains
         if not subpixel:
             return self(functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
         enough = self.weight.shape[0] * self.weight.shape[1] >= UPSAMPLED_TILES_MIN_WEIGHTS
