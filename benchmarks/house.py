@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "src/biomassters"
 NOT_FOR_READERS = ("# fmt", "# type", "# noqa")

@@ -14,11 +14,19 @@ def test_the_name_means_the_packaged_file_and_any_other_itself(tmp_path):
         assert starter.weights_file(tmp_path / name) == tmp_path / name
 
 
-def test_intervals_beside_the_weights_come_first(tmp_path):
-    weights, default = tmp_path / "w.safetensors", tmp_path / "uncertainty.json"
-    assert starter.calibration_file(weights, default) == default
-    (tmp_path / "w.uncertainty.json").write_text("{}")
-    assert starter.calibration_file(weights, default) == tmp_path / "w.uncertainty.json"
+def test_intervals_beside_the_weights_come_first_but_for_those_calibrated_anew(tmp_path):
+    weights, of_run = tmp_path / "w.safetensors", tmp_path / "uncertainty.json"
+    beside = tmp_path / "w.uncertainty.json"
+    assert starter.calibration_file(weights, of_run) == of_run
+    beside.write_text('{"weights_fingerprint": "a"}')
+    assert starter.calibration_file(weights, of_run) == beside
+    for content, chosen in {
+        '{"weights_fingerprint": "b"}': beside,
+        '{"weights_fingerprint": "a", "level": 0.8}': of_run,
+        '{"weights_fingerpr': of_run,  # its reader says what is wrong
+    }.items():
+        of_run.write_text(content)
+        assert starter.calibration_file(weights, of_run) == chosen
 
 
 def test_the_starter_is_small_whole_and_sound_on_whole_chips():

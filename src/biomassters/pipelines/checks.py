@@ -102,7 +102,7 @@ def intervals_for(
 
     Args:
         predictions: The maps.
-        weights: That made them; a calibration that was handed on beside their file comes first.
+        weights: That made them; a calibration may have been handed on beside their file.
         run_calibration: What the pipeline ``uncertainty`` wrote.
     """
     file = calibration_file(weights.name, run_calibration)
