@@ -50,7 +50,7 @@ def test_an_option_is_there_with_type_default_and_meaning(parameters):
     lines = parameters.splitlines()
     (epochs,) = [line for line in lines if line.startswith("| `training.epochs`")]
     assert epochs == (
-        "| `training.epochs`<br>whole number ≥ 1, default `15` | Passes over the training chips, "
+        "| `training.epochs`<br>whole number ≥ 1, default `18` | Passes over the training chips, "
         "in a stage that names none |"
     )
     (region,) = [line for line in lines if line.startswith("| `acquisition.region`")]

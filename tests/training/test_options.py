@@ -88,7 +88,7 @@ def test_a_stage_says_what_differs_and_leaves_the_rest() -> None:
                     "chips": "all", "start": "last", "restart": True}]  # fmt: skip
     options = TrainingOptions(stages=stages, final_learning_rate=1e-3, folds=(0, 1))
     fit, second = (options.of_stage(stage) for stage in options.active_stages())
-    assert (fit.epochs, fit.learning_rate, fit.final_learning_rate) == (15, 5e-3, 1e-3)
+    assert (fit.epochs, fit.learning_rate, fit.final_learning_rate) == (18, 5e-3, 1e-3)
     assert (fit.folds, fit.restart) == ((0, 1), False)
     assert (second.epochs, second.learning_rate, second.final_learning_rate) == (3, 1e-4, 1e-5)
     assert (second.folds, second.restart, second.batch_size) == ((), True, 8)

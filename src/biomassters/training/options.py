@@ -155,7 +155,7 @@ class TrainingOptions(Options):
         "training chips off the last layer's bias: of n chips n / (n + 1) of it.",
     )
     epochs: int = Field(
-        default=15, ge=1, description="Passes over the training chips, in a stage that names none."
+        default=18, ge=1, description="Passes over the training chips, in a stage that names none."
     )
     batch_size: int = Field(
         default=8, ge=1, description="Chips per optimizer step, over all devices. Reference: 16."
@@ -196,7 +196,7 @@ class TrainingOptions(Options):
         lt=1.0,
         description="Share of a stage's epochs, the last ones, that normalize with the running "
         "statistics, which stay as they are: so that the network learns to do without those of its "
-        "batch. 0.25 are the last 3 of 15 epochs, and none of 3.",
+        "batch. 0.25 are the last 4 of 18 epochs, and none of 3.",
     )
     weight_decay: float = Field(
         default=1e-2, ge=0.0, description="AdamW's, not applied to biases and other 1-D parameters."
