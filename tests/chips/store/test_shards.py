@@ -5,7 +5,7 @@ import pytest
 from crc32c import crc32c
 
 from biomassters.chips.store.chunks import shard_parts
-from biomassters.chips.store.shards import FileShard
+from biomassters.chips.store.shards import Shard
 from biomassters.errors import BadInputError
 
 
@@ -22,7 +22,7 @@ def opened(tmp_path):
     def open_bytes(content, chunk_count):
         path = tmp_path / "shard"
         path.write_bytes(content)
-        return FileShard("shard", os.open(path, os.O_RDONLY), chunk_count)
+        return Shard("shard", os.open(path, os.O_RDONLY), chunk_count)
 
     return open_bytes
 
