@@ -2,7 +2,7 @@
 
 A store is a Zarr v3 hierarchy with one group per split; a chunk is a month of a chip, or its label,
 and a file (shard) is a chip. Its metadata follow the CF conventions (https://cfconventions.org), so
-that xarray gives dB and NaN without help. Next: ``chunks.py`` (values to bytes), ``manifest.py``.
+that xarray gives dB and NaN without help. Next: ``shards.py`` (values to bytes), ``manifest.py``.
 """
 
 import base64

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.chunks import unpack
 from biomassters.chips.store.layout import AGB_ARRAY, IMAGE_ARRAYS, StoreArray
 from biomassters.chips.store.manifest import ChipRecord, manifest_mark, read_manifest
 from biomassters.chips.store.shards import PackedArray
@@ -156,7 +155,7 @@ class StoreSplit:
         if agb is not None:
             self.read_agb_into(index, agb)
         present = self.present[index].copy()
-        images = {sensor.name: unpack(sensor, packed[sensor.name]) for sensor in SENSORS}
+        images = {sensor.name: sensor.unpack(packed[sensor.name]) for sensor in SENSORS}
         return Chip(record.chip_id, self.name, images, present, agb, record.georeference)
 
     def _check(self, array: StoreArray, out: NDArray, top: int, left: int) -> None:

@@ -1,7 +1,12 @@
-"""An array of a store read straight from its shards into the caller's memory.
+"""A chip as the files of a store, one an array: packed as bytes, and read into the caller's memory.
 
-Reading and decoding release the GIL, so that threads work side by side. The format of a shard
-stands in ``chunks.py``; ``reader.py`` makes chips and months of it.
+Packing is a pure function of the chip and the codec: packed twice, or by two runs at once, a chip
+gives the same bytes. A file is a shard of Zarr's codec ``sharding_indexed`` with its index at the
+end (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): the chunks, then
+offset and size of each as little-endian uint64, both 2⁶⁴ − 1 for one that was left out, then the
+index's CRC-32C. zarr-python reads and writes the same files; doing it here saves copies, lets the
+writer fsync, and lets threads read and decode side by side, without the GIL. ``writer.py`` writes
+them, ``reader.py`` makes chips and months of them.
 """
 
 import json
@@ -9,6 +14,7 @@ import math
 import os
 import struct
 import threading
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +24,98 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.store.chunks import CRC_BYTES, LEFT_OUT
-from biomassters.chips.store.layout import StoreArray
-from biomassters.chips.store.manifest import ChipRecord
-from biomassters.chips.store.store_files import files_at
+from biomassters.chips.bands import SENSORS
+from biomassters.chips.chip import Chip
+from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, BLOSC_LEVELS, StoreArray
+from biomassters.chips.store.manifest import ChipRecord, Slot
+from biomassters.chips.store.store_files import Parts, files_at
 from biomassters.errors import BadInputError
 from biomassters.io.files import IrregularFileError, open_regular
 from biomassters.io.storage import Place, place_of, read_range, state
 
+Chunk = tuple[bytes | memoryview, int]
+"""Encoded values, and their CRC-32C, which follows them in the file."""
+
+_CRC_BYTES = 4
+_LEFT_OUT = 2**64 - 1
 _OPEN_SHARDS = 64
 # github.com/Blosc/c-blosc, README_CHUNK_FORMAT: version, versionlz, flags, typesize, nbytes,
 # blocksize, ctbytes.
 _BLOSC_HEADER = struct.Struct("<4xI4xI")
 
 _buffers = threading.local()
+
+# zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
+# its contextual calls release it and may run side by side.
+numcodecs.blosc.use_threads = False
+
+
+# ---- Packing
+
+
+def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[str, Parts]]:
+    """A chip's record, and the content of its files by their names in the store.
+
+    An array that the chip has nothing of has no file, as Zarr wants it.
+    """
+    packed = [
+        [
+            sensor.pack(image) if exists else None
+            for image, exists in zip(chip.images[sensor.name], present, strict=True)
+        ]
+        for sensor, present in zip(SENSORS, chip.present.T, strict=True)
+    ]
+    label = chip.agb_mg_per_ha
+    # Test labels are for scoring alone: no store that is trained from may hold one.
+    assert label is None or chip.split == "train", f"test chip {chip.chip_id} has a label"
+    agb = None if label is None else np.ascontiguousarray(label, AGB_ARRAY.dtype)
+    files: dict[str, Parts] = {}
+    chunk_crcs = {}
+    for array, images in zip(ARRAYS, (*packed, [agb]), strict=True):
+        chunks = [None if image is None else _encode(image, codec) for image in images]
+        chunk_crcs[array.name] = [chunk[1] if chunk else 0 for chunk in chunks]
+        if any(chunks):
+            shard = shard_parts(chunks)  # a label is one chunk, without an index
+            files[array.key(slot.split, slot.index)] = shard if array.bands else shard[:2]
+    crc = values_checksum([image for images in packed for image in images], agb)
+    return ChipRecord.of(chip, slot, crc, chunk_crcs), files
+
+
+def values_checksum(images: Sequence[NDArray | None], agb: NDArray[np.float32] | None) -> int:
+    """CRC-32C of a chip's packed values and of which images exist, the same whatever the codec."""
+    crc = crc32c(bytes(image is not None for image in images))
+    for array in (*images, agb):
+        if array is not None:
+            crc = crc32c(array.data, crc)
+    return crc
+
+
+def _encode(values: NDArray, codec: str) -> Chunk:
+    """Encode a C-contiguous array of any shape with one of ``CODECS``."""
+    if codec == "none":
+        content = values.data.cast("B")
+    else:
+        shuffle = numcodecs.blosc.BITSHUFFLE
+        content = numcodecs.blosc.compress(values, codec.encode(), BLOSC_LEVELS[codec], shuffle)
+    return content, crc32c(content)
+
+
+def shard_parts(chunks: Sequence[Chunk | None]) -> Parts:
+    """Lay out a shard of chunks in order, None for one that is left out."""
+    index = np.full((len(chunks), 2), _LEFT_OUT, dtype="<u8")
+    parts: list[bytes | memoryview] = []
+    offset = 0
+    for number, chunk in enumerate(chunks):
+        if chunk is not None:
+            content, crc = chunk
+            index[number] = offset, len(content) + _CRC_BYTES
+            offset += len(content) + _CRC_BYTES
+            parts += [content, struct.pack("<I", crc)]
+    index_bytes = index.tobytes()
+    return [*parts, index_bytes, struct.pack("<I", crc32c(index_bytes))]
+
+
+# ---- Reading
 
 
 class PackedArray:
@@ -108,7 +192,7 @@ class PackedArray:
         size = shard.chunk_size(month)
         if size is None:
             raise shard.damage("a chunk was left out")
-        content_size = size - CRC_BYTES
+        content_size = size - _CRC_BYTES
         if content_size < 0 or not (self._compressed or content_size == self._chunk_bytes):
             raise shard.damage("a chunk has a wrong size")
         stored = _scratch("encoded", (size,), np.dtype("u1")).data
@@ -163,7 +247,7 @@ class Shard:
     def chunk_size(self, number: int) -> int | None:
         """Bytes of an encoded chunk; None when it was left out."""
         offset, size = self._index[number]
-        return None if offset == LEFT_OUT else size
+        return None if offset == _LEFT_OUT else size
 
     def read_into(self, number: int, out: memoryview, skip: int = 0) -> None:
         """Fill ``out`` from an encoded chunk, leaving its first ``skip`` bytes out."""
@@ -192,15 +276,15 @@ class Shard:
 
     def _read_index(self, size: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
         length = chunk_count * 16
-        start = size - length - CRC_BYTES
+        start = size - length - _CRC_BYTES
         if start < 0:
             raise self.damage("it has no index")
-        stored = bytearray(length + CRC_BYTES)
+        stored = bytearray(length + _CRC_BYTES)
         self._fill(memoryview(stored), start)
         if struct.pack("<I", crc32c(stored[:length])) != stored[length:]:
             raise self.damage("its index has a wrong checksum")
         index = tuple(struct.iter_unpack("<QQ", stored[:length]))
-        if any(offset != LEFT_OUT and offset + count > start for offset, count in index):
+        if any(offset != _LEFT_OUT and offset + count > start for offset, count in index):
             raise self.damage("its index points past the data")
         return index
 

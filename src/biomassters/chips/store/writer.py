@@ -1,6 +1,6 @@
 """Chips packed into a Zarr v3 chip store, so that a kill costs only the chips in flight.
 
-No lock and no journal: a packed chip is a pure function of its source (``chunks.py``), each file
+No lock and no journal: a packed chip is a pure function of its source (``shards.py``), each file
 appears whole or not at all (``store_files.py``), and a small record says that a chip is done and
 what it was packed from. So whoever finds a matching record has nothing to do, and two runs write
 the same bytes. The store grows in ``<store>.partial/<what it is to hold>/``, and comes to its place
@@ -22,7 +22,6 @@ from itertools import chain
 from typing import Protocol
 
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.chunks import packed_chip
 from biomassters.chips.store.layout import (
     ARRAYS,
     CODECS,
@@ -40,7 +39,7 @@ from biomassters.chips.store.manifest import (
     read_manifest,
 )
 from biomassters.chips.store.reader import ChipStore
-from biomassters.chips.store.shards import read_metadata
+from biomassters.chips.store.shards import packed_chip, read_metadata
 from biomassters.chips.store.store_files import StoreFiles, files_at
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
