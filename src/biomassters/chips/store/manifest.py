@@ -204,20 +204,14 @@ class Manifest:
         )
 
     def _fits(self) -> bool:
-        """Whether in each split all have one size, each name stands once, and no index is left out.
-
-        And whether there is a chip at all, and the codec is known.
-        """
-        return (
-            self.codec in CODECS
-            and bool(self.records)
-            and all(
-                len({(record.height, record.width) for record in split}) == 1
-                and len({record.chip_id for record in split}) == len(split)
-                and [record.index for record in split] == list(range(len(split)))
-                for split in self.splits.values()
-            )
+        """Whether the codec is known, and chips of a split have one size, own names, no gap."""
+        whole = (
+            len({(record.height, record.width) for record in split}) == 1
+            and len({record.chip_id for record in split}) == len(split)
+            and [record.index for record in split] == list(range(len(split)))
+            for split in self.splits.values()
         )
+        return self.codec in CODECS and bool(self.records) and all(whole)
 
 
 def _damaged(place: str, reason: str = "") -> BadInputError:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import struct
-import threading
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -42,8 +41,6 @@ _OPEN_SHARDS = 64
 # github.com/Blosc/c-blosc, README_CHUNK_FORMAT: version, versionlz, flags, typesize, nbytes,
 # blocksize, ctbytes.
 _BLOSC_HEADER = struct.Struct("<4xI4xI")
-
-_buffers = threading.local()
 
 # zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
 # its contextual calls release it and may run side by side.
@@ -173,7 +170,7 @@ class PackedArray:
         whole = out.shape == self._chunk_shape and out.flags.c_contiguous
         if self._compressed:
             encoded = self._checked(shard, chip, month)
-            chunk = out if whole else _scratch("decoded", self._chunk_shape, self._dtype)
+            chunk = out if whole else np.empty(self._chunk_shape, self._dtype)
             _decompress(shard, encoded, chunk)
             if not whole:
                 height, width = out.shape[-2:]
@@ -188,14 +185,14 @@ class PackedArray:
             self._read_rows(shard, month, out, top, left)
 
     def _checked(self, shard: "Shard", chip: int, month: int) -> memoryview:
-        """A chunk's encoded bytes, in this thread's buffer."""
+        """A chunk's encoded bytes, as they should be."""
         size = shard.chunk_size(month)
         if size is None:
             raise shard.damage("a chunk was left out")
         content_size = size - _CRC_BYTES
         if content_size < 0 or not (self._compressed or content_size == self._chunk_bytes):
             raise shard.damage("a chunk has a wrong size")
-        stored = _scratch("encoded", (size,), np.dtype("u1")).data
+        stored = np.empty(size, np.uint8).data
         shard.read_into(month, stored)
         encoded = stored[:content_size]
         crc = crc32c(encoded)
@@ -209,7 +206,7 @@ class PackedArray:
         """Read only the rows of the window, band by band."""
         height, width = out.shape[-2:]
         full_height, full_width = self._chunk_shape[-2:]
-        rows = _scratch("rows", (height, full_width), self._dtype)
+        rows = np.empty((height, full_width), self._dtype)
         for band, target in enumerate(out if out.ndim == 3 else out[None]):
             first = (band * full_height + top) * full_width * rows.itemsize
             shard.read_into(month, rows.data.cast("B"), first)
@@ -326,13 +323,3 @@ def read_metadata(place: str) -> dict[str, Any]:
             f"{place}/zarr.json is missing or damaged: run the pipeline data_engineering again, "
             "which writes it anew."
         ) from None
-
-
-def _scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    """This thread's buffer of a name, grown when too small."""
-    size = math.prod(shape) * dtype.itemsize
-    buffer = getattr(_buffers, name, None)
-    if buffer is None or len(buffer) < size:
-        buffer = np.empty(size, np.uint8)
-        setattr(_buffers, name, buffer)
-    return buffer[:size].view(dtype).reshape(shape)
