@@ -36,8 +36,8 @@ def _rate(archive: Path, processes: int) -> float:
 
 def _pack(root: Path, barrier: Any, rates: Any) -> None:
     from biomassters.chips.archive.archive import Archive
-    from biomassters.chips.store.chunks import packed_chip
     from biomassters.chips.store.manifest import Slot
+    from biomassters.chips.store.shards import packed_chip
     from biomassters.workers.cluster import keep_memory
 
     keep_memory()  # as on Dask's workers

@@ -14,7 +14,6 @@ from biomassters.chips.bands import SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.quality.chip_table import InspectionOptions, inspect_archive
 from biomassters.chips.quality.verification import VerificationOptions, verify_archive
-from biomassters.chips.store.chunks import unpack
 from biomassters.chips.store.writer import write_store
 from biomassters.errors import BadInputError
 from biomassters.io.raster_spec import Georeference
@@ -49,7 +48,7 @@ def written_directly():
     for row in range(3):
         for column in range(4):
             here = (..., slice(64 * row, 64 * row + 64), slice(64 * column, 64 * column + 64))
-            images = {one.name: unpack(one, tile.images[one.name][here]).copy() for one in SENSORS}
+            images = {one.name: one.unpack(tile.images[one.name][here]).copy() for one in SENSORS}
             present = region.present.copy()
             for one in SENSORS:
                 year = images[one.name]

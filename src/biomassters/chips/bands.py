@@ -11,6 +11,7 @@ to them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,34 @@ class Sensor:
             if band.none is not None:
                 found[..., number, :, :] &= images[..., number, :, :] != band.none
         return found
+
+    def pack(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Images in the archive's type and unit → the integers of stores and batches.
+
+        Floats below the floor, or not finite, are no data.
+
+        Returns:
+            The packed type, of the same shape, C-contiguous, at most half a step off (0.005 dB);
+            ``fill`` where there is no data. Values beyond the type's range (above 327.67 dB) are
+            clipped.
+        """
+        if self.floor is None:
+            return np.ascontiguousarray(images, self.packed_dtype)
+        with np.errstate(over="ignore"):
+            steps = np.rint(images * np.float32(self.steps_per_unit))
+        nodata = (images < np.float32(self.floor)) | ~np.isfinite(steps)
+        most = np.iinfo(self.packed_dtype).max
+        np.clip(steps, -most, most, out=steps)
+        steps[nodata] = self.fill
+        return steps.astype(self.packed_dtype, order="C")
+
+    def unpack(self, steps: NDArray[Any]) -> NDArray[Any]:
+        """Undo ``pack``: the archive's type and unit, ``nodata`` where there is no data."""
+        if self.floor is None:
+            return steps
+        images = steps.astype(self.archive_dtype) / np.float32(self.steps_per_unit)
+        images[steps == self.fill] = self.nodata
+        return images
 
 
 DB = "dB"

@@ -2,7 +2,7 @@
 
 They lie in a folder of their own, ``test_agbm``, from which no archive reads labels: those are of
 training chips alone (``archive.archive``), and a chip store refuses a test chip with a label
-(``store.chunks``). The metadata list neither sizes nor checksums of them, so that what can be known
+(``store.shards``). The metadata list neither sizes nor checksums of them, so that what can be known
 of one is what it decodes to.
 """
 

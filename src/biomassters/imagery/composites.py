@@ -18,7 +18,6 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from biomassters.chips.bands import CLP_NONE, S1, S2
-from biomassters.chips.store.chunks import pack
 from biomassters.imagery import radiometry
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY, SCENE_CLASSES
 from biomassters.imagery.pixel_grid import Grid, slices_in
@@ -218,7 +217,7 @@ def compose_s1(
             with np.errstate(divide="ignore", invalid="ignore"):
                 total /= count
                 np.log10(total, out=total)
-            out[S1.bands.index(name)] = pack(S1, total * np.float32(10))
+            out[S1.bands.index(name)] = S1.pack(total * np.float32(10))
         return pixels
 
     pixels: dict[str, int] = {}

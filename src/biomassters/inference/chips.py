@@ -14,7 +14,6 @@ from biomassters.chips.bands import PIXEL_SIZE_M, S2, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.pixel_checks import check_chip
 from biomassters.chips.predicted_maps import Prediction
-from biomassters.chips.store.chunks import pack
 from biomassters.chips.store.reader import StoreSplit
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
@@ -124,7 +123,7 @@ def batch_of_chip(chip: Chip) -> Batch:
     check_size(*chip.shape)
     return Batch(
         images={
-            sensor.name: torch.from_numpy(pack(sensor, chip.images[sensor.name][months]))
+            sensor.name: torch.from_numpy(sensor.pack(chip.images[sensor.name][months]))
             for sensor in SENSORS
         },
         chip_of_month=torch.zeros(len(months), dtype=torch.int64),

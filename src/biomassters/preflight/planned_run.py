@@ -101,16 +101,15 @@ def nearest_folder(path: Path) -> Path:
 
 
 def _packed(store: Path) -> ChipCounts | None:
-    # Imported here: few runs begin with a chip store.
-    from biomassters.chips.store.manifest import read_manifest
-    from biomassters.chips.store.reader import ChipStore
+    from biomassters.chips.store.reader import ChipStore  # few runs begin with a chip store
 
     try:
-        sources = read_manifest(store).sources()
+        packed = ChipStore(store)
     except BadInputError:
         return None
-    first = ChipStore(store).split(next(iter(sources)))
-    train, test = (len(sources.get(split, ())) for split in ("train", "test"))
+    splits = {name: packed.split(name) for name in packed.splits}
+    train, test = (len(splits.get(name, ())) for name in ("train", "test"))
+    first = next(iter(splits.values()))
     return ChipCounts(train, test, first.height, first.width)
 
 

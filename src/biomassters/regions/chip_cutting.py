@@ -20,7 +20,6 @@ from biomassters.chips.archive.writer import write_archive
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
 from biomassters.chips.provenance import REGION_NOTE, SIMULATION_NOTE
-from biomassters.chips.store.chunks import unpack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.imagery.pixel_grid import WORLD, Grid, bounds_between
@@ -149,7 +148,7 @@ def _chip(name: str, images: WindowImages, agb: NDArray[np.float32], part: Grid)
         shape = (MONTH_COUNT, len(sensor.bands), *part.shape)
         year[sensor.name] = np.full(shape, sensor.nodata, sensor.archive_dtype)
         for month, packed in zip(images.months, images.images[sensor.name], strict=True):
-            image = unpack(sensor, packed)
+            image = sensor.unpack(packed)
             if sensor.seen(image).any():
                 year[sensor.name][month], present[month, sensor.column] = image, True
     place = Georeference(part.crs.to_string(), tuple(part.transform)[:6])

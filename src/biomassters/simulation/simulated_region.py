@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biomassters.chips.bands import PIXEL_SIZE_M, SENSOR, SENSORS
-from biomassters.chips.store.chunks import pack
 from biomassters.console import tracked
 from biomassters.errors import BadInputError
 from biomassters.io.files import require_space
@@ -96,7 +95,7 @@ class SimulatedRegion:
         )
         agb = landscape.forest.label_mg_per_ha[without_margin(landscape.window)]
         part = (..., slice(window.height), slice(window.width))
-        packed = {name: pack(SENSOR[name], year[part]) for name, year in images.items()}
+        packed = {name: SENSOR[name].pack(year[part]) for name, year in images.items()}
         return RegionTile(window, packed, agb[part])
 
     def _random(self, purpose: int) -> np.random.Generator:

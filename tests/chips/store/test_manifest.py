@@ -31,9 +31,9 @@ def test_json_and_back(manifest):
 
 
 def test_records(manifest, made_chips):
-    assert manifest.splits == ("train", "test")
-    assert [record.chip_id for record in manifest.of_split("test")] == ["e5", "f6"]
-    assert manifest.sources()["test"] == {"e5": "source e5", "f6": "source f6"}
+    assert list(manifest.splits) == ["train", "test"]
+    assert [record.chip_id for record in manifest.splits["test"]] == ["e5", "f6"]
+    assert [record.signature for record in manifest.splits["test"]] == ["source e5", "source f6"]
     for record in manifest.records:
         chip = made_chips().chip(record.chip_id)
         assert np.array_equal(record.present_mask(), chip.present)

@@ -49,7 +49,7 @@ def test_direct_reading_equals_zarr(path, window):
     top, left, height, width = window
     for array in ARRAYS:
         manifest = read_manifest(path)
-        direct = PackedArray(path, "train", array, manifest.of_split("train"), manifest.codec)
+        direct = PackedArray(path, "train", array, manifest.splits["train"], manifest.codec)
         general = zarr.open_array(path / "train" / array.name, mode="r")
         for chip in range(4):
             present = ChipStore(path).split("train").present[chip]

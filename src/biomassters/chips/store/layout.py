@@ -2,19 +2,18 @@
 
 A store is a Zarr v3 hierarchy with one group per split; a chunk is a month of a chip, or its label,
 and a file (shard) is a chip. Its metadata follow the CF conventions (https://cfconventions.org), so
-that xarray gives dB and NaN without help. Next: ``chunks.py`` (values to bytes), ``manifest.py``.
+that xarray gives dB and NaN without help. Next: ``shards.py`` (values to bytes), ``manifest.py``.
 """
 
 import base64
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from biomassters.chips.bands import MONTH_COUNT, SENSORS, Sensor
-from biomassters.io.storage import Place
+from biomassters.io.storage import Place, place_of
 
 FORMAT_VERSION = 2
 """Version 1 had no checksums of chunks: a flipped bit was read as another image."""
@@ -23,15 +22,13 @@ RECORDS = ".records/"  # of an unfinished store; the name of a split has no dot
 BLOSC_LEVELS = {"lz4": 5, "zstd": 3}
 CODECS = (*BLOSC_LEVELS, "none")
 
-_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
-_CHECKSUM = {"name": "crc32c"}
+_LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+_CHECKSUM: dict[str, Any] = {"name": "crc32c"}
 
 
 def partial_place(place: Place) -> Place:
     """Where a store grows until it is complete."""
-    return (
-        place.with_name(place.name + ".partial") if isinstance(place, Path) else f"{place}.partial"
-    )
+    return place_of(f"{place}.partial")
 
 
 @dataclass(frozen=True)
@@ -45,24 +42,36 @@ class StoreArray:
     dimensions: tuple[str, ...]  # names of the axes
     attributes: dict[str, Any]  # CF attributes
 
-    def shard_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of what one file holds: all that belongs to one chip."""
-        return (1, *((MONTH_COUNT, len(self.bands)) if self.bands else ()), height, width)
+    @property
+    def chunk_count(self) -> int:
+        """Chunks of a chip: its months, or its label."""
+        return MONTH_COUNT if self.bands else 1
 
     def chunk_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of the smallest piece that can be read: one month, or the label."""
-        return (1, *((1, len(self.bands)) if self.bands else ()), height, width)
+        """[bands, h, w] of a month, or [h, w] of a label: the smallest piece that can be read."""
+        return (len(self.bands), height, width) if self.bands else (height, width)
 
     def metadata(self, chips: int, height: int, width: int, codec: str) -> dict[str, Any]:
         """The array's ``zarr.json``, Zarr v3: the only layout that is written, and read.
 
         The last codec of a chunk is a checksum, which zarr-python checks as well.
         """
-        chunk, shard = self.chunk_shape(height, width), self.shard_shape(height, width)
-        codecs = [_LITTLE_ENDIAN, *self._compression(codec), _CHECKSUM]
+        piece = self.chunk_shape(height, width)
+        in_file = piece
+        codecs = [_LITTLE_ENDIAN, _CHECKSUM]
+        if codec != "none":
+            blosc = {
+                "typesize": self.dtype.itemsize,
+                "cname": codec,
+                "clevel": BLOSC_LEVELS[codec],
+                "shuffle": "bitshuffle",
+                "blocksize": 0,
+            }
+            codecs.insert(1, {"name": "blosc", "configuration": blosc})
         if self.bands:
+            in_file = (MONTH_COUNT, *piece)
             sharding = {
-                "chunk_shape": list(chunk),
+                "chunk_shape": [1, 1, *piece],
                 "codecs": codecs,
                 "index_codecs": [_LITTLE_ENDIAN, _CHECKSUM],
                 "index_location": "end",
@@ -71,9 +80,9 @@ class StoreArray:
         return {
             "zarr_format": 3,
             "node_type": "array",
-            "shape": [chips, *shard[1:]],
+            "shape": [chips, *in_file],
             "data_type": self.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard)}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *in_file]}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": "NaN" if np.isnan(self.fill) else self.fill,
             "codecs": codecs,
@@ -89,18 +98,6 @@ class StoreArray:
     def key(self, split: str, chip: int) -> str:
         """Name of a chip's file within the store."""
         return f"{split}/{self.name}/{self.file_name(chip)}"
-
-    def _compression(self, codec: str) -> list[dict[str, Any]]:
-        if codec == "none":
-            return []
-        configuration = {
-            "typesize": self.dtype.itemsize,
-            "cname": codec,
-            "clevel": BLOSC_LEVELS[codec],
-            "shuffle": "bitshuffle",
-            "blocksize": 0,
-        }
-        return [{"name": "blosc", "configuration": configuration}]
 
 
 def _of_sensor(sensor: Sensor) -> StoreArray:

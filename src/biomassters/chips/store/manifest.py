@@ -9,15 +9,17 @@ in a file of its own, and says that the chip is done. Zarr's metadata turn shard
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
 
 from biomassters.chips.archive.layout import CHIP_ID
 from biomassters.chips.bands import MONTH_COUNT, MONTH_NAMES, SENSORS
@@ -33,25 +35,21 @@ from biomassters.chips.store.layout import (
 )
 from biomassters.chips.store.store_files import files_at
 from biomassters.errors import BadInputError
-from biomassters.io.files import read_regular
 from biomassters.io.raster_spec import Georeference
-from biomassters.io.storage import Place, read, state
+from biomassters.io.storage import Place, state
 
 if TYPE_CHECKING:  # takes long to import, and only a finished store needs it
-    from zarr import Group
     from zarr.abc.buffer import Buffer
 
 _MOST_BYTES = 2**30  # of a manifest: 3 KB a chip, for a hundred thousand of them
 # Names become paths and sizes become memory, and a manifest may be anybody's. The archive's reader
 # takes 256 MiB of a file, which square images of 3,490 pixels have.
 _MOST_PIXELS = 4096
-_Text = Annotated[str, Field(strict=True)]
 _Name = Annotated[str, Field(strict=True, pattern=f"^{CHIP_ID}$")]
 _Split = Annotated[str, Field(strict=True, pattern="^[A-Za-z0-9_-]+$")]
 _Index = Annotated[int, Field(strict=True, ge=0)]
 _Side = Annotated[int, Field(strict=True, ge=1, le=_MOST_PIXELS)]
 _Crc = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-_Flag = Annotated[bool, Field(strict=True)]
 _CODES = "0123456789abcdef"[: 2 ** len(SENSORS)]
 _Months = Annotated[str, Field(strict=True, pattern=f"^[{_CODES}]{{{MONTH_COUNT}}}$")]
 
@@ -63,7 +61,7 @@ class Slot:
     split: _Split
     index: _Index
     chip_id: _Name
-    signature: _Text  # changes when the files change that the chip is packed from
+    signature: StrictStr  # changes when the files change that the chip is packed from
 
     @property
     def record_key(self) -> str:
@@ -85,7 +83,7 @@ class ChipRecord(Slot):
     # Per month a hexadecimal digit with a bit a sensor, the first one's lowest: 0 no image, 1
     # Sentinel-1, 2 Sentinel-2, 3 both.
     present: _Months
-    labelled: _Flag
+    labelled: StrictBool
     georeference: Georeference | None  # where it lies, or None
 
     @classmethod
@@ -95,13 +93,11 @@ class ChipRecord(Slot):
         """Describe a chip that has just been packed."""
         codes = chip.present @ (1 << np.arange(len(SENSORS)))
         return cls(
-            slot.split,
-            slot.index,
-            slot.chip_id,
-            slot.signature,
-            crc,
-            chunk_crcs,
-            *chip.shape,
+            **vars(slot),
+            crc=crc,
+            chunk_crcs=chunk_crcs,
+            height=chip.shape[0],
+            width=chip.shape[1],
             present="".join(_CODES[code] for code in codes),
             labelled=chip.agb_mg_per_ha is not None,
             georeference=chip.georeference,
@@ -120,8 +116,8 @@ class ChipRecord(Slot):
     def shard_keys(self) -> list[str]:
         """Names of its files in the store, as in ``ARRAYS``."""
         seen = (months.any() for months in self.present_mask().T)
-        pairs = zip(ARRAYS, (*seen, self.labelled), strict=True)
-        return [array.key(self.split, self.index) for array, exists in pairs if exists]
+        there = compress(ARRAYS, (*seen, self.labelled))
+        return [array.key(self.split, self.index) for array in there]
 
     def to_bytes(self) -> bytes:
         """The record as a file of its own, with a checksum."""
@@ -132,12 +128,10 @@ class ChipRecord(Slot):
     def from_bytes(cls, data: bytes) -> "ChipRecord | None":
         """Undo ``to_bytes``; None where a power cut has torn the file, or it is damaged."""
         crc, _, text = data.rstrip(b"\n").partition(b" ")
-        if crc != b"%08x" % crc32c(text):
-            return None
-        try:
-            return _adapter().validate_python([json.loads(text)])[0]
-        except ValueError:
-            return None
+        with suppress(ValueError):
+            if crc == b"%08x" % crc32c(text):
+                return _adapter().validate_python([json.loads(text)])[0]
+        return None
 
 
 @dataclass(frozen=True)
@@ -150,27 +144,19 @@ class Manifest:
     # Not part of the fingerprint.
     origin: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in the order of packing."""
-        return tuple(dict.fromkeys(record.split for record in self.records))
+    @cached_property
+    def splits(self) -> dict[str, list[ChipRecord]]:
+        """Records of each split by index, the splits in the order of packing."""
+        found: dict[str, list[ChipRecord]] = {}
+        for record in self.records:
+            found.setdefault(record.split, []).append(record)
+        return found
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over names and checksums of all chips; independent of order and codec."""
         lines = sorted(f"{record.chip_id} {record.crc}\n" for record in self.records)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def of_split(self, split: str) -> list[ChipRecord]:
-        """Records of a split, by index."""
-        return [record for record in self.records if record.split == split]
-
-    def sources(self) -> dict[str, dict[str, str]]:
-        """Per split the signature of each chip's source, in order."""
-        return {
-            split: {record.chip_id: record.signature for record in self.of_split(split)}
-            for split in self.splits
-        }
 
     def to_json(self) -> str:
         """The manifest as text, one chip a line."""
@@ -199,10 +185,11 @@ class Manifest:
             if version == FORMAT_VERSION:
                 if values.pop("checksum") != _checksum(values):
                     raise ValueError("checksum")
-                records = _checked_records(values["chips"])
-                if values["codec"] not in CODECS:
-                    raise ValueError("codec")
-                return cls(values["codec"], records, dict(values["origin"]))
+                records = _adapter().validate_python(values["chips"])
+                manifest = cls(values["codec"], records, dict(values["origin"]))
+                if not manifest._fits():
+                    raise ValueError("parts that don't fit")
+                return manifest
         except ValidationError as error:
             first = error.errors()[0]
             number, *name = first["loc"] or ("?",)
@@ -215,6 +202,16 @@ class Manifest:
             f"The chip store {place} has format version {version!r}, but this release reads "
             f"version {FORMAT_VERSION}: pack it again, or install the release that wrote it."
         )
+
+    def _fits(self) -> bool:
+        """Whether the codec is known, and chips of a split have one size, own names, no gap."""
+        whole = (
+            len({(record.height, record.width) for record in split}) == 1
+            and len({record.chip_id for record in split}) == len(split)
+            and [record.index for record in split] == list(range(len(split)))
+            for split in self.splits.values()
+        )
+        return self.codec in CODECS and bool(self.records) and all(whole)
 
 
 def _damaged(place: str, reason: str = "") -> BadInputError:
@@ -229,24 +226,6 @@ def _adapter() -> TypeAdapter[tuple[ChipRecord, ...]]:
     return TypeAdapter(tuple[ChipRecord, ...])
 
 
-def _checked_records(chips: Any) -> tuple[ChipRecord, ...]:
-    """Records that fit each other: in a split one size, each name once, no gap in the order."""
-    records = _adapter().validate_python(chips)
-    if not records:
-        raise ValueError("no chip")
-    known: dict[str, list[ChipRecord]] = {}
-    for record in records:
-        known.setdefault(record.split, []).append(record)
-    for split in known.values():
-        sizes = {(record.height, record.width) for record in split}
-        names = {record.chip_id for record in split}
-        if len(sizes) > 1 or len(names) < len(split):
-            raise ValueError("sizes or names")
-        if [record.index for record in split] != list(range(len(split))):
-            raise ValueError("order")
-    return records
-
-
 def _checksum(values: Mapping[str, Any]) -> str:
     """SHA-256 over all that a manifest says; a damaged or edited one is noticed."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -258,14 +237,8 @@ def read_manifest(path: Place) -> Manifest:
     Raises:
         BadInputError: There is no store, it is unfinished or damaged, or of an unknown version.
     """
-    try:
-        if isinstance(path, Path):
-            text = read_regular(path / MANIFEST_NAME, _MOST_BYTES)
-        else:
-            text = read(f"{path}/{MANIFEST_NAME}")
-        return Manifest.from_json(text, str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return Manifest.from_json(files_at(path).read(MANIFEST_NAME, _MOST_BYTES), str(path))
     if files_at(partial_place(path)).listing():
         raise BadInputError(
             f"The chip store {path} is unfinished: run the pipeline data_engineering again, it "
@@ -299,11 +272,17 @@ def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
     files: dict[str, Buffer] = {}
     root = zarr.open_group(MemoryStore(files), mode="w", zarr_format=3)
     root.attrs.update({"Conventions": "CF-1.11", "title": "BioMassters chip store"})
-    for split in manifest.splits:
+    for split, records in manifest.splits.items():
         group = root.require_group(split)
         group.attrs.update({"Conventions": "CF-1.11", "coordinates": "chip_id month_name"})
-        records = manifest.of_split(split)
-        _write_coordinates(group, records)
+        for name, (axes, values, long_name) in _coordinates(records).items():
+            group.create_array(
+                name,
+                data=values,
+                chunks=values.shape,
+                dimension_names=axes,
+                attributes={"long_name": long_name},
+            )
     written = {key: [content.to_bytes()] for key, content in files.items()}
     return written | {
         f"{name}/zarr.json": [json.dumps(metadata, indent=2).encode()]
@@ -314,8 +293,7 @@ def metadata_files(manifest: Manifest) -> dict[str, list[bytes]]:
 def array_metadata(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """The ``zarr.json`` of each array of pixels, by ``<split>/<array>``."""
     described = {}
-    for split in manifest.splits:
-        records = manifest.of_split(split)
+    for split, records in manifest.splits.items():
         shape = len(records), records[0].height, records[0].width
         for array in ARRAYS:
             if array is not AGB_ARRAY or any(record.labelled for record in records):
@@ -323,32 +301,20 @@ def array_metadata(manifest: Manifest) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _write_coordinates(group: "Group", records: list[ChipRecord]) -> None:
-    months = np.arange(MONTH_COUNT, dtype=np.int8)
-    present = np.stack([record.present_mask() for record in records])
-    _small(group, "chip_id", ("chip",), _text(r.chip_id for r in records), "Name of the chip")
-    _small(group, "month", ("month",), months, "Month, 0 (September) to 11 (August)")
-    _small(group, "month_name", ("month",), _text(MONTH_NAMES), "Name of the month")
-    for sensor in SENSORS:
-        axis = f"{sensor.name}_band"
-        _small(group, axis, (axis,), _text(sensor.bands), sensor.band_axis)
-    _small(group, "sensor", ("sensor",), _text(s.name for s in SENSORS), "Satellite")
-    _small(group, "present", ("chip", "month", "sensor"), present, "Whether the month has an image")
-
-
-def _text(values: Any) -> NDArray:
+def _coordinates(records: Sequence[ChipRecord]) -> dict[str, tuple[Sequence[str], NDArray, str]]:
+    """Small arrays of a split by name: axes, values, and what they are."""
     # The only text type with a Zarr v3 specification, hence without a warning.
-    return np.array(list(values), dtype=np.dtypes.StringDType())
-
-
-def _small(
-    group: "Group", name: str, dimensions: tuple[str, ...], values: NDArray, long_name: str
-) -> None:
-    group.create_array(
-        name,
-        data=values,
-        chunks=values.shape,
-        dimension_names=dimensions,
-        attributes={"long_name": long_name},
-        overwrite=True,
-    )
+    text = np.dtypes.StringDType()
+    bands = {f"{sensor.name}_band": sensor for sensor in SENSORS}
+    names = np.array([record.chip_id for record in records], text)
+    months = np.arange(MONTH_COUNT, dtype=np.int8)
+    sensors = np.array([sensor.name for sensor in SENSORS], text)
+    present = np.stack([record.present_mask() for record in records])
+    return {
+        "chip_id": (["chip"], names, "Name of the chip"),
+        "month": (["month"], months, "Month, 0 (September) to 11 (August)"),
+        "month_name": (["month"], np.array(MONTH_NAMES, text), "Name of the month"),
+        **{axis: ([axis], np.array(s.bands, text), s.band_axis) for axis, s in bands.items()},
+        "sensor": (["sensor"], sensors, "Satellite"),
+        "present": (["chip", "month", "sensor"], present, "Whether the month has an image"),
+    }

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from biomassters.chips.bands import MONTH_COUNT, SENSORS
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.chunks import unpack
 from biomassters.chips.store.layout import AGB_ARRAY, IMAGE_ARRAYS, StoreArray
 from biomassters.chips.store.manifest import ChipRecord, manifest_mark, read_manifest
 from biomassters.chips.store.shards import PackedArray
@@ -44,11 +43,13 @@ class ChipStore:
         self.path = place_of(path)
         self._mark = manifest_mark(self.path)
         manifest = read_manifest(self.path)
-        self.splits = manifest.splits
+        self.splits = tuple(manifest.splits)
         self.fingerprint = manifest.fingerprint
         self.codec = manifest.codec
         self.origin = manifest.origin
-        self._splits = {name: StoreSplit(self, manifest.of_split(name)) for name in self.splits}
+        self._splits = {
+            name: StoreSplit(self, records) for name, records in manifest.splits.items()
+        }
         if fingerprint not in (None, self.fingerprint):
             raise _replaced(self.path)
 
@@ -154,13 +155,12 @@ class StoreSplit:
         if agb is not None:
             self.read_agb_into(index, agb)
         present = self.present[index].copy()
-        images = {sensor.name: unpack(sensor, packed[sensor.name]) for sensor in SENSORS}
+        images = {sensor.name: sensor.unpack(packed[sensor.name]) for sensor in SENSORS}
         return Chip(record.chip_id, self.name, images, present, agb, record.georeference)
 
     def _check(self, array: StoreArray, out: NDArray, top: int, left: int) -> None:
         height, width = out.shape[-2:]
-        bands = (len(array.bands),) if array.bands else ()
-        if out.dtype != array.dtype or out.shape[:-2] != bands:
+        if out.dtype != array.dtype or out.shape != array.chunk_shape(height, width):
             raise ValueError(f"{array.name} can't be read into {out.dtype} {out.shape}.")
         if not (0 <= top <= self.height - height and 0 <= left <= self.width - width):
             raise ValueError(

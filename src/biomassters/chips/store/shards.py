@@ -1,16 +1,20 @@
-"""An array of a store read straight from its shards into the caller's memory.
+"""A chip as the files of a store, one an array: packed as bytes, and read into the caller's memory.
 
-Reading and decoding release the GIL, so that threads work side by side. The format of a shard
-stands in ``chunks.py``; ``reader.py`` makes chips and months of it.
+Packing is a pure function of the chip and the codec: packed twice, or by two runs at once, a chip
+gives the same bytes. A file is a shard of Zarr's codec ``sharding_indexed`` with its index at the
+end (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/): the chunks, then
+offset and size of each as little-endian uint64, both 2⁶⁴ − 1 for one that was left out, then the
+index's CRC-32C. zarr-python reads and writes the same files; doing it here saves copies, lets the
+writer fsync, and lets threads read and decode side by side, without the GIL. ``writer.py`` writes
+them, ``reader.py`` makes chips and months of them.
 """
 
 import json
 import math
 import os
 import struct
-import threading
-from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +23,96 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from biomassters.chips.bands import MONTH_COUNT
-from biomassters.chips.store.chunks import CRC_BYTES, LEFT_OUT
-from biomassters.chips.store.layout import StoreArray
-from biomassters.chips.store.manifest import ChipRecord
+from biomassters.chips.bands import SENSORS
+from biomassters.chips.chip import Chip
+from biomassters.chips.store.layout import AGB_ARRAY, ARRAYS, BLOSC_LEVELS, StoreArray
+from biomassters.chips.store.manifest import ChipRecord, Slot
+from biomassters.chips.store.store_files import Parts, files_at
 from biomassters.errors import BadInputError
-from biomassters.io.files import IrregularFileError, open_regular, read_regular
-from biomassters.io.storage import Place, is_url, read, read_range, state
+from biomassters.io.files import IrregularFileError, open_regular
+from biomassters.io.storage import Place, place_of, read_range, state
 
+Chunk = tuple[bytes | memoryview, int]
+"""Encoded values, and their CRC-32C, which follows them in the file."""
+
+_CRC_BYTES = 4
+_LEFT_OUT = 2**64 - 1
 _OPEN_SHARDS = 64
 # github.com/Blosc/c-blosc, README_CHUNK_FORMAT: version, versionlz, flags, typesize, nbytes,
 # blocksize, ctbytes.
 _BLOSC_HEADER = struct.Struct("<4xI4xI")
 
-_scratch = threading.local()
+# zarr-python sets the same switch: blosc's own pool of threads is global and holds the GIL,
+# its contextual calls release it and may run side by side.
+numcodecs.blosc.use_threads = False
+
+
+# ---- Packing
+
+
+def packed_chip(chip: Chip, slot: Slot, codec: str) -> tuple[ChipRecord, dict[str, Parts]]:
+    """A chip's record, and the content of its files by their names in the store.
+
+    An array that the chip has nothing of has no file, as Zarr wants it.
+    """
+    packed = [
+        [
+            sensor.pack(image) if exists else None
+            for image, exists in zip(chip.images[sensor.name], present, strict=True)
+        ]
+        for sensor, present in zip(SENSORS, chip.present.T, strict=True)
+    ]
+    label = chip.agb_mg_per_ha
+    # Test labels are for scoring alone: no store that is trained from may hold one.
+    assert label is None or chip.split == "train", f"test chip {chip.chip_id} has a label"
+    agb = None if label is None else np.ascontiguousarray(label, AGB_ARRAY.dtype)
+    files: dict[str, Parts] = {}
+    chunk_crcs = {}
+    for array, images in zip(ARRAYS, (*packed, [agb]), strict=True):
+        chunks = [None if image is None else _encode(image, codec) for image in images]
+        chunk_crcs[array.name] = [chunk[1] if chunk else 0 for chunk in chunks]
+        if any(chunks):
+            shard = shard_parts(chunks)  # a label is one chunk, without an index
+            files[array.key(slot.split, slot.index)] = shard if array.bands else shard[:2]
+    crc = values_checksum([image for images in packed for image in images], agb)
+    return ChipRecord.of(chip, slot, crc, chunk_crcs), files
+
+
+def values_checksum(images: Sequence[NDArray | None], agb: NDArray[np.float32] | None) -> int:
+    """CRC-32C of a chip's packed values and of which images exist, the same whatever the codec."""
+    crc = crc32c(bytes(image is not None for image in images))
+    for array in (*images, agb):
+        if array is not None:
+            crc = crc32c(array.data, crc)
+    return crc
+
+
+def _encode(values: NDArray, codec: str) -> Chunk:
+    """Encode a C-contiguous array of any shape with one of ``CODECS``."""
+    if codec == "none":
+        content = values.data.cast("B")
+    else:
+        shuffle = numcodecs.blosc.BITSHUFFLE
+        content = numcodecs.blosc.compress(values, codec.encode(), BLOSC_LEVELS[codec], shuffle)
+    return content, crc32c(content)
+
+
+def shard_parts(chunks: Sequence[Chunk | None]) -> Parts:
+    """Lay out a shard of chunks in order, None for one that is left out."""
+    index = np.full((len(chunks), 2), _LEFT_OUT, dtype="<u8")
+    parts: list[bytes | memoryview] = []
+    offset = 0
+    for number, chunk in enumerate(chunks):
+        if chunk is not None:
+            content, crc = chunk
+            index[number] = offset, len(content) + _CRC_BYTES
+            offset += len(content) + _CRC_BYTES
+            parts += [content, struct.pack("<I", crc)]
+    index_bytes = index.tobytes()
+    return [*parts, index_bytes, struct.pack("<I", crc32c(index_bytes))]
+
+
+# ---- Reading
 
 
 class PackedArray:
@@ -52,29 +132,29 @@ class PackedArray:
         self, store: Place, split: str, array: StoreArray, records: list[ChipRecord], codec: str
     ) -> None:
         self._folder: int | None = None
-        self._place = f"{store}/{split}/{array.name}"
+        place = f"{store}/{split}/{array.name}"
         size = records[0].height, records[0].width
-        if read_metadata(self._place) != array.metadata(len(records), *size, codec):
+        if read_metadata(place) != array.metadata(len(records), *size, codec):
             raise BadInputError(
-                f"{self._place}/zarr.json is not what was written with this store: run the "
+                f"{place}/zarr.json is not what was written with this store: run the "
                 "pipeline data_engineering again, which writes it anew."
             )
         self._crcs = [record.chunk_crcs.get(array.name, ()) for record in records]
-        if any(len(found) != (MONTH_COUNT if array.bands else 1) for found in self._crcs):
+        if any(len(found) != array.chunk_count for found in self._crcs):
             raise BadInputError(
                 f"The manifest of {store} lacks checksums of {array.name}: run the pipeline "
                 "data_engineering, which packs it again."
             )
         if isinstance(store, Path):
             # Through this descriptor an old store stays readable while a new one takes its name.
-            self._folder = os.open(self._place, os.O_RDONLY | os.O_DIRECTORY)
-        self._array = array
+            self._folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        self._dtype = array.dtype
         self._compressed = codec != "none"
-        self._chunk_shape = (*((len(array.bands),) if array.bands else ()), *size)
+        self._chunk_shape = array.chunk_shape(*size)
         self._chunk_bytes = math.prod(self._chunk_shape) * array.dtype.itemsize
         self._compared: set[tuple[int, int]] = set()
-        self._shards: OrderedDict[int, Shard] = OrderedDict()
-        self._lock = threading.Lock()
+        # The last ones stay open. No method of this object: it would keep itself alive.
+        self._shard = lru_cache(_OPEN_SHARDS)(partial(_open, array, place, self._folder))
 
     def __del__(self) -> None:
         if self._folder is not None:
@@ -87,26 +167,32 @@ class PackedArray:
             BadInputError: The chunk is missing or damaged, or is another one's.
         """
         shard = self._shard(chip)
-        if self._compressed or (chip, month) not in self._compared:
+        whole = out.shape == self._chunk_shape and out.flags.c_contiguous
+        if self._compressed:
             encoded = self._checked(shard, chip, month)
-            if self._compressed:
-                self._decode(shard, encoded, out, top, left)
-                return
+            chunk = out if whole else np.empty(self._chunk_shape, self._dtype)
+            _decompress(shard, encoded, chunk)
+            if not whole:
+                height, width = out.shape[-2:]
+                out[...] = chunk[..., top : top + height, left : left + width]
+            return
+        if (chip, month) not in self._compared:
+            self._checked(shard, chip, month)
             self._compared.add((chip, month))
-        if out.shape == self._chunk_shape and out.flags.c_contiguous:
-            shard.read_into(month, _bytes_of(out))
+        if whole:
+            shard.read_into(month, out.data.cast("B"))
         else:
             self._read_rows(shard, month, out, top, left)
 
     def _checked(self, shard: "Shard", chip: int, month: int) -> memoryview:
-        """A chunk's encoded bytes, in this thread's buffer."""
+        """A chunk's encoded bytes, as they should be."""
         size = shard.chunk_size(month)
         if size is None:
             raise shard.damage("a chunk was left out")
-        content_size = size - CRC_BYTES
+        content_size = size - _CRC_BYTES
         if content_size < 0 or not (self._compressed or content_size == self._chunk_bytes):
             raise shard.damage("a chunk has a wrong size")
-        stored = _scratch_bytes("encoded", size)
+        stored = np.empty(size, np.uint8).data
         shard.read_into(month, stored)
         encoded = stored[:content_size]
         crc = crc32c(encoded)
@@ -116,87 +202,53 @@ class PackedArray:
             raise shard.damage("it is another chip's file")
         return encoded
 
-    def _decode(
-        self, shard: "Shard", encoded: memoryview, out: NDArray, top: int, left: int
-    ) -> None:
-        if out.shape == self._chunk_shape and out.flags.c_contiguous:
-            self._decompress(shard, encoded, out)
-            return
-        chunk = _scratch_array("decoded", self._chunk_shape, self._array.dtype)
-        self._decompress(shard, encoded, chunk)
-        height, width = out.shape[-2:]
-        out[...] = chunk[..., top : top + height, left : left + width]
-
-    def _decompress(self, shard: "Shard", encoded: memoryview, chunk: NDArray) -> None:
-        size = len(encoded)
-        # blosc believes its header (sizes decoded and encoded), even past the end of a buffer.
-        if size < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(encoded) != (chunk.nbytes, size):
-            raise shard.damage("a chunk has a wrong size")
-        try:
-            numcodecs.blosc.decompress(encoded, chunk)
-        except (RuntimeError, ValueError) as error:
-            raise shard.damage("a chunk can't be decoded") from error
-
     def _read_rows(self, shard: "Shard", month: int, out: NDArray, top: int, left: int) -> None:
         """Read only the rows of the window, band by band."""
         height, width = out.shape[-2:]
         full_height, full_width = self._chunk_shape[-2:]
-        item = self._array.dtype.itemsize
-        rows = _scratch_array("rows", (height, full_width), self._array.dtype)
+        rows = np.empty((height, full_width), self._dtype)
         for band, target in enumerate(out if out.ndim == 3 else out[None]):
-            first = (band * full_height + top) * full_width * item
-            shard.read_into(month, _bytes_of(rows), first)
+            first = (band * full_height + top) * full_width * rows.itemsize
+            shard.read_into(month, rows.data.cast("B"), first)
             target[...] = rows[:, left : left + width]
 
-    def _shard(self, chip: int) -> "Shard":
-        with self._lock:
-            shard = self._shards.get(chip)
-            if shard is not None:
-                self._shards.move_to_end(chip)
-                return shard
-        shard = self._open(chip)
-        with self._lock:
-            self._shards[chip] = shard
-            if len(self._shards) > _OPEN_SHARDS:
-                self._shards.popitem(last=False)
-        return shard
 
-    def _open(self, chip: int) -> "Shard":
-        place, file_name = self._place, self._array.file_name(chip)
-        months = MONTH_COUNT if self._array.bands else None
-        if self._folder is None:
-            return UrlShard(f"{place}/{file_name}", months)
-        try:
-            descriptor = open_regular(file_name, self._folder)
-        except IrregularFileError as error:
-            raise IrregularFileError(f"{place}/{file_name}", error.kind) from None
-        except FileNotFoundError:
-            raise BadInputError(
-                f"{place}/{file_name} is missing, or the store was replaced: start again; "
-                "if it is still missing, delete the chip store and pack it again."
-            ) from None
-        return FileShard(f"{place}/{file_name}", descriptor, months)
+class Shard:
+    """A chip's file, and where its chunks lie.
 
+    Args:
+        name: Its path or URL.
+        descriptor: Of the open file, which is closed with this object; None at a URL.
+        chunk_count: Chunks that its index lists; None: the file is one chunk without an index.
 
-class Shard(ABC):
-    """A shard and where its chunks lie; without a count the file is one chunk without an index."""
+    Raises:
+        FileNotFoundError: There is none.
+        BadInputError: Its index is damaged.
+    """
 
-    def __init__(self, name: str, size: int, chunk_count: int | None) -> None:
-        self.name = name
+    def __init__(self, name: str, descriptor: int | None, chunk_count: int | None) -> None:
+        self.name, self._descriptor = name, descriptor
+        if descriptor is not None:
+            size = os.fstat(descriptor).st_size
+        elif found := state(name):
+            size = found[0]
+        else:
+            raise FileNotFoundError(name)
         self._index = ((0, size),) if chunk_count is None else self._read_index(size, chunk_count)
 
-    @abstractmethod
-    def fill(self, out: memoryview, position: int) -> None:
-        """Read bytes from a position on until ``out`` is full, or raise ``damage``."""
+    def __del__(self) -> None:
+        # Threads share shards: only the last reference may close the file.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def chunk_size(self, number: int) -> int | None:
         """Bytes of an encoded chunk; None when it was left out."""
         offset, size = self._index[number]
-        return None if offset == LEFT_OUT else size
+        return None if offset == _LEFT_OUT else size
 
     def read_into(self, number: int, out: memoryview, skip: int = 0) -> None:
         """Fill ``out`` from an encoded chunk, leaving its first ``skip`` bytes out."""
-        self.fill(out, self._index[number][0] + skip)
+        self._fill(out, self._index[number][0] + skip)
 
     def damage(self, reason: str) -> BadInputError:
         """The exception that says what is wrong with this file."""
@@ -205,35 +257,13 @@ class Shard(ABC):
             "data_engineering again, which packs its chip anew."
         )
 
-    def _read_index(self, size: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
-        length = chunk_count * 16
-        start = size - length - CRC_BYTES
-        if start < 0:
-            raise self.damage("it has no index")
-        buffer = bytearray(length + CRC_BYTES)
-        self.fill(memoryview(buffer), start)
-        stored = bytes(buffer)
-        if struct.pack("<I", crc32c(stored[:length])) != stored[length:]:
-            raise self.damage("its index has a wrong checksum")
-        index = np.frombuffer(stored, "<u8", chunk_count * 2).reshape(chunk_count, 2).tolist()
-        if any(offset != LEFT_OUT and offset + count > start for offset, count in index):
-            raise self.damage("its index points past the data")
-        return tuple((offset, count) for offset, count in index)
-
-
-class FileShard(Shard):
-    """A shard in an open file, whose descriptor it owns; read by preadv(2)."""
-
-    def __init__(self, name: str, descriptor: int, chunk_count: int | None) -> None:
-        self._descriptor = descriptor
-        super().__init__(name, os.fstat(descriptor).st_size, chunk_count)
-
-    def __del__(self) -> None:
-        # Threads share shards: only the last reference may close the file.
-        os.close(self._descriptor)
-
-    def fill(self, out: memoryview, position: int) -> None:
-        """See ``Shard.fill``."""
+    def _fill(self, out: memoryview, position: int) -> None:
+        if self._descriptor is None:
+            data = read_range(self.name, position, position + len(out))
+            if len(data) != len(out):
+                raise self.damage("it ends too early")
+            out[:] = data
+            return
         while len(out):
             count = os.preadv(self._descriptor, [out], position)
             if count == 0:
@@ -241,54 +271,55 @@ class FileShard(Shard):
             out = out[count:]
             position += count
 
+    def _read_index(self, size: int, chunk_count: int) -> tuple[tuple[int, int], ...]:
+        length = chunk_count * 16
+        start = size - length - _CRC_BYTES
+        if start < 0:
+            raise self.damage("it has no index")
+        stored = bytearray(length + _CRC_BYTES)
+        self._fill(memoryview(stored), start)
+        if struct.pack("<I", crc32c(stored[:length])) != stored[length:]:
+            raise self.damage("its index has a wrong checksum")
+        index = tuple(struct.iter_unpack("<QQ", stored[:length]))
+        if any(offset != _LEFT_OUT and offset + count > start for offset, count in index):
+            raise self.damage("its index points past the data")
+        return index
 
-class UrlShard(Shard):
-    """A shard at a URL: its index once, then the bytes of single chunks."""
 
-    def __init__(self, url: str, chunk_count: int | None) -> None:
-        found = state(url)
-        if found is None:
-            raise BadInputError(
-                f"{url} is missing, or the store was replaced: start again; if it is still "
-                "missing, pack the store again at another URL."
-            )
-        super().__init__(url, found[0], chunk_count)
+def _open(array: StoreArray, place: str, folder: int | None, chip: int) -> Shard:
+    file_name = array.file_name(chip)
+    name = f"{place}/{file_name}"
+    try:
+        descriptor = None if folder is None else open_regular(file_name, folder)
+        return Shard(name, descriptor, array.chunk_count if array.bands else None)
+    except IrregularFileError as error:
+        raise IrregularFileError(name, error.kind) from None
+    except FileNotFoundError:
+        raise BadInputError(
+            f"{name} is missing, or the store was replaced: start again; if it is still missing, "
+            "run the pipeline data_engineering, which packs its chip anew."
+        ) from None
 
-    def fill(self, out: memoryview, position: int) -> None:
-        """See ``Shard.fill``."""
-        data = read_range(self.name, position, position + len(out))
-        if len(data) != len(out):
-            raise self.damage("it ends too early")
-        out[:] = data
+
+def _decompress(shard: Shard, encoded: memoryview, chunk: NDArray) -> None:
+    size = len(encoded)
+    # blosc believes its header (sizes decoded and encoded), even past the end of a buffer.
+    if size < _BLOSC_HEADER.size or _BLOSC_HEADER.unpack_from(encoded) != (chunk.nbytes, size):
+        raise shard.damage("a chunk has a wrong size")
+    try:
+        numcodecs.blosc.decompress(encoded, chunk)
+    except (RuntimeError, ValueError) as error:
+        raise shard.damage("a chunk can't be decoded") from error
 
 
 def read_metadata(place: str) -> dict[str, Any]:
     """An array's ``zarr.json``; BadInputError where it is missing or no JSON."""
-    name = f"{place}/zarr.json"
     try:
-        return dict(json.loads(read(name) if is_url(name) else read_regular(name)))
+        return dict(json.loads(files_at(place_of(place)).read("zarr.json")))
     except BadInputError:
         raise
     except (FileNotFoundError, RecursionError, TypeError, ValueError):
         raise BadInputError(
-            f"{name} is missing or damaged: run the pipeline data_engineering again, which writes "
-            "it anew."
+            f"{place}/zarr.json is missing or damaged: run the pipeline data_engineering again, "
+            "which writes it anew."
         ) from None
-
-
-def _bytes_of(array: NDArray) -> memoryview:
-    return array.data.cast("B")
-
-
-def _scratch_bytes(name: str, size: int) -> memoryview:
-    """This thread's buffer of a name, grown when too small."""
-    buffer = getattr(_scratch, name, None)
-    if buffer is None or len(buffer) < size:
-        buffer = np.empty(size, np.uint8)
-        setattr(_scratch, name, buffer)
-    return buffer.data[:size]
-
-
-def _scratch_array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    size = int(np.prod(shape)) * dtype.itemsize
-    return np.frombuffer(_scratch_bytes(name, size), dtype).reshape(shape)

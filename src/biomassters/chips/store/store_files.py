@@ -14,58 +14,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from biomassters.chips.store.layout import MANIFEST_NAME, RECORDS
 from biomassters.io import storage
-from biomassters.io.files import publish_folder, require_space, sync, sync_all, write_synced
+from biomassters.io.files import (
+    MOST_TEXT_BYTES,
+    publish_folder,
+    read_regular,
+    require_space,
+    sync,
+    sync_all,
+    write_synced,
+)
 from biomassters.io.storage import Place
 
 Parts = Sequence[bytes | memoryview]  # what a file holds, written one after another
 
 _TEMPORARY_SUFFIX = ".tmp"
 _ATTEMPTS = 5  # at a file whose folder another run takes away meanwhile
-
-
-class StoreFiles(Protocol):
-    """Files below a folder or a URL; picklable, for workers write there too."""
-
-    def listing(self) -> set[str]:
-        """Keys of all files that are there."""
-
-    def read(self, key: str) -> bytes:
-        """A file's bytes, or FileNotFoundError."""
-
-    def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
-        """Write files, each whole or not at all; if ``wait``, until a power cut can't take them."""
-
-    def take(self, older: "StoreFiles", keys: Mapping[str, str]) -> None:
-        """Take files over from a store of the same kind of place, by new and old key.
-
-        Raises:
-            FileNotFoundError: One is no longer there.
-        """
-
-    def require_space(self, needed_bytes: int, purpose: str) -> None:
-        """Refuse with a BadInputError what there is no room for."""
-
-    def clear_beside(self) -> bool:
-        """Delete what other unfinished stores have left beside; whether there was anything."""
-
-    def publish(self, place: Place, keys: set[str]) -> None:
-        """Put the files at a store's place, instead of all that is there.
-
-        Raises:
-            FileNotFoundError: They are not all there (any more): another run was faster.
-        """
-
-    def finish(self, place: Place) -> None:
-        """Delete what only an unfinished store needs, here and at the finished store's place."""
-
-
-def files_at(place: Place) -> StoreFiles:
-    """The files of a folder, or below a URL."""
-    return FolderFiles(place) if isinstance(place, Path) else UrlFiles(place)
 
 
 @dataclass(frozen=True)
@@ -75,7 +42,7 @@ class FolderFiles:
     root: Path
 
     def listing(self) -> set[str]:
-        """See ``StoreFiles.listing``."""
+        """Keys of all files that are there."""
         length = len(str(self.root)) + 1
         return {
             f"{folder}/{name}"[length:]
@@ -84,12 +51,17 @@ class FolderFiles:
             if not name.endswith(_TEMPORARY_SUFFIX)
         }
 
-    def read(self, key: str) -> bytes:
-        """See ``StoreFiles.read``."""
-        return (self.root / key).read_bytes()
+    def read(self, key: str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            FileNotFoundError: There is none.
+            BadInputError: It is no regular file, or larger than it may be.
+        """
+        return read_regular(self.root / key, most_bytes)
 
     def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
-        """See ``StoreFiles.write``.
+        """Write files, each whole or not at all; if ``wait``, until a power cut can't take them.
 
         A file is never written in place: an older store may share it. Its data is waited for
         here, its name when the store is published, as that would double the waiting: after a power
@@ -98,27 +70,30 @@ class FolderFiles:
         for key, parts in files.items():
             self._appear(key, write_synced if wait else _write, parts)
 
-    def take(self, older: StoreFiles, keys: Mapping[str, str]) -> None:
-        """See ``StoreFiles.take``; links, or copies where links can't be."""
+    def take(self, older: "StoreFiles", keys: Mapping[str, str]) -> None:
+        """Take files over from a store of the same kind of place, by new and old key.
+
+        They are linked, or copied where links can't be.
+
+        Raises:
+            FileNotFoundError: One is no longer there.
+        """
         assert isinstance(older, FolderFiles)
         for key, old_key in keys.items():
-            source = older.root / old_key
-            if not source.exists():
-                raise FileNotFoundError(source)
-            self._appear(key, _link, source)
+            self._appear(key, _link, older.root / old_key)
 
     def require_space(self, needed_bytes: int, purpose: str) -> None:
-        """See ``StoreFiles.require_space``."""
+        """Refuse with a BadInputError what there is no room for."""
         self.root.mkdir(parents=True, exist_ok=True)
         require_space(self.root, needed_bytes, purpose)
 
     def clear_beside(self) -> bool:
-        """See ``StoreFiles.clear_beside``."""
-        for claimed in self.root.parent.glob(f"{self.root.name}-*"):
+        """Delete what other unfinished stores have left beside; whether there was anything."""
+        around = self.root.parent
+        for claimed in around.glob(f"{self.root.name}-*"):
             with suppress(OSError):
                 claimed.rename(self.root)  # a run was killed in the middle of ``publish``
-        beside = self.root.parent.iterdir() if self.root.parent.is_dir() else ()
-        strange = [path for path in beside if not path.name.startswith((self.root.name, "."))]
+        strange = [path for path in around.glob("[!.]*") if not path.match(f"{self.root.name}*")]
         for path in strange:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # another run may be writing there
@@ -127,12 +102,15 @@ class FolderFiles:
         return bool(strange)
 
     def publish(self, place: Place, keys: set[str]) -> None:
-        """See ``StoreFiles.publish``; the folder gets the place's name in one step.
+        """Put the files at a store's place, instead of all that is there, in one step.
 
         Of two runs that come here at once, one renames the folder to a name of its own, where
         nobody else writes; the other one finds none, or another folder than it has looked at.
         The records move along: were they left behind, the next run would take them for those of
         the older store's files, which lie in the folder after a kill.
+
+        Raises:
+            FileNotFoundError: They are not all there (any more): another run was faster.
         """
         assert isinstance(place, Path)
         claimed = self.root.with_name(f"{self.root.name}-{uuid.uuid4().hex}")
@@ -158,7 +136,10 @@ class FolderFiles:
             raise
 
     def finish(self, place: Place) -> None:
-        """See ``StoreFiles.finish``; the folder around it goes when nobody else uses it."""
+        """Delete what only an unfinished store needs, here and at the finished store's place.
+
+        The folder around it goes when nobody else uses it.
+        """
         around = self.root.parent
         for folder in (self.root, *around.glob(f"{self.root.name}-*"), Path(place) / RECORDS):
             shutil.rmtree(folder, ignore_errors=True)
@@ -191,26 +172,29 @@ class FolderFiles:
 
 @dataclass(frozen=True)
 class UrlFiles:
-    """Objects below a URL; those of one call are sent, copied or deleted side by side."""
+    """Objects below a URL, with the methods of ``FolderFiles``.
+
+    Those of one call are sent, copied or deleted side by side.
+    """
 
     url: str
 
     def listing(self) -> set[str]:
-        """See ``StoreFiles.listing``."""
+        """Keys of all objects that are there."""
         return set(storage.listing(self.url))
 
-    def read(self, key: str) -> bytes:
-        """See ``StoreFiles.read``."""
+    def read(self, key: str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
+        """An object's bytes, however many, or FileNotFoundError."""
         return storage.read(f"{self.url}/{key}")
 
     def write(self, files: Mapping[str, Parts], wait: bool = True) -> None:
-        """See ``StoreFiles.write``; an object that was sent is safe."""
+        """Write objects, each whole or not at all; one that was sent is safe."""
         storage.side_by_side(
             lambda item: storage.write(f"{self.url}/{item[0]}", b"".join(item[1])), files.items()
         )
 
-    def take(self, older: StoreFiles, keys: Mapping[str, str]) -> None:
-        """See ``StoreFiles.take``; the storage copies, no byte comes here."""
+    def take(self, older: "StoreFiles", keys: Mapping[str, str]) -> None:
+        """Take objects over by new and old key: the storage copies, no byte comes here."""
         assert isinstance(older, UrlFiles)
         source = older.url
         storage.side_by_side(
@@ -221,7 +205,7 @@ class UrlFiles:
         """Object storage has no end."""
 
     def clear_beside(self) -> bool:
-        """See ``StoreFiles.clear_beside``."""
+        """Delete what other unfinished stores have left beside; whether there was anything."""
         parent, _, name = self.url.rpartition("/")
         beside = UrlFiles(parent)
         strange = {key for key in beside.listing() if not key.startswith(f"{name}/")}
@@ -229,10 +213,13 @@ class UrlFiles:
         return bool(strange)
 
     def publish(self, place: Place, keys: set[str]) -> None:
-        """See ``StoreFiles.publish``; copies, and the manifest last.
+        """Copy the objects to a store's place, instead of all that is there, the manifest last.
 
         An older store's manifest is deleted first, so that nobody reads a mixture of both; one
         that says the same is another run's, which was faster.
+
+        Raises:
+            FileNotFoundError: They are not all there (any more): another run was faster.
         """
         target = UrlFiles(str(place))
         with suppress(FileNotFoundError):
@@ -244,11 +231,20 @@ class UrlFiles:
         target.take(self, {MANIFEST_NAME: MANIFEST_NAME})
 
     def finish(self, place: Place) -> None:
-        """See ``StoreFiles.finish``; none of it was copied to the place."""
+        """Delete what only an unfinished store needs; none of it was copied to the place."""
         self._delete(self.listing())
 
     def _delete(self, keys: Iterable[str]) -> None:
         storage.side_by_side(lambda key: storage.delete(f"{self.url}/{key}"), keys)
+
+
+StoreFiles = FolderFiles | UrlFiles
+"""Files below a folder or a URL; picklable, for workers write there too."""
+
+
+def files_at(place: Place) -> StoreFiles:
+    """The files of a folder, or below a URL."""
+    return FolderFiles(place) if isinstance(place, Path) else UrlFiles(place)
 
 
 def _write(path: Path, parts: Parts) -> None:

@@ -1,6 +1,6 @@
 """Chips packed into a Zarr v3 chip store, so that a kill costs only the chips in flight.
 
-No lock and no journal: a packed chip is a pure function of its source (``chunks.py``), each file
+No lock and no journal: a packed chip is a pure function of its source (``shards.py``), each file
 appears whole or not at all (``store_files.py``), and a small record says that a chip is done and
 what it was packed from. So whoever finds a matching record has nothing to do, and two runs write
 the same bytes. The store grows in ``<store>.partial/<what it is to hold>/``, and comes to its place
@@ -10,23 +10,22 @@ when all chips are there, its manifest last.
 import hashlib
 import json
 import logging
+import math
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from itertools import chain
 from typing import Protocol
 
-from biomassters.chips.bands import MONTH_COUNT
 from biomassters.chips.chip import Chip
-from biomassters.chips.store.chunks import packed_chip
 from biomassters.chips.store.layout import (
-    AGB_ARRAY,
+    ARRAYS,
     CODECS,
     FORMAT_VERSION,
-    IMAGE_ARRAYS,
     MANIFEST_NAME,
     partial_place,
 )
@@ -40,7 +39,7 @@ from biomassters.chips.store.manifest import (
     read_manifest,
 )
 from biomassters.chips.store.reader import ChipStore
-from biomassters.chips.store.shards import read_metadata
+from biomassters.chips.store.shards import packed_chip, read_metadata
 from biomassters.chips.store.store_files import StoreFiles, files_at
 from biomassters.console import Progress
 from biomassters.errors import BadInputError
@@ -94,114 +93,104 @@ def write_store(
     path = place_of(path)
     if codec not in CODECS:
         raise BadInputError(f"codec: there is no {codec!r}; choose one of {', '.join(CODECS)}.")
-    slots = _slots(source)
-    growing = files_at(growing_place(path, codec, slots))
+    plan = _plan(path, source, codec)
     attempt = 0
     with full_disk_explained(
         f"The disk is full while packing {path}: free some space and run again, the chips packed "
         "so far are kept."
     ):
-        while not _is_current(path, codec, slots):
+        while not _is_current(plan):
             if attempt == _ATTEMPTS:
                 raise BadInputError(
                     f"Another run is packing other chips, or by another codec, into {path}: wait "
                     "until it ends, then run again."
                 )
             attempt += 1
-            _attempt(path, growing, source, slots, codec, workers)
+            _attempt(plan, source, workers)
     if attempt == 0:
         _logger.info("%s already holds these chips: nothing to pack.", path)
-    growing.finish(path)
+    plan.growing.finish(path)
     return ChipStore(path)
 
 
-def _attempt(
-    path: Place,
-    growing: StoreFiles,
-    source: ChipSource,
-    slots: list[Slot],
-    codec: str,
-    workers: Workers | None,
-) -> None:
-    """Pack what is missing and publish the store.
+@dataclass(frozen=True)
+class _Plan:
+    """A store that is to be."""
 
-    Files that vanish meanwhile are those of another run, which was faster: the next attempt finds
-    its store, or begins again.
-    """
-    _require_own(path)
-    if growing.clear_beside():
-        _logger.info("%s: what another unfinished store had left is deleted.", path)
-    try:
-        done = _packed_before(growing, slots)
-        missing = [slot for slot in slots if slot not in done]
-        taken, read_chip = _take_over(path, growing, source, missing, codec)
-    except FileNotFoundError:
-        return
-    done |= taken
-    todo = [slot for slot in missing if slot not in taken]
-    if done:
-        _logger.info("%s: continued, %d chips left to pack.", path, len(todo))
-    done |= _pack(growing, read_chip, todo, codec, done, workers)
-    records = tuple(done[slot] for slot in slots)
-    with suppress(FileNotFoundError):
-        _publish(path, growing, Manifest(codec, records, getattr(source, "origin", {})))
+    path: Place
+    codec: str
+    slots: list[Slot]
+    growing: StoreFiles
 
 
-def growing_place(path: Place, codec: str, slots: Sequence[Slot]) -> Place:
-    """Where a store grows: another place for other chips, another order or another codec.
-
-    So a run never finds another chip's file under the name of its own. Signatures don't count: of
-    a chip that changed, the record says so.
-    """
-    names = json.dumps(
-        [FORMAT_VERSION, codec, [[slot.split, slot.index, slot.chip_id] for slot in slots]]
-    )
-    name = hashlib.sha256(names.encode()).hexdigest()[:16]
-    partial = partial_place(path)
-    return partial / name if isinstance(partial, Path) else f"{partial}/{name}"
-
-
-def packed_bytes(count: int, size: tuple[int, int], codec: str) -> int:
-    """About how large a store of so many chips of [height, width] will be."""
-    month_bytes = sum(len(array.bands) * array.dtype.itemsize for array in IMAGE_ARRAYS)
-    pixel_bytes = MONTH_COUNT * month_bytes + AGB_ARRAY.dtype.itemsize
-    return int(count * size[0] * size[1] * pixel_bytes / _ASSUMED_RATIO[codec])
-
-
-def _slots(source: ChipSource) -> list[Slot]:
+def _plan(path: Place, source: ChipSource, codec: str) -> _Plan:
     slots = [
         Slot(split, index, chip_id, source.signature(chip_id))
         for split, chip_ids in source.splits().items()
         for index, chip_id in enumerate(chip_ids)
     ]
-    seen: set[str] = set()
-    for slot in slots:
-        if slot.chip_id in seen:
-            raise BadInputError(
-                f"Chip {slot.chip_id} is listed twice: keep it once in the metadata."
-            )
-        seen.add(slot.chip_id)
     if not slots:
         raise BadInputError("There is no usable chip to pack: see the chip table for the reasons.")
-    return slots
+    (name, count), *_ = Counter(slot.chip_id for slot in slots).most_common(1)
+    if count > 1:
+        raise BadInputError(f"Chip {name} is listed twice: keep it once in the metadata.")
+    # It grows in another place for other chips, another order or another codec, so that a run never
+    # finds another chip's file under the name of its own. Signatures don't count: of a chip that
+    # changed, the record says so.
+    chips = [[slot.split, slot.index, slot.chip_id] for slot in slots]
+    key = hashlib.sha256(json.dumps([FORMAT_VERSION, codec, chips]).encode()).hexdigest()[:16]
+    return _Plan(path, codec, slots, files_at(place_of(f"{partial_place(path)}/{key}")))
 
 
-def _is_current(path: Place, codec: str, slots: list[Slot]) -> bool:
+def _attempt(plan: _Plan, source: ChipSource, workers: Workers | None) -> None:
+    """Pack what is missing and publish the store.
+
+    Files that vanish meanwhile are those of another run, which was faster: the next attempt finds
+    its store, or begins again.
+    """
+    _require_own(plan.path)
+    if plan.growing.clear_beside():
+        _logger.info("%s: what another unfinished store had left is deleted.", plan.path)
+    try:
+        done = _packed_before(plan)
+        read_chip = _take_over(plan, source, done)
+    except FileNotFoundError:
+        return
+    todo = [slot for slot in plan.slots if slot not in done]
+    if done:
+        _logger.info("%s: continued, %d chips left to pack.", plan.path, len(todo))
+    if todo:
+        _pack(plan, read_chip, todo, done, workers)
+    records = tuple(done[slot] for slot in plan.slots)
+    with suppress(FileNotFoundError):
+        _publish(plan, Manifest(plan.codec, records, getattr(source, "origin", {})))
+
+
+def packed_bytes(count: int, size: tuple[int, int], codec: str) -> int:
+    """About how large a store of so many chips of [height, width] will be."""
+    chip_bytes = sum(
+        array.chunk_count * math.prod(array.chunk_shape(*size)) * array.dtype.itemsize
+        for array in ARRAYS
+    )
+    return int(count * chip_bytes / _ASSUMED_RATIO[codec])
+
+
+def _is_current(plan: _Plan) -> bool:
     """Whether a complete store holds the same chips from the same sources, by the same codec.
 
     Of its files the names are looked at, and the metadata as a whole; the pixels' own checksums
     are compared when they are read.
     """
     try:
-        manifest = read_manifest(path)
-        if manifest.codec != codec or [record.slot for record in manifest.records] != slots:
+        manifest = read_manifest(plan.path)
+        if manifest.codec != plan.codec or [r.slot for r in manifest.records] != plan.slots:
             return False
-        metadata = array_metadata(manifest)
-        if any(read_metadata(f"{path}/{name}") != metadata[name] for name in metadata):
+        expected = array_metadata(manifest)
+        if any(read_metadata(f"{plan.path}/{name}") != expected[name] for name in expected):
             return False
     except BadInputError:
         return False
-    keys = files_at(path).listing()
+    keys = files_at(plan.path).listing()
     return all(keys.issuperset(record.shard_keys()) for record in manifest.records)
 
 
@@ -221,129 +210,118 @@ def _require_own(path: Place) -> None:
             )
 
 
-def _packed_before(growing: StoreFiles, slots: list[Slot]) -> dict[Slot, ChipRecord]:
+def _packed_before(plan: _Plan) -> dict[Slot, ChipRecord]:
     """Records of the chips that an interrupted run has packed from the same sources."""
-    keys = growing.listing()
-    noted = [slot for slot in slots if slot.record_key in keys]
-    records = map(
-        ChipRecord.from_bytes, side_by_side(growing.read, [slot.record_key for slot in noted])
-    )
+    keys = plan.growing.listing()
+    noted = [slot for slot in plan.slots if slot.record_key in keys]
+    contents = side_by_side(plan.growing.read, [slot.record_key for slot in noted])
     return {
         slot: record
-        for slot, record in zip(noted, records, strict=True)
+        for slot, record in zip(noted, map(ChipRecord.from_bytes, contents), strict=True)
         if record and record.slot == slot and keys.issuperset(record.shard_keys())
     }
 
 
 def _take_over(
-    path: Place, growing: StoreFiles, source: ChipSource, missing: list[Slot], codec: str
-) -> tuple[dict[Slot, ChipRecord], Callable[[str], Chip]]:
-    """Chips that an older store holds by the same codec, and how to read the others.
+    plan: _Plan, source: ChipSource, done: dict[Slot, ChipRecord]
+) -> Callable[[str], Chip]:
+    """Add to ``done`` what an older store holds by the same codec; how to read the other chips.
 
     By another codec, the older store's pixels are read instead of the source.
     """
     try:
-        manifest = read_manifest(path)
+        manifest = read_manifest(plan.path)
     except BadInputError:
-        return {}, source.read_chip
-    older = files_at(path)
+        return source.read_chip
+    older = files_at(plan.path)
     keys = older.listing()
     known = {(old.split, old.chip_id, old.signature): old for old in manifest.records}
+    missing = [slot for slot in plan.slots if slot not in done]
     pairs = [(slot, known.get((slot.split, slot.chip_id, slot.signature))) for slot in missing]
     whole = {slot: old for slot, old in pairs if old and keys.issuperset(old.shard_keys())}
-    if manifest.codec != codec:
+    if manifest.codec != plan.codec:
         places = {old.chip_id: (old.split, old.index) for old in whole.values()}
-        return {}, ReadPacked(ChipStore(path), places, source)
+        return partial(_read_packed, ChipStore(plan.path), places, source)
     taken = {slot: replace(old, index=slot.index) for slot, old in whole.items()}
     moved: dict[str, str] = {}
     for slot, record in taken.items():
         moved |= zip(record.shard_keys(), whole[slot].shard_keys(), strict=True)
-    growing.take(older, moved)
-    growing.write({slot.record_key: [taken[slot].to_bytes()] for slot in taken}, wait=False)
+    plan.growing.take(older, moved)
+    plan.growing.write({slot.record_key: [taken[slot].to_bytes()] for slot in taken}, wait=False)
     if taken:
-        _logger.info("%d chips taken over from the older store %s.", len(taken), path)
-    return taken, source.read_chip
+        _logger.info("%d chips taken over from the older store %s.", len(taken), plan.path)
+    done |= taken
+    return source.read_chip
 
 
-@dataclass(frozen=True)
-class ReadPacked:
-    """Reads chips from a store that has them (split and index by name), else from the source.
+def _read_packed(
+    store: ChipStore, places: Mapping[str, tuple[str, int]], source: ChipSource, chip_id: str
+) -> Chip:
+    """A chip from a store that has it (split and index by name), else from the source.
 
-    Packing a chip from the store again gives the same integers.
+    Packed again, one from the store gives the same integers.
     """
-
-    store: ChipStore
-    places: Mapping[str, tuple[str, int]]
-    source: ChipSource
-
-    def __call__(self, chip_id: str) -> Chip:
-        """Reads one chip."""
-        if chip_id in self.places:
-            split, index = self.places[chip_id]
-            try:
-                return self.store.split(split).read_chip(index)
-            except BadInputError as error:
-                _logger.warning("%s Chip %s is read from the archive.", error, chip_id)
-        return self.source.read_chip(chip_id)
-
-
-@dataclass(frozen=True)
-class PackChip:
-    """Reads, encodes and writes one chip on a worker, which needs the same folders or URLs."""
-
-    growing: StoreFiles
-    read_chip: Callable[[str], Chip]
-    codec: str
-    size: tuple[int, int]  # height and width in pixels that each must have
-
-    def __call__(self, slot: Slot) -> ChipRecord:
-        """Packs a chip; when this returns, it is done."""
-        return self.write(slot, self.read_chip(slot.chip_id))
-
-    def write(self, slot: Slot, chip: Chip) -> ChipRecord:
-        """Packs a chip that was read."""
-        if chip.shape != self.size:
-            raise BadInputError(
-                f"Chip {chip.chip_id} has {chip.shape[0]} x {chip.shape[1]} pixels, but the chips "
-                f"before have {self.size[0]} x {self.size[1]}: all chips of an archive must have "
-                "one size."
-            )
-        record, files = packed_chip(chip, slot, self.codec)
-        self.growing.write(files)
-        # Not waited for: torn by a power cut, it only costs packing the chip again.
-        self.growing.write({slot.record_key: [record.to_bytes()]}, wait=False)
-        return record
+    if chip_id in places:
+        split, index = places[chip_id]
+        try:
+            return store.split(split).read_chip(index)
+        except BadInputError as error:
+            _logger.warning("%s Chip %s is read from the archive.", error, chip_id)
+    return source.read_chip(chip_id)
 
 
 def _pack(
-    growing: StoreFiles,
+    plan: _Plan,
     read_chip: Callable[[str], Chip],
     todo: list[Slot],
-    codec: str,
-    done: Mapping[Slot, ChipRecord],
+    done: dict[Slot, ChipRecord],
     workers: Workers | None,
-) -> dict[Slot, ChipRecord]:
-    """Pack chips; the first one here, for it shows how much space the others need."""
-    if not todo:
-        return {}
+) -> None:
+    """Pack chips, each ``done`` then; the first one here, for it shows how much space all need."""
     with Progress("packing chips", len(todo)) as bar:
         first, *rest = todo
         chip = read_chip(first.chip_id)
         size = next(((record.height, record.width) for record in done.values()), chip.shape)
-        growing.require_space(
-            packed_bytes(len(todo), size, codec), f"Packing {len(todo)} chips with codec {codec}"
+        plan.growing.require_space(
+            packed_bytes(len(todo), size, plan.codec),
+            f"Packing {len(todo)} chips with codec {plan.codec}",
         )
-        pack = PackChip(growing, read_chip, codec, size)
-        packed = {first: pack.write(first, chip)}
-        bar.update()
-        results = workers.each(pack, rest) if workers and rest else enumerate(_here(pack, rest))
-        for _, record in results:
-            packed[record.slot] = record
+        write = partial(_write, plan.growing, plan.codec, size)
+        others = _here(read_chip, write, rest)
+        if workers and rest:
+            results = workers.each(partial(_read_and_write, read_chip, write), rest)
+            others = (record for _, record in results)
+        for record in chain([write(first, chip)], others):
+            done[record.slot] = record
             bar.update()
-    return packed
 
 
-def _here(pack: PackChip, slots: list[Slot]) -> Iterator[ChipRecord]:
+def _write(
+    growing: StoreFiles, codec: str, size: tuple[int, int], slot: Slot, chip: Chip
+) -> ChipRecord:
+    """Encode and write a chip that must have that size, [height, width]; then it is done."""
+    if chip.shape != size:
+        raise BadInputError(
+            f"Chip {chip.chip_id} has {chip.shape[0]} x {chip.shape[1]} pixels, but the chips "
+            f"before have {size[0]} x {size[1]}: all chips of an archive must have one size."
+        )
+    record, files = packed_chip(chip, slot, codec)
+    growing.write(files)
+    # Not waited for: torn by a power cut, it only costs packing the chip again.
+    growing.write({slot.record_key: [record.to_bytes()]}, wait=False)
+    return record
+
+
+def _read_and_write(
+    read_chip: Callable[[str], Chip], write: Callable[[Slot, Chip], ChipRecord], slot: Slot
+) -> ChipRecord:
+    """Read and write one chip on a worker, which needs the same folders or URLs."""
+    return write(slot, read_chip(slot.chip_id))
+
+
+def _here(
+    read_chip: Callable[[str], Chip], write: Callable[[Slot, Chip], ChipRecord], slots: list[Slot]
+) -> Iterator[ChipRecord]:
     """Read chips one after another, and encode and write them in a few threads.
 
     Encoding releases the GIL, and waiting for the disk costs no processor, so both hide behind the
@@ -352,18 +330,17 @@ def _here(pack: PackChip, slots: list[Slot]) -> Iterator[ChipRecord]:
     waiting: deque[Future[ChipRecord]] = deque()
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="chip writer") as pool:
         for slot in slots:
-            chip = pack.read_chip(slot.chip_id)
+            chip = read_chip(slot.chip_id)
             if len(waiting) == _IN_FLIGHT:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(pack.write, slot, chip))
+            waiting.append(pool.submit(write, slot, chip))
         for future in waiting:
             yield future.result()
 
 
-def _publish(path: Place, growing: StoreFiles, manifest: Manifest) -> None:
+def _publish(plan: _Plan, manifest: Manifest) -> None:
     """Complete a store whose chips are all written; readers see it from then on."""
-    files = metadata_files(manifest)
-    growing.write(files)
-    growing.write({MANIFEST_NAME: [manifest.to_json().encode()]})
+    files = metadata_files(manifest) | {MANIFEST_NAME: [manifest.to_json().encode()]}
+    plan.growing.write(files)
     shards = (key for record in manifest.records for key in record.shard_keys())
-    growing.publish(path, {*files, MANIFEST_NAME, *shards})
+    plan.growing.publish(plan.path, {*files, *shards})

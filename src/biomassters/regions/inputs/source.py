@@ -18,7 +18,6 @@ from rasterio.windows import Window
 
 from biomassters.chips.bands import S2, SENSORS, Sensor
 from biomassters.chips.pixel_checks import image_unit_fault
-from biomassters.chips.store.chunks import pack
 from biomassters.errors import BadInputError
 from biomassters.imagery.area import Area, StatedArea, state_area
 from biomassters.imagery.asset_names import CLOUD_PROBABILITY
@@ -144,7 +143,7 @@ def read_month(sensor: Sensor, layers: Sequence[Layer], grid: Grid, window: Wind
     """A month's images of a sensor, its packed integers [bands, h, w]; without data its fill."""
     values = _merged(layers, file_bands(sensor.name), grid, window)
     if sensor.floor is not None:
-        return pack(sensor, values)
+        return sensor.pack(values)
     measured, counts = values[: len(sensor.measured)], values[: len(sensor.bands)]
     if sensor is S2:
         _apply_scene_classes(measured, counts[S2.bands.index(CLOUD_PROBABILITY)], values[-1])
