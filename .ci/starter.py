@@ -1,27 +1,89 @@
 """Make the packaged starter of trained weights, and hand on the intervals that belong to it.
 
-python .ci/starter.py weights data/06_models/starter/weights.safetensors
-python .ci/starter.py intervals data/06_models/starter/uncertainty.json
+python .ci/starter.py teach data/06_models/starter/weights.safetensors
+python .ci/starter.py weights data/06_models/taught/weights.safetensors
+python .ci/starter.py intervals data/06_models/calibration/uncertainty.json
+
+docs/starter.md has the whole recipe.
 """
 
+import hashlib
 import json
-import shutil
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from biomassters.network.starter import STARTER_FILE
-from biomassters.network.weights import load_network, read_description, save_network
+import yaml
+
+from biomassters.chips.chip import Chip
+from biomassters.inference.chips import batch_of_chip
+from biomassters.inference.predict import predict_batch
+from biomassters.network.agb_net import AgbNet
+from biomassters.network.starter import STARTER, STARTER_FILE
+from biomassters.network.weights import (
+    load_network,
+    read_description,
+    save_network,
+    weights_fingerprint,
+)
+from biomassters.simulation.options import SimulationOptions
+from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
 
 MOST_BYTES = 4_000_000
+RECIPE = Path("conf/starter/parameters.yml")
+TAUGHT = Path("data/01_raw/taught")
+CALIBRATED = Path("data/06_models/calibration/weights.safetensors")
+OTHER_SEED = 20230331  # no chip that the teacher has seen
+
+
+class TaughtChips(SimulatedChips):
+    """Simulated chips whose labels are the mean of the label and a network's map of the chip.
+
+    Such a label has less of what no image shows: the noise of the laser, trees that differ where
+    they look alike (Hinton et al. 2015, arXiv 1503.02531: distillation).
+    """
+
+    def __init__(self, options: SimulationOptions, teacher: AgbNet) -> None:
+        super().__init__(options)
+        self.teacher = teacher
+
+    def __iter__(self) -> Iterator[Chip]:
+        for chip in super().__iter__():
+            batch = batch_of_chip(chip)
+            agb_1HW = predict_batch(self.teacher, batch.images, batch.chip_of_month, 1)
+            assert chip.agb_mg_per_ha is not None, "there are no test chips"
+            yield replace(chip, agb_mg_per_ha=(chip.agb_mg_per_ha + agb_1HW[0].numpy()) / 2)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the chips and of the weights that taught."""
+        both = super().fingerprint + weights_fingerprint(self.teacher.state_dict())
+        return hashlib.sha256(both.encode()).hexdigest()
+
+
+def teach(file: Path) -> str:
+    """An archive of the recipe's chips, of another seed, with labels that weights have taught."""
+    options = SimulationOptions.model_validate(yaml.safe_load(RECIPE.read_text())["simulation"])
+    chips = TaughtChips(options.model_copy(update={"seed": OTHER_SEED}), load_network(file))
+    write_simulated(chips, TAUGHT)
+    return f"{TAUGHT}: {len(chips):,} chips"
 
 
 def package_weights(file: Path) -> str:
-    """Kernels rounded to float16, and what a description needs not; what was made, in words."""
-    save_network(load_network(file), STARTER_FILE, read_description(file), half=True)
+    """Kernels rounded to float16; what was made, in words.
+
+    Its own chips have taught labels, so that intervals are calibrated on others, all of which it
+    never saw. For that a copy that names no data of its own lies in ``CALIBRATED``.
+    """
+    description = read_description(file)
+    save_network(load_network(file), STARTER_FILE, description, half=True)
     size = STARTER_FILE.stat().st_size
     if size > MOST_BYTES:
         STARTER_FILE.unlink()
         sys.exit(f"{size:,} bytes are more than {MOST_BYTES:,}: train a smaller network.")
+    description |= {"data_fingerprint": None, "held_out_fold": 0}
+    save_network(load_network(STARTER_FILE), CALIBRATED, description)
     # Intervals of earlier weights are none of these.
     STARTER_FILE.with_suffix(".uncertainty.json").unlink(missing_ok=True)
     return f"{STARTER_FILE}: {size:,} bytes"
@@ -32,14 +94,16 @@ def package_intervals(file: Path) -> str:
     found = json.loads(file.read_text())
     if found["weights_fingerprint"] != read_description(STARTER_FILE)["fingerprint"]:
         sys.exit(
-            f"{file} was calibrated for other weights: run '--env starter --pipelines "
-            "inference,uncertainty --params weights=starter' first."
+            f"{file} was calibrated for other weights: run '--pipelines inference,uncertainty "
+            f"--params weights={CALIBRATED}' first."
         )
-    return str(shutil.copyfile(file, STARTER_FILE.with_suffix(".uncertainty.json")))
+    packaged = STARTER_FILE.with_suffix(".uncertainty.json")
+    packaged.write_text(json.dumps(found | {"weights": STARTER}, indent=2) + "\n")
+    return str(packaged)
 
 
 if __name__ == "__main__":
-    verbs = {"weights": package_weights, "intervals": package_intervals}
+    verbs = {"teach": teach, "weights": package_weights, "intervals": package_intervals}
     if len(sys.argv) != 3 or sys.argv[1] not in verbs:
         sys.exit(__doc__)
     print(verbs[sys.argv[1]](Path(sys.argv[2])))

@@ -1,10 +1,20 @@
 """The weights that come with the package."""
 
+import importlib.util
 import json
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from biomassters.chips.archive.archive import Archive
+from biomassters.inference.chips import predict_chips
+from biomassters.inference.options import InferenceOptions
 from biomassters.network import starter
 from biomassters.network.weights import load_network, read_description
 from biomassters.network.window import smallest_window
+from biomassters.simulation.options import SimulationOptions
+from biomassters.simulation.simulated_chips import SimulatedChips, write_simulated
 
 
 def test_the_name_means_the_packaged_file_and_any_other_itself(tmp_path):
@@ -42,3 +52,31 @@ def test_its_intervals_are_its_own():
     if file.is_file():
         made_for = json.loads(file.read_text())["weights_fingerprint"]
         assert made_for == read_description(starter.STARTER_FILE)["fingerprint"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The script that makes the packaged files."""
+    file = Path(__file__).parents[2] / ".ci/starter.py"
+    if not file.is_file():
+        pytest.skip("the script that makes the starter is no part of this copy")
+    spec = importlib.util.spec_from_file_location("starter_recipe", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_taught_labels_are_the_mean_of_the_label_and_the_teachers_map(recipe, tmp_path):
+    options = SimulationOptions(train_chips=2, test_chips=0, chip_size=64)
+    plain, teacher = list(SimulatedChips(options)), load_network(starter.STARTER_FILE)
+    taught = recipe.TaughtChips(options, teacher)
+    assert taught.fingerprint != SimulatedChips(options).fingerprint
+    write_simulated(taught, tmp_path / "taught")
+    archive = Archive.open(tmp_path / "taught")
+    one_view = InferenceOptions(views=("identity",), precision="float32")
+    maps = predict_chips(teacher, [c.chip_id for c in plain], archive.read_chip, one_view)
+    for chip, predicted in zip(plain, maps, strict=True):
+        expected = (chip.agb_mg_per_ha + predicted.agb_mg_per_ha) / 2
+        found = archive.read_chip(chip.chip_id)
+        np.testing.assert_allclose(found.agb_mg_per_ha, expected, atol=0.02)
+        np.testing.assert_array_equal(found.images["s2"], chip.images["s2"])
