@@ -16,6 +16,7 @@ from biomassters.conf_files import (
     known_parameters,
     require_readable,
     unknown_parameters,
+    unused_places,
 )
 from biomassters.errors import BadInputError
 
@@ -152,3 +153,16 @@ def test_an_environment_and_the_command_line_change_what_they_name_and_nothing_b
     # In a process of its own: a second loader takes over the first one's global resolvers.
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True)
     assert done.stdout.decode().strip() == str({"a": {"b": 1, "c": 4, "d": 5}})
+
+
+def test_a_file_that_no_node_of_the_run_touches_is_said():
+    scoring = {"test_predictions", "test_labels", "final_weights"}
+    given = ["submission_file", "test_labels", "run", "training", "weights"]
+    (sentence,) = unused_places(given, scoring, CONF)
+    assert sentence == (
+        "The parameter submission_file has no effect here: no node of this run uses "
+        "submission_file."
+    )
+    assert not unused_places(given, scoring | {"submission_file"}, CONF)
+    (sentence,) = unused_places(["scenes_root"], scoring, CONF)
+    assert sentence.endswith("uses simulated_scenes@made or simulated_scenes@place.")

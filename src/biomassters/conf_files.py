@@ -7,8 +7,9 @@ those it doesn't know. Here ``conf/base`` lists every parameter; environments an
 override.
 """
 
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.pipeline import Pipeline
 from omegaconf.errors import OmegaConfBaseException
 
 from biomassters.errors import BadInputError
@@ -27,6 +29,8 @@ _MOVED = {
     "'training.stages=[{name: fit}, {name: finetune, epochs: 60, chips: all, start: last}]'."
 }
 _SUFFIXES = (".yml", ".yaml", ".json")  # as Kedro's loader
+logger = logging.getLogger(__name__)
+
 _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
 _DEEPEST = 100
@@ -40,11 +44,14 @@ _RUN_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 class ConfigurationCheck:
     """Refuses configuration that is no plain YAML, and parameters that nothing reads."""
 
+    def __init__(self) -> None:
+        self._conf_source = Path()
+
     @hook_impl(tryfirst=True)  # others read the parameters, too
     def after_context_created(self, context: KedroContext) -> None:
         """Look at the files, then compare parameter names with those of ``conf/base``."""
         loader: Any = context.config_loader
-        conf_source = Path(loader.conf_source)
+        conf_source = self._conf_source = Path(loader.conf_source)
         environment = loader.env or loader.default_run_env
         require_readable(conf_source / loader.base_env, conf_source / environment)
         if "run" in (loader.runtime_params or {}):
@@ -61,6 +68,13 @@ class ConfigurationCheck:
         sentences = unknown_parameters(parameters, known)
         if sentences:
             raise BadInputError(" ".join(sentences))
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Say which files and folders of the command line the run leaves alone."""
+        given = run_params.get("runtime_params") or {}
+        for sentence in unused_places(given, pipeline.datasets(), self._conf_source):
+            logger.warning("%s", sentence)
 
 
 def check_run_name(name: Any, dataset: str, conf_source: Path) -> None:
@@ -221,3 +235,25 @@ def known_parameters(conf_source: Path) -> set[str]:
     for file in conf_source.rglob("*.yml"):
         known |= set(_RUNTIME_PARAMETER.findall(file.read_text()))
     return known
+
+
+def unused_places(given: Iterable[str], used: Collection[str], conf_source: Path) -> list[str]:
+    """A sentence for each file or folder named on the command line that a run doesn't touch.
+
+    Args:
+        given: Names of the parameters on the command line.
+        used: Names of the datasets of the run.
+        conf_source: The folder ``conf``, whose catalogs take places from such parameters.
+    """
+    entries: dict[str, set[str]] = {}
+    for file in conf_source.rglob("catalog*.yml"):
+        for dataset, entry in (yaml.load(file.read_text(), _LOADER) or {}).items():
+            for name in _RUNTIME_PARAMETER.findall(str(entry)):
+                entries.setdefault(name, set()).add(dataset)
+    return [
+        f"The parameter {name} has no effect here: no node of this run uses "
+        f"{' or '.join(sorted(entries[name]))}."
+        for name in given
+        # A name with an underscore is a part of others' places.
+        if name in entries and not any(one in used or one[0] == "_" for one in entries[name])
+    ]
