@@ -95,3 +95,21 @@ def test_winograd_needs_even_sizes_and_leaves_others_alone():
     convolution.winograd = True
     x = torch.rand(1, 2, 5, 4)
     torch.testing.assert_close(convolution(x), _plain(x, convolution.weight))
+
+
+@pytest.mark.parametrize(
+    ("learning", "lowered", "subpixel"),
+    [(True, True, True), (False, True, False), (False, False, True)],
+)
+def test_in_bfloat16_sub_pixels_are_left_to_learning(monkeypatch, learning, lowered, subpixel):
+    taken = []
+
+    def noted(x, weight):
+        taken.append(x)
+        return convolve_upsampled(x, weight)
+
+    monkeypatch.setattr(convolution, "convolve_upsampled", noted)
+    x = torch.rand(1, 4, 8, 8)
+    with torch.set_grad_enabled(learning), torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+        Convolution(4, 4).forward_upsampled(x)
+    assert bool(taken) == subpixel
