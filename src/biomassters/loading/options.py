@@ -42,6 +42,13 @@ class AugmentationOptions(Options):
         description="Chance of each month of such a sample to be left out; never all.",
     )
 
+    brightness: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="How far a sample's brightness is changed at random, in part band by band and "
+        "month by month: at 1 by 1 dB of radar and 14 % of reflectance (one standard deviation).",
+    )
+
     @field_validator("rotation_range_deg")
     @classmethod
     def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:

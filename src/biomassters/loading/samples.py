@@ -34,6 +34,7 @@ class Sample:
         quarter_turns: Turns by 90 degrees, counter-clockwise, 0 to 3.
         rotation_deg: Turn by an arbitrary angle, counter-clockwise, degrees.
         centre_yx: Centre of that turn, in fractions of the crop.
+        seed: Of what else is drawn for the sample (``training/radiometry``).
     """
 
     chip: int
@@ -44,6 +45,7 @@ class Sample:
     quarter_turns: int = 0
     rotation_deg: float = 0.0
     centre_yx: tuple[float, float] = _MIDDLE_YX
+    seed: int = 0
 
 
 def plain_sample(chip: int, months: Sequence[int]) -> Sample:
@@ -108,6 +110,7 @@ class _Draw:
     centre_y: float
     centre_x: float
     drop: float
+    seed: float
 
 
 def _draw(seed: int, epoch: int, chip_id: str, number: int) -> _Draw:
@@ -115,7 +118,7 @@ def _draw(seed: int, epoch: int, chip_id: str, number: int) -> _Draw:
     # The first sample's numbers are those of a run with one sample a chip.
     entropy = [seed, epoch, name] + [number] * (number > 0)
     generator = np.random.default_rng(np.random.SeedSequence(entropy))
-    return _Draw(generator.random(MONTH_COUNT), *generator.random(10).tolist())
+    return _Draw(generator.random(MONTH_COUNT), *generator.random(11).tolist())
 
 
 def _kept_months(
@@ -156,6 +159,7 @@ def _sample(
         centre_yx=(0.5 + reach * (draw.centre_y - 0.5), 0.5 + reach * (draw.centre_x - 0.5))
         if rotates
         else _MIDDLE_YX,
+        seed=int(draw.seed * 2**53) if options.brightness else 0,
     )
 
 

@@ -16,6 +16,7 @@ from biomassters.chips.bands import S1_NODATA_DB
 from biomassters.simulation.landscape import MARGIN_PIXELS, Landscape, without_margin
 from biomassters.simulation.options import YearOptions
 from biomassters.simulation.random_fields import Field, normal, patch_uniform, smooth
+from biomassters.simulation.sites import AGEING_FROM_MG_PER_HA
 from biomassters.simulation.year import Availability, Weather
 
 CANOPY_DB = np.array([-9.5, -15.0])
@@ -125,9 +126,17 @@ def _power(db: ArrayLike) -> Field:
 
 def _crowns_db(landscape: Landscape) -> Field:
     """What a stand's species and structure add to its canopy's backscatter, [H, W]."""
-    forest = landscape.forest
+    forest, site = landscape.forest, landscape.site
     structure = STAND_DB * np.sqrt(12) * (patch_uniform(forest.stand, "structure") - 0.5)
-    return structure + sum(db * getattr(forest, name) for name, db in SPECIES_DB.items())
+    usual = site.species_level * np.array(list(SPECIES_DB.values())) + site.species_db
+    db = structure + sum(
+        float(db) * getattr(forest, name) for name, db in zip(SPECIES_DB, usual, strict=True)
+    )
+    if site.ageing_db:
+        db += float(site.ageing_db / 100) * np.maximum(
+            forest.seen_mg_per_ha - AGEING_FROM_MG_PER_HA, 0
+        )
+    return db
 
 
 def _surface(landscape: Landscape, weather: Weather) -> Field:

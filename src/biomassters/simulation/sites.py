@@ -55,6 +55,11 @@ RELIEF = 0.9
 # VH 0.4), and backscatter is closer to its end at 40 Mg/ha already.
 GROUND_LEVEL_DB = np.array([-1.7, -0.4])
 EXTINCTION_LEVEL = 1.6
+# From 150 to 300 Mg/ha both real chips' backscatter falls again, by 0.1 to 0.7 dB in every season:
+# old stands have fewer stems (Brolly & Woodhouse 2012, Ecological Modelling 237-238:74).
+AGEING_DB, AGEING_SPREAD_DB = -0.25, 0.3  # for each 100 Mg/ha above this
+AGEING_FROM_MG_PER_HA = 100.0
+SPECIES_DB = 0.5  # of pine, spruce and birch each, so that any may be the brightest; a guess
 # Finnish Januaries lie degrees from their mean (2016: 4 to 7 °C colder, 2017: 2 to 4 °C milder;
 # Finnish Meteorological Institute, press releases), the south-west coast and Lapland ten apart;
 # without this hardly a chip has a January and February without snow, as 288afc34 has.
@@ -82,6 +87,9 @@ class Site:
     canopy_db: Table  # added to the canopy's backscatter, [2 polarizations]
     ground_db: Table  # added to that of soil, bog and field, [2 polarizations]
     extinction: float  # factor on the canopy's extinction
+    ageing_db: float  # what old stands add, for each 100 Mg/ha above ``AGEING_FROM_MG_PER_HA``
+    species_level: float  # factor on ``radar.SPECIES_DB``
+    species_db: Table  # added to the backscatter of pine, spruce and birch, [3]
     orbit_db: Table  # of calibration and incidence angle, [2 orbits, 2 polarizations]
     roughness: float  # factor on radar's texture
     relief: float  # factor on slopes
@@ -130,12 +138,17 @@ def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:
     # No further than the landscape's margin of four pixels, less the blur's reach.
     asc, desc = np.minimum(np.rint(variety.layover * layover), 3).astype(int).tolist()
     down, right = np.rint(variety.labels * shift).astype(int).tolist()
+    species, texture = draw(3), draw()
+    ageing, species_db = draw(), draw(3)
     return Site(
         moisture=radar * MOISTURE * one[0],
         patchy_moisture_db=radar * PATCHY_DB,
         canopy_db=radar * CANOPY_DB * shared[0],
         ground_db=radar * GROUND_DB * shared[1] + variety.levels * GROUND_LEVEL_DB,
         extinction=float(EXTINCTION_LEVEL**variety.levels * np.exp(radar * EXTINCTION * one[1])),
+        ageing_db=variety.levels * AGEING_DB + radar * AGEING_SPREAD_DB * ageing,
+        species_level=1 - variety.levels,
+        species_db=radar * SPECIES_DB * species_db,
         orbit_db=radar * orbit,
         roughness=float(np.exp(variety.texture * ROUGHNESS * one[2])),
         relief=float(np.exp(variety.relief * RELIEF * one[3])),
@@ -144,8 +157,8 @@ def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:
         leaf_shift_c=variety.phenology * PHENOLOGY_C * one[4],
         green_shift_c=variety.phenology * PHENOLOGY_C * (0.8 * one[4] + 0.6 * one[5]),
         spectra=np.exp(plants * colours),
-        species=plants * SPECIES * draw(3),
-        texture=float(np.exp(variety.texture * TEXTURE * draw())),
+        species=plants * SPECIES * species,
+        texture=float(np.exp(variety.texture * TEXTURE * texture)),
         gain=np.exp(sky * months[0][0]),
         haze_counts=sky * months[0][1],
         veil=np.where(veils < VEIL_SHARE, sky * VEIL_DEPTH * veils / VEIL_SHARE * 2, 0),

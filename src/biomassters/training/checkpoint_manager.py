@@ -31,6 +31,7 @@ RESTART = (
 # Options that earlier versions didn't know, and what they did.
 ADDED_LATER = {
     "training.augmentation.border": "symmetric",
+    "training.augmentation.brightness": 0.0,
     "training.crops_per_chip": 1,
     "training.keep_batch_norm_statistics": False,
     "training.freeze_batch_norm_share": 0.0,

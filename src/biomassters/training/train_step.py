@@ -27,6 +27,7 @@ from biomassters.training.augmentation import augment
 from biomassters.training.losses import LOSSES
 from biomassters.training.micro_batches import Group, MicroBatch, Step, parts_at_once
 from biomassters.training.options import TrainingOptions
+from biomassters.training.radiometry import brightness_changes, change_brightness
 from biomassters.training.ranks import Ranks
 from biomassters.training.state import Position, TrainingState
 
@@ -112,11 +113,16 @@ class Stepper:
         """Scale, augment, predict, compare; the loss times a scale that float16 needs."""
         seed_torch(self._options.seed, position.epoch, position.step, part.number)
         batch, limit = part.batch.to(self._device), self._options.loss_limit_mg_per_ha
+        scaler, strength = self._network.scaler, self._options.augmentation.brightness
+        changes = brightness_changes(batch.samples, strength, scaler.range) if strength else None
+
+        def scaled(months: slice) -> Tensor:
+            x_MCHW = scaler({name: image[months] for name, image in batch.images.items()})
+            return change_brightness(x_MCHW, *(c[months] for c in changes)) if changes else x_MCHW
+
         with torch.no_grad():
             x_MCHW, agb_BHW = augment(
-                lambda months: self._network.scaler(
-                    {name: image[months] for name, image in batch.images.items()}
-                ),
+                scaled,
                 batch.agb,
                 batch.samples,
                 loss_limit=limit,
