@@ -1,6 +1,6 @@
 """Make the packaged starter of trained weights, and hand on the intervals that belong to it.
 
-python .ci/starter.py teach data/06_models/starter/weights.safetensors
+python .ci/starter.py teach data/06_models/teacher_1/weights.safetensors …
 python .ci/starter.py weights data/06_models/taught/weights.safetensors
 python .ci/starter.py intervals data/06_models/calibration/uncertainty.json
 
@@ -10,10 +10,11 @@ docs/starter.md has the whole recipe.
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from biomassters.chips.chip import Chip
@@ -38,34 +39,38 @@ OTHER_SEED = 20230331  # no chip that the teacher has seen
 
 
 class TaughtChips(SimulatedChips):
-    """Simulated chips whose labels are the mean of the label and a network's map of the chip.
+    """Simulated chips whose labels are the mean of the label and of networks' mean map of the chip.
 
     Such a label has less of what no image shows: the noise of the laser, trees that differ where
     they look alike (Hinton et al. 2015, arXiv 1503.02531: distillation).
     """
 
-    def __init__(self, options: SimulationOptions, teacher: AgbNet) -> None:
+    def __init__(self, options: SimulationOptions, teachers: Sequence[AgbNet]) -> None:
         super().__init__(options)
-        self.teacher = teacher
+        self.teachers = teachers
 
     def __iter__(self) -> Iterator[Chip]:
         for chip in super().__iter__():
             batch = batch_of_chip(chip)
-            agb_1HW = predict_batch(self.teacher, batch.images, batch.chip_of_month, 1)
+            maps = [
+                predict_batch(teacher, batch.images, batch.chip_of_month, 1)[0].numpy()
+                for teacher in self.teachers
+            ]
             assert chip.agb_mg_per_ha is not None, "there are no test chips"
-            yield replace(chip, agb_mg_per_ha=(chip.agb_mg_per_ha + agb_1HW[0].numpy()) / 2)
+            yield replace(chip, agb_mg_per_ha=(chip.agb_mg_per_ha + np.mean(maps, axis=0)) / 2)
 
     @property
     def fingerprint(self) -> str:
         """Of the chips and of the weights that taught."""
-        both = super().fingerprint + weights_fingerprint(self.teacher.state_dict())
-        return hashlib.sha256(both.encode()).hexdigest()
+        parts = [weights_fingerprint(teacher.state_dict()) for teacher in self.teachers]
+        return hashlib.sha256("".join([super().fingerprint, *parts]).encode()).hexdigest()
 
 
-def teach(file: Path) -> str:
-    """An archive of the recipe's chips, of another seed, with labels that weights have taught."""
+def teach(*files: Path) -> str:
+    """An archive of twice the recipe's chips, another seed's, with labels that weights taught."""
     options = SimulationOptions.model_validate(yaml.safe_load(RECIPE.read_text())["simulation"])
-    chips = TaughtChips(options.model_copy(update={"seed": OTHER_SEED}), load_network(file))
+    changes = {"seed": OTHER_SEED, "train_chips": 2 * options.train_chips}
+    chips = TaughtChips(options.model_copy(update=changes), [load_network(f) for f in files])
     write_simulated(chips, TAUGHT)
     return f"{TAUGHT}: {len(chips):,} chips"
 
@@ -104,6 +109,7 @@ def package_intervals(file: Path) -> str:
 
 if __name__ == "__main__":
     verbs = {"teach": teach, "weights": package_weights, "intervals": package_intervals}
-    if len(sys.argv) != 3 or sys.argv[1] not in verbs:
+    verb, *files = sys.argv[1:] or [""]
+    if verb not in verbs or not files or (len(files) > 1 and verb != "teach"):
         sys.exit(__doc__)
-    print(verbs[sys.argv[1]](Path(sys.argv[2])))
+    print(verbs[verb](*map(Path, files)))

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from biomassters.simulation.landscape import MARGIN_PIXELS, make_landscape, without_margin
 from biomassters.simulation.options import SimulationOptions, VarietyOptions, YearOptions
-from biomassters.simulation.radar import make_backscatter
+from biomassters.simulation.radar import crowns_db, make_backscatter
 from biomassters.simulation.random_fields import Window
 from biomassters.simulation.simulated_chips import simulate_chip, simulate_label
 from biomassters.simulation.sites import NEUTRAL, Site, draw_site
@@ -24,7 +26,16 @@ def _sites(count: int = 400, **variety: float) -> list[Site]:
 
 def test_without_variety_every_site_is_neutral():
     for site in (NEUTRAL, draw_site(VarietyOptions(), np.random.default_rng(7))):
-        for name in ("moisture", "patchy_moisture_db", "leaf_shift_c", "structure", "label_noise"):
+        assert site.species_level == 1
+        assert not np.any(site.species_db)
+        for name in (
+            "ageing_db",
+            "moisture",
+            "patchy_moisture_db",
+            "leaf_shift_c",
+            "structure",
+            "label_noise",
+        ):
             assert getattr(site, name) == 0, name
         for name in ("canopy_db", "ground_db", "orbit_db", "temperature_c", "haze_counts", "veil"):
             assert not np.any(getattr(site, name)), name
@@ -118,6 +129,29 @@ def test_layover_moves_the_orbits_apart():
         assert np.corrcoef(there.ravel(), here.ravel())[0, 1] > 0.97
         unmoved = plain[band][:, 8:56]
         assert np.corrcoef(unmoved.ravel(), here.ravel())[0, 1] < 0.9
+
+
+def test_old_stands_are_darker_as_far_as_the_site_says():
+    window, seed = Window(0, 40_000, 64, 64), 4
+    site = replace(NEUTRAL, ageing_db=-1.0)
+    plain, aged = (make_landscape(window, seed, one) for one in (NEUTRAL, site))
+    biomass = plain.forest.seen_mg_per_ha
+    assert biomass.max() > 150
+    # A decibel for each 100 Mg/ha above 100, none below.
+    change = crowns_db(aged) - crowns_db(plain)
+    np.testing.assert_allclose(change, -np.clip(biomass - 100, 0, None) / 100, atol=1e-5)
+
+
+def test_any_species_may_be_the_brightest():
+    # The usual levels, −0.5, 0.4 and 0.3 dB, are gone with the systematic change.
+    sites = _sites(levels=1, radar=1)
+    assert all(site.species_level == 0 for site in sites)
+    brightest = np.bincount([site.species_db.argmax() for site in sites], minlength=3)
+    assert brightest.min() > 100  # 133 expected
+    assert np.std([site.species_db for site in sites]) == pytest.approx(0.5, abs=0.04)
+    ageing = [site.ageing_db for site in sites]
+    assert np.mean(ageing) == pytest.approx(-0.25, abs=0.05)
+    assert np.std(ageing) == pytest.approx(0.3, abs=0.03)
 
 
 def test_whole_20_m_pixels_hold_one_value_where_the_grid_of_the_site_says():

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from biomassters.loading.batches import Batch
 from biomassters.loading.loader import ThreadedLoader
 from biomassters.loading.options import AugmentationOptions
 from biomassters.loading.samples import plain_sample
+from biomassters.training.brightness import brightness_changes, change_brightness
 from biomassters.training.losses import LOSSES, masked_rmse, register
 from biomassters.training.micro_batches import Feed, Group, MicroBatch, Step
 from biomassters.training.options import TrainingOptions
@@ -90,6 +92,31 @@ def test_the_loss_is_of_the_batch_and_the_weights_move(store, new_small_network)
     assert not result.skipped
     assert not same(before, weights(network))
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_change_of_brightness_reaches_the_network_and_not_the_label(
+    store, new_small_network
+) -> None:
+    (batch,) = batches(store, [0, 1])
+    seeded = tuple(replace(one, seed=n) for n, one in enumerate(batch.samples, start=1))
+    batch = replace(batch, samples=seeded)
+    losses = []
+    for strength in (0.0, 1.0):
+        network = new_small_network()
+        given = options(augmentation=UNVARIED.model_copy(update={"brightness": strength}))
+        with torch.no_grad():
+            seed_torch(given.seed, 0, 0, 0)
+            twin = copy.deepcopy(network).train()
+            x = twin.scale(batch.images)
+            x = change_brightness(
+                x, *brightness_changes(batch.samples, strength, twin.scaler.range)
+            )
+            agb = twin.forward_scaled(x, batch.chip_of_month)[:, 0]
+            expected = masked_rmse(agb, batch.agb).mean()
+        state = TrainingState.begin(network, given)
+        losses.append(Stepper(network, given, CPU).take(state, step_of(batch)).loss)
+        assert losses[-1] == pytest.approx(expected.item(), rel=1e-5)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
 
 def test_parts_add_up_to_the_batch(store, new_small_network) -> None:

@@ -34,7 +34,7 @@ class Sample:
         quarter_turns: Turns by 90 degrees, counter-clockwise, 0 to 3.
         rotation_deg: Turn by an arbitrary angle, counter-clockwise, degrees.
         centre_yx: Centre of that turn, in fractions of the crop.
-        seed: Of what else is drawn for the sample (``training/radiometry``).
+        seed: Of what else is drawn for the sample (``training/brightness``).
     """
 
     chip: int

@@ -23,7 +23,8 @@ class VarietyOptions(Options):
     """
 
     levels: Strength = Field(
-        0.0, description="Correct radar of open ground and young stands to the real chips' levels"
+        0.0,
+        description="Correct radar of open ground, young and old stands to the real chips' levels",
     )
     climate: Strength = Field(0.0, description="Mild and cold winters, with or without snow")
     layover: Strength = Field(

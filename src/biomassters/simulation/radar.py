@@ -124,7 +124,7 @@ def _power(db: ArrayLike) -> Field:
     return np.exp(np.asarray(db, np.float32) * np.float32(np.log(10) / 10))
 
 
-def _crowns_db(landscape: Landscape) -> Field:
+def crowns_db(landscape: Landscape) -> Field:
     """What a stand's species and structure add to its canopy's backscatter, [H, W]."""
     forest, site = landscape.forest, landscape.site
     structure = STAND_DB * np.sqrt(12) * (patch_uniform(forest.stand, "structure") - 0.5)
@@ -144,7 +144,7 @@ def _surface(landscape: Landscape, weather: Weather) -> Field:
     cover = landscape.cover
     grounds = [getattr(cover, name) for name in list(GROUND_DB)[1:]]
     index = np.select(grounds, range(1, len(GROUND_DB)), 0)  # soil where nothing else is
-    crowns = _power(_crowns_db(landscape))
+    crowns = _power(crowns_db(landscape))
     site = landscape.site
     # Water and buildings know no moisture and no roughness of the soil.
     ground_shift = site.ground_db[:, None] * np.isin(list(GROUND_DB), ["soil", "bog", "field"])

@@ -55,7 +55,7 @@ RELIEF = 0.9
 # VH 0.4), and backscatter is closer to its end at 40 Mg/ha already.
 GROUND_LEVEL_DB = np.array([-1.7, -0.4])
 EXTINCTION_LEVEL = 1.6
-# From 150 to 300 Mg/ha both real chips' backscatter falls again, by 0.1 to 0.7 dB in every season:
+# From 150 to 300 Mg/ha both real chips' backscatter falls again, by up to a dB, in every season:
 # old stands have fewer stems (Brolly & Woodhouse 2012, Ecological Modelling 237-238:74).
 AGEING_DB, AGEING_SPREAD_DB = -0.25, 0.3  # for each 100 Mg/ha above this
 AGEING_FROM_MG_PER_HA = 100.0

@@ -24,10 +24,10 @@ from biomassters.errors import BadInputError
 from biomassters.inference.device import autocast, part_threads, threads_inside
 from biomassters.network.agb_net import AgbNet
 from biomassters.training.augmentation import augment
+from biomassters.training.brightness import brightness_changes, change_brightness
 from biomassters.training.losses import LOSSES
 from biomassters.training.micro_batches import Group, MicroBatch, Step, parts_at_once
 from biomassters.training.options import TrainingOptions
-from biomassters.training.radiometry import brightness_changes, change_brightness
 from biomassters.training.ranks import Ranks
 from biomassters.training.state import Position, TrainingState
 

@@ -5,7 +5,7 @@ import torch
 from biomassters.chips.bands import BAND_NAMES, S1, channels
 from biomassters.chips.scaling import BandScaling
 from biomassters.loading.samples import Sample
-from biomassters.training.radiometry import brightness_changes, change_brightness
+from biomassters.training.brightness import brightness_changes, change_brightness
 
 RANGE = torch.from_numpy(BandScaling.reference().offset_and_range()[1])
 RADAR = channels(S1.bands)
