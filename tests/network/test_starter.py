@@ -66,17 +66,25 @@ def recipe():
     return module
 
 
-def test_taught_labels_are_the_mean_of_the_label_and_the_teachers_map(recipe, tmp_path):
+def test_taught_labels_are_the_mean_of_the_label_and_the_teachers_mean_map(recipe, tmp_path):
     options = SimulationOptions(train_chips=2, test_chips=0, chip_size=64)
-    plain, teacher = list(SimulatedChips(options)), load_network(starter.STARTER_FILE)
-    taught = recipe.TaughtChips(options, teacher)
-    assert taught.fingerprint != SimulatedChips(options).fingerprint
+    plain = list(SimulatedChips(options))
+    teachers = [load_network(starter.STARTER_FILE) for _ in range(2)]
+    teachers[1].segmentation_head.bias.data += 30.0
+    taught = recipe.TaughtChips(options, teachers)
+    alone = recipe.TaughtChips(options, teachers[:1])
+    prints = {one.fingerprint for one in (taught, alone, SimulatedChips(options))}
+    assert len(prints) == 3
     write_simulated(taught, tmp_path / "taught")
     archive = Archive.open(tmp_path / "taught")
     one_view = InferenceOptions(views=("identity",), precision="float32")
-    maps = predict_chips(teacher, [c.chip_id for c in plain], archive.read_chip, one_view)
-    for chip, predicted in zip(plain, maps, strict=True):
-        expected = (chip.agb_mg_per_ha + predicted.agb_mg_per_ha) / 2
+    names = [chip.chip_id for chip in plain]
+    maps = [
+        [one.agb_mg_per_ha for one in predict_chips(each, names, archive.read_chip, one_view)]
+        for each in teachers
+    ]
+    for chip, first, second in zip(plain, *maps, strict=True):
+        expected = chip.agb_mg_per_ha / 2 + (first + second) / 4
         found = archive.read_chip(chip.chip_id)
         np.testing.assert_allclose(found.agb_mg_per_ha, expected, atol=0.02)
         np.testing.assert_array_equal(found.images["s2"], chip.images["s2"])
