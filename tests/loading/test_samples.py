@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,13 @@ def test_rates_are_those_of_the_options() -> None:
     assert turns == pytest.approx([0.25] * 4, abs=0.05)
     tops = [sample.top for sample in samples]
     assert (min(tops), max(tops)) == (0, 64)
+
+
+def test_brightness_draws_from_a_seed_of_its_own_and_leaves_the_others() -> None:
+    plain, varied, later = draw(), draw(brightness=1.0), draw(brightness=1.0, epoch=1)
+    assert [replace(sample, seed=0) for sample in varied] == plain
+    assert varied == draw(brightness=1.0)
+    assert len({sample.seed for sample in varied + later}) == 80
 
 
 def test_switching_one_augmentation_off_leaves_the_others() -> None:
