@@ -202,6 +202,9 @@ BANDS = tuple(band for sensor in SENSORS for band in sensor.table)
 BAND = {band.name: band for band in BANDS}
 BAND_NAMES = tuple(BAND)
 
+OPTICAL_RANGE = np.repeat([0, 1, 2, 3], [3, 1, 4, 2])
+"""Of Sentinel-2's reflectances in order: 0 visible, 1 red edge, 2 near infrared, 3 shortwave."""
+
 
 def channels(bands: Sequence[str]) -> slice:
     """Where neighbouring bands lie among all of them."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biomassters.chips.bands import OPTICAL_RANGE
 from biomassters.simulation.options import VarietyOptions
 
 Table = NDArray[np.float64]
@@ -74,7 +75,6 @@ LAYOVER_PIXELS = (0.8, 3.4)
 # Sensing 9:584).
 LABEL_SHIFT_PIXELS = 1.5
 CROWNS = 0.35  # of the logarithm of crown area at one biomass, between places
-GROUPS = np.repeat([0, 1, 2, 3], [3, 1, 4, 2])  # visible, red edge, near infrared, shortwave
 MEMBERS = 11  # of ``optical.MEMBERS``
 
 
@@ -127,8 +127,8 @@ def draw_site(variety: VarietyOptions, rng: np.random.Generator) -> Site:
     one, both = draw(6), draw((4, 2))  # pairs share most of what they are
     shared = 0.8 * both[:2, :1] + 0.6 * both[:2]
     radar, plants, sky = variety.radar, variety.vegetation, variety.atmosphere
-    colours = COLOUR * draw((MEMBERS, 4))[:, GROUPS] + BRIGHTNESS * draw((MEMBERS, 1))
-    colours = colours + SITE_COLOUR[GROUPS] * draw(4)[GROUPS]
+    colours = COLOUR * draw((MEMBERS, 4))[:, OPTICAL_RANGE] + BRIGHTNESS * draw((MEMBERS, 1))
+    colours = colours + SITE_COLOUR[OPTICAL_RANGE] * draw(4)[OPTICAL_RANGE]
     months = [_light(rng) for _ in range(2)]
     seams, veils = rng.random(12), rng.random(12)
     orbit = CALIBRATION_DB * both[2:] + INCIDENCE_DB * draw((2, 1))

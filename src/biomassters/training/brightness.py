@@ -15,15 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biomassters.chips.bands import BAND_NAMES, S1, S2, channels
+from biomassters.chips.bands import BAND_NAMES, OPTICAL_RANGE, S1, S2, channels
 from biomassters.loading.samples import Sample
 
 # Radar, dB.
 SHARED_DB, BAND_DB, MONTH_DB, BAND_AND_MONTH_DB = 0.7, 0.7, 0.3, 0.2
 # Reflectance, of its logarithm.
-SHARED, GROUP, BAND, MONTH, BAND_AND_MONTH = 0.06, 0.10, 0.05, 0.06, 0.03
-# Visible, red edge, near infrared, shortwave: bands that move together.
-GROUPS = np.repeat([0, 1, 2, 3], [3, 1, 4, 2])
+SHARED, RANGE, BAND, MONTH, BAND_AND_MONTH = 0.06, 0.10, 0.05, 0.06, 0.03
 
 
 def brightness_changes(
@@ -52,8 +50,10 @@ def brightness_changes(
         bands = len(S1.bands)
         db = SHARED_DB * draw((1, 1)) + BAND_DB * draw((1, bands))
         db = db + MONTH_DB * draw((12, 1)) + BAND_AND_MONTH_DB * draw((12, bands))
-        bands = len(GROUPS)
-        log = SHARED * draw((1, 1)) + GROUP * draw((1, 4))[:, GROUPS] + BAND * draw((1, bands))
+        bands = len(OPTICAL_RANGE)
+        log = (
+            SHARED * draw((1, 1)) + RANGE * draw((1, 4))[:, OPTICAL_RANGE] + BAND * draw((1, bands))
+        )
         log = log + MONTH * draw((12, 1)) + BAND_AND_MONTH * draw((12, bands))
         added_MC[rows, radar] = strength * db[list(sample.months)]
         gain_MC[rows, optical] = np.exp(strength * log[list(sample.months)])
